@@ -63,11 +63,11 @@ type Receipt struct {
 var (
 	ErrNotFound  = errors.New("not found in the tenant")
 	ErrConflict  = errors.New("conflicts with what the tenant holds")
-	ErrAlready   = errors.New("already so")                                // e.g. the member is in the group
-	ErrDenied    = errors.New("the tenant refuses this credential")        // 401, 403
-	ErrInvalid   = errors.New("the tenant refuses the request")            // 400
+	ErrAlready   = errors.New("already so")                                 // e.g. the member is in the group
+	ErrDenied    = errors.New("the tenant refuses this credential")         // 401, 403
+	ErrInvalid   = errors.New("the tenant refuses the request")             // 400
 	ErrAmbiguous = errors.New("no usable answer: it may have taken effect") // connection lost, 5xx, unreadable answer
-	ErrThrottled = errors.New("the tenant throttles")                      // 429; see ThrottledError
+	ErrThrottled = errors.New("the tenant throttles")                       // 429; see ThrottledError
 )
 
 // ThrottledError carries how long the tenant asks to wait. It matches ErrThrottled.
@@ -75,7 +75,9 @@ type ThrottledError struct {
 	After time.Duration // 0 where the tenant named no time
 }
 
-func (e *ThrottledError) Error() string        { return ErrThrottled.Error() + ", retry after " + e.After.String() }
+func (e *ThrottledError) Error() string {
+	return ErrThrottled.Error() + ", retry after " + e.After.String()
+}
 func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // Mark is the text by which an account is known to be the bridge's: the only place that holds a
