@@ -1,0 +1,250 @@
+package fence
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jmlbridge/schema"
+)
+
+var epoch = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+func day(n int) time.Time { return epoch.AddDate(0, 0, n) }
+
+func at(engagement int, seq uint64) Position { return Position{engagement, 1, seq} }
+
+// history draws a stream about one person as a producer may write it, all in order.
+func history(t *rapid.T) []Fact {
+	var facts []Fact
+	engagement := 0
+	for i := range rapid.IntRange(1, 12).Draw(t, "length") {
+		kinds := []schema.Kind{schema.KindMover, schema.KindLeaver, schema.KindSuspend, schema.KindResume, schema.KindJoiner}
+		kind := schema.KindJoiner
+		if engagement > 0 {
+			kind = rapid.SampledFrom(kinds).Draw(t, "kind")
+		}
+		f := Fact{Kind: kind, Sequenced: true, Effective: day(rapid.IntRange(0, 20).Draw(t, "effective"))}
+		if kind == schema.KindJoiner {
+			engagement++
+			f.Start = f.Effective
+			if rapid.Bool().Draw(t, "ends") {
+				f.End = f.Start.AddDate(0, 0, rapid.IntRange(0, 20).Draw(t, "days"))
+			}
+		}
+		if kind == schema.KindJoiner || kind == schema.KindMover {
+			f.Roles = rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.ID[string]).Draw(t, "roles")
+			slices.Sort(f.Roles)
+		}
+		f.Position = at(engagement, uint64(i+1))
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+// oracle reads a whole history in order and says what holds at t. It shares nothing with the fold.
+func oracle(facts []Fact, t time.Time) (access bool, roles []string) {
+	var want *Fact
+	for i, f := range facts {
+		if f.Kind == schema.KindJoiner || f.Kind == schema.KindMover && !f.Effective.After(t) {
+			want = &facts[i]
+		}
+	}
+	if want == nil {
+		return false, nil
+	}
+	for i, f := range facts {
+		switch {
+		case f.Effective.After(t) || f.Engagement < want.Engagement:
+		case f.Kind == schema.KindLeaver:
+			return false, want.Roles
+		case f.Kind == schema.KindSuspend:
+			over := slices.ContainsFunc(facts[i+1:], func(r Fact) bool {
+				return r.Kind == schema.KindResume && r.Engagement == f.Engagement && !r.Effective.After(t)
+			})
+			if !over {
+				return false, want.Roles
+			}
+		}
+	}
+	return !t.Before(want.Start) && (want.End.IsZero() || t.Before(want.End)), want.Roles
+}
+
+func TestNoOrderOfArrivalChangesTheLastWord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		facts := history(t)
+		// What takes access away may come early, in any order, and again; then all comes in order.
+		var early []Fact
+		for _, f := range facts {
+			if rapid.Bool().Draw(t, "early") {
+				f.Sequenced = false
+				early = append(early, f)
+			}
+		}
+		early = rapid.Permutation(early).Draw(t, "arrival")
+		var s Subject
+		closedThrough := map[time.Time]int{}
+		step := func(f Fact) {
+			s, _ = Accept(s, f)
+			s = reload(t, s)
+			if f.Kind == schema.KindLeaver {
+				closedThrough[f.Effective] = max(closedThrough[f.Effective], f.Engagement)
+			}
+			for d := range 45 {
+				v := s.At(day(d))
+				for from, through := range closedThrough {
+					if v.Access && !day(d).Before(from) && v.Want.Engagement <= through {
+						t.Fatalf("after %v: access on day %d to engagement %d, which a leaver ended", f, d, v.Want.Engagement)
+					}
+				}
+			}
+		}
+		for _, f := range early {
+			step(f)
+		}
+		for _, f := range facts {
+			step(f)
+			if rapid.Bool().Draw(t, "again") {
+				step(f)
+			}
+		}
+		for d := range 45 {
+			v := s.At(day(d))
+			access, roles := oracle(facts, day(d))
+			if v.Access != access {
+				t.Fatalf("day %d: access %v (%s), the history says %v\n%s", d, v.Access, v.Why, access, draw(facts))
+			}
+			if access && !slices.Equal(v.Want.Roles, roles) {
+				t.Fatalf("day %d: roles %v, the history says %v\n%s", d, v.Want.Roles, roles, draw(facts))
+			}
+		}
+	})
+}
+
+// What has not arrived in sequence never gives: access and roles are at most those of the sequenced
+// prefix, whatever else came.
+func TestUnsequencedFactsOnlyTake(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		facts := history(t)
+		n := rapid.IntRange(0, len(facts)).Draw(t, "sequenced")
+		var s Subject
+		for _, f := range facts[:n] {
+			s, _ = Accept(s, f)
+		}
+		before := s
+		for _, f := range rapid.Permutation(facts[n:]).Draw(t, "ahead") {
+			f.Sequenced = false
+			s, _ = Accept(s, f)
+		}
+		for d := range 45 {
+			now, was := s.At(day(d)), before.At(day(d))
+			if now.Access && !was.Access {
+				t.Fatalf("day %d: facts ahead of a gap gave access\n%s", d, draw(facts))
+			}
+			for _, r := range now.Want.Roles {
+				if !slices.Contains(was.Want.Roles, r) {
+					t.Fatalf("day %d: facts ahead of a gap gave role %s\n%s", d, r, draw(facts))
+				}
+			}
+		}
+	})
+}
+
+func TestNextNamesEveryChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s Subject
+		for _, f := range history(t) {
+			s, _ = Accept(s, f)
+		}
+		now := day(-1)
+		for now.Before(day(60)) {
+			v := s.At(now)
+			next := v.Next
+			if next.IsZero() {
+				next = day(60)
+			}
+			probe := now.Add(time.Duration(rapid.Int64Range(0, int64(next.Sub(now))-1).Draw(t, "probe")))
+			if w := s.At(probe); w.Access != v.Access || !reflect.DeepEqual(w.Want, v.Want) {
+				t.Fatalf("the view changed between %v and %v without being announced", now, next)
+			}
+			now = next
+		}
+	})
+}
+
+func TestCompactChangesNothingLater(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s Subject
+		for _, f := range history(t) {
+			s, _ = Accept(s, f)
+		}
+		now := day(rapid.IntRange(0, 40).Draw(t, "now"))
+		c := s
+		c.Compact(now)
+		for d := now; d.Before(day(60)); d = d.Add(12 * time.Hour) {
+			a, b := s.At(d), c.At(d)
+			a.Next, b.Next = time.Time{}, time.Time{} // overtaken dates may be announced or not
+			if !reflect.DeepEqual(a, b) {
+				t.Fatalf("at %v: %+v, compacted %+v", d, a, b)
+			}
+		}
+	})
+}
+
+func TestBounds(t *testing.T) {
+	t.Run("a far engagement gives nothing and cuts no further than what is known", func(t *testing.T) {
+		s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a"}})
+		if _, v := Accept(s, Fact{Position: at(1+maxStep+1, 2), Kind: schema.KindJoiner, Sequenced: true}); v != Bounded {
+			t.Fatalf("joiner: verdict %v, want Bounded", v)
+		}
+		s, v := Accept(s, Fact{Position: at(schema.MaxEngagement, 3), Kind: schema.KindLeaver, Effective: day(0)})
+		if v != Bounded || s.At(day(1)).Access {
+			t.Fatalf("leaver: verdict %v, access %v; want Bounded and no access", v, s.At(day(1)).Access)
+		}
+		s, v = Accept(s, Fact{Position: at(2, 4), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a"}})
+		if v != Accepted || !s.At(day(1)).Access {
+			t.Fatal("the next engagement must stay possible after a fast-forward")
+		}
+	})
+	t.Run("a record stays small and never gives more", func(t *testing.T) {
+		s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b"}})
+		for i := range 500 {
+			s, _ = Accept(s, Fact{Position: at(1, uint64(i+2)), Kind: schema.KindMover, Sequenced: true, Effective: day(i + 1), Roles: []string{"b"}})
+			s, _ = Accept(s, Fact{Position: at(1, uint64(i+1000)), Kind: schema.KindSuspend, Effective: day(1000 + i)})
+		}
+		if v := s.At(day(5)); len(v.Want.Roles) != 1 {
+			t.Fatalf("roles %v, want [b]", v.Want.Roles)
+		}
+		if b, _ := json.Marshal(s); len(b) > 16<<10 {
+			t.Fatalf("the record has %d octets", len(b))
+		}
+		if s.At(day(1600)).Access {
+			t.Fatal("merging suspensions lost one")
+		}
+	})
+}
+
+func reload(t *rapid.T, s Subject) Subject {
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Subject
+	if err := json.Unmarshal(b, &again); err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
+func draw(facts []Fact) string {
+	out := ""
+	for _, f := range facts {
+		out += fmt.Sprintf("%d: %s engagement %d effective day %d roles %v\n", f.Seq, f.Kind, f.Engagement, int(f.Effective.Sub(epoch).Hours()/24), f.Roles)
+	}
+	return out
+}
