@@ -10,7 +10,6 @@ package directory
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"time"
 )
 
@@ -46,6 +45,19 @@ type NewAccount struct {
 	Attributes   Attributes
 }
 
+// Group is what a policy must know of a group before it may name it.
+type Group struct {
+	ID   string
+	Name string
+	// Dynamic groups have a rule for members: nobody can add or remove one by hand.
+	Dynamic bool
+	// RoleAssignable groups can carry a directory role: membership needs a stronger permission, and
+	// whoever is in one can be disabled only by a privileged application.
+	RoleAssignable bool
+	// Foreign groups are managed elsewhere: in an on-premises directory or by the mail system.
+	Foreign bool
+}
+
 // Request identifies one HTTP exchange, so that a ledger entry can be matched with the tenant's own
 // audit log.
 type Request struct {
@@ -58,27 +70,6 @@ type Request struct {
 type Receipt struct {
 	Requests []Request
 }
-
-// How an operation can fail. Everything else is an error of ours or of the configuration.
-var (
-	ErrNotFound  = errors.New("not found in the tenant")
-	ErrConflict  = errors.New("conflicts with what the tenant holds")
-	ErrAlready   = errors.New("already so")                                 // e.g. the member is in the group
-	ErrDenied    = errors.New("the tenant refuses this credential")         // 401, 403
-	ErrInvalid   = errors.New("the tenant refuses the request")             // 400
-	ErrAmbiguous = errors.New("no usable answer: it may have taken effect") // connection lost, 5xx, unreadable answer
-	ErrThrottled = errors.New("the tenant throttles")                       // 429; see ThrottledError
-)
-
-// ThrottledError carries how long the tenant asks to wait. It matches ErrThrottled.
-type ThrottledError struct {
-	After time.Duration // 0 where the tenant named no time
-}
-
-func (e *ThrottledError) Error() string {
-	return ErrThrottled.Error() + ", retry after " + e.After.String()
-}
-func (e *ThrottledError) Is(target error) bool { return target == ErrThrottled }
 
 // Mark is the text by which an account is known to be the bridge's: the only place that holds a
 // subject id of any length.
