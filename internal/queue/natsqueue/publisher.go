@@ -1,0 +1,190 @@
+package natsqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"jmlbridge/internal/queue"
+)
+
+// Codes of JetStream's refusals that we tell apart (the server's errors.json); jetstream names only
+// some of them.
+const (
+	codeWrongLastMsgID = 10070
+	codeStoreFailed    = 10077 // DiscardNew and no room; a failing disk gives no answer at all
+	codeNoResources    = 10023 // the account's or the server's storage is used up
+	codeNoStorage      = 10047
+	codeTooManyPending = 10167 // the server's own intake is full for the moment
+)
+
+// maxID bounds, in octets, a message ID: it travels twice in each message's headers.
+const maxID = 128
+
+// Publisher publishes to one subject of one stream.
+type Publisher struct {
+	*link
+	cfg  Config
+	turn chan struct{} // holds one token; who has it publishes, so that batches do not interleave
+
+	checked <-chan struct{} // the connection on which the stream was checked; owned by who has turn
+}
+
+// OpenPublisher checks the configuration and begins to connect. It does not wait for the mid-point:
+// an unreachable one shows in Publish.
+func OpenPublisher(cfg Config) (*Publisher, error) {
+	if !subjectOK.MatchString(cfg.Subject) {
+		return nil, fmt.Errorf("mid-point: subject: %q is not a subject to publish to", cfg.Subject)
+	}
+	l, err := connect(cfg, RoleProducer)
+	if err != nil {
+		return nil, err
+	}
+	p := &Publisher{link: l, cfg: cfg, turn: make(chan struct{}, 1)}
+	p.turn <- struct{}{}
+	return p, nil
+}
+
+// Publish implements queue.Publisher. Messages are pipelined; each but the first is published on
+// condition that the one before it is the stream's last, so that behind one that fails nothing
+// slips in.
+func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, err error) {
+	for i, m := range msgs {
+		if err = check(m); err != nil {
+			msgs = msgs[:i] // what stands before it can still go
+			break
+		}
+	}
+	bad := err
+	select {
+	case <-p.turn:
+		defer func() { p.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	for n < len(msgs) {
+		k, err := p.run(ctx, msgs[n:])
+		n += k
+		var api *jetstream.APIError
+		if k > 0 && errors.As(err, &api) && api.ErrorCode == codeWrongLastMsgID {
+			continue // somebody else published in between: begin again behind them
+		}
+		if err != nil {
+			return n, p.inWords(err)
+		}
+	}
+	return n, bad
+}
+
+func check(m queue.Message) error {
+	if len(m.Body) > queue.MaxBody {
+		return fmt.Errorf("message of %d octets, at most %d: %w", len(m.Body), queue.MaxBody, queue.ErrTooLarge)
+	}
+	if len(m.ID) > maxID {
+		return fmt.Errorf("message id of %d octets, at most %d", len(m.ID), maxID)
+	}
+	for _, c := range []byte(m.ID) {
+		if c <= ' ' || c > '~' {
+			return fmt.Errorf("message id %q: expected printable ASCII without space", m.ID)
+		}
+	}
+	return nil
+}
+
+// run publishes msgs until the first failure, with a window of unconfirmed ones.
+func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) {
+	live, cancel, err := p.await(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer cancel(nil)
+	if err := p.checkStream(live); err != nil {
+		return 0, err
+	}
+	p.forgetDenied()
+
+	window := make([]jetstream.PubAckFuture, 0, min(len(msgs), maxInFlight))
+	timer := time.NewTimer(answerWait)
+	defer timer.Stop()
+	sent, octets := 0, 0
+	for done := 0; done < len(msgs); done++ {
+		for sent < len(msgs) && sent-done < maxInFlight && octets < maxFlight {
+			last := ""
+			if sent > 0 {
+				last = msgs[sent-1].ID
+			}
+			f, err := p.send(msgs[sent], last)
+			if err != nil {
+				if sent == done {
+					return done, explain(err)
+				}
+				break // first hear of those under way
+			}
+			window = append(window, f)
+			octets += len(msgs[sent].Body)
+			sent++
+		}
+		timer.Reset(answerWait)
+		if err := p.confirmed(live, window[0], timer); err != nil {
+			return done, err
+		}
+		octets -= len(msgs[done].Body)
+		window = window[1:]
+	}
+	return len(msgs), nil
+}
+
+func (p *Publisher) send(m queue.Message, last string) (jetstream.PubAckFuture, error) {
+	msg := &nats.Msg{Subject: p.cfg.Subject, Data: m.Body, Header: nats.Header{}}
+	msg.Header[jetstream.ExpectedStreamHeader] = []string{p.cfg.Stream}
+	if m.ID != "" {
+		msg.Header[jetstream.MsgIDHeader] = []string{m.ID}
+	}
+	if last != "" {
+		msg.Header[jetstream.ExpectedLastMsgIDHeader] = []string{last}
+	}
+	// No retries of its own: they would come out of order.
+	return p.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
+}
+
+// confirmed waits for the answer to one message.
+func (p *Publisher) confirmed(live context.Context, f jetstream.PubAckFuture, timer *time.Timer) error {
+	select {
+	case ack := <-f.Ok():
+		if ack.Stream != p.cfg.Stream {
+			return fmt.Errorf("%w: stream %s confirmed what was meant for %s", queue.ErrRefused, ack.Stream, p.cfg.Stream)
+		}
+		return nil
+	case err := <-f.Err():
+		return err
+	case what := <-p.denied:
+		return fmt.Errorf("%w our credential the subject %s (%s)", queue.ErrRefused, p.cfg.Subject, what)
+	case <-live.Done():
+		return context.Cause(live)
+	case <-timer.C:
+		return fmt.Errorf("%w: no confirmation within %s", queue.ErrUnreachable, answerWait)
+	}
+}
+
+// inWords gives err the kind that callers decide on.
+func (p *Publisher) inWords(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: no stream there takes %s; is its enclave set up at the mid-point, and its store healthy?", queue.ErrRefused, p.cfg.Subject)
+	case errors.As(err, &api):
+		switch api.ErrorCode {
+		case codeStoreFailed, codeNoResources, codeNoStorage, codeTooManyPending:
+			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, api.Description, queue.ErrFull)
+		case jetstream.JSErrCodeStreamMessageExceedsMaximum:
+			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, api.Description, queue.ErrTooLarge)
+		}
+	}
+	return explain(err)
+}
