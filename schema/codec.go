@@ -2,53 +2,30 @@ package schema
 
 import (
 	"bytes"
-	"encoding/json"
 	"strings"
 )
 
-// The claims as they stand on the wire. Member order here is the canonical order.
-type wireSET struct {
-	Iss    string                     `json:"iss"`
-	Aud    string                     `json:"aud"`
-	Jti    string                     `json:"jti"`
-	Iat    int64                      `json:"iat"`
-	Toe    *int64                     `json:"toe,omitempty"`
-	Txn    string                     `json:"txn,omitempty"`
-	SubID  *wireSubject               `json:"sub_id,omitempty"`
-	Stream wireStream                 `json:"stream"`
-	Events map[string]json.RawMessage `json:"events"`
-	Pad    string                     `json:"pad,omitempty"`
-}
-
-type wireSubject struct {
-	Format string `json:"format"`
-	ID     string `json:"id"`
-}
-
-type wireStream struct {
-	ID         string `json:"id"`
-	Generation int    `json:"generation"`
-	Seq        uint64 `json:"seq"`
-	Prev       Digest `json:"prev"`
-}
-
-// Encode returns s in canonical form: the payload octets that are signed and chained. It refuses
-// what Decode would refuse.
+// Encode returns s in canonical form (event.md §3): the payload octets that are signed and chained. It
+// refuses what Decode would refuse.
 func Encode(s *SET) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return encode(s)
+	payload := appendSET(make([]byte, 0, SizeClass), s)
+	if err := checkSize(s.Event.Kind(), len(payload)); err != nil {
+		return nil, err
+	}
+	return payload, nil
 }
 
 // EncodePadded fills s.Pad so that the payload is exactly SizeClass octets (roster parts are left as
 // they are), and encodes it. An event that does not fit is refused with CodeTooLong.
 func EncodePadded(s *SET) ([]byte, error) {
+	s.Pad = ""
 	if s.Event != nil && s.Event.Kind() == KindRoster {
 		return Encode(s)
 	}
 	const member = len(`,"pad":""`)
-	s.Pad = ""
 	bare, err := Encode(s)
 	if err != nil {
 		return nil, err
@@ -63,55 +40,81 @@ func EncodePadded(s *SET) ([]byte, error) {
 
 // Decode reads a payload whose signature has been verified. Every error is a *RefusedError. A payload
 // is accepted only in canonical form, so there is one spelling of each event.
+//
+// A payload that claims a newer version of a known event is answered with CodeNewerVersion whatever else
+// is strange in it: only a newer program can judge that.
 func Decode(payload []byte) (*SET, error) {
+	s, err := decode(payload)
+	if err == nil {
+		return s, nil
+	}
+	if f, ferr := DecodeFrame(payload); ferr == nil && f.Version > 1 && newEvent(f.Kind) != nil {
+		return nil, newer(f.Kind, f.Version)
+	}
+	return nil, err
+}
+
+func decode(payload []byte) (*SET, error) {
 	if len(payload) > MaxPayload {
-		return nil, refusef(CodeTooLong, "", "the payload has %d octets; at most %d are read", len(payload), MaxPayload)
+		return nil, tooLong(len(payload), MaxPayload)
 	}
-	var w wireSET
-	if err := strict(payload, &w); err != nil {
-		return nil, err
-	}
-	s := &SET{Issuer: w.Iss, Audience: w.Aud, ID: w.Jti, IssuedAt: Instant{w.Iat}, Txn: w.Txn, Pad: w.Pad,
-		Stream: Position{w.Stream.ID, w.Stream.Generation, w.Stream.Seq, w.Stream.Prev}}
-	if w.Toe != nil {
-		s.Occurred = &Instant{*w.Toe}
-	}
-	if w.SubID != nil {
-		if w.SubID.Format != "opaque" {
-			return nil, refusef(CodeBadValue, "sub_id.format", "want %q, got %q", "opaque", w.SubID.Format)
-		}
-		s.Subject = w.SubID.ID
-	}
-	if len(w.Events) != 1 {
-		return nil, refusef(CodeEvents, "events", "want exactly one event, got %d", len(w.Events))
-	}
-	for uri, raw := range w.Events {
-		kind, version, err := ParseURI(uri)
-		if err != nil {
-			return nil, refusef(CodeUnknownEvent, "events", "%v", err)
-		}
-		s.Version = version
-		if s.Event = newEvent(kind); s.Event == nil {
-			return nil, refusef(CodeUnknownEvent, "events", "%q is not an event of this program", uri)
-		}
-		if version != 1 {
-			return nil, refusef(CodeNewerVersion, "events", "this program reads version 1 of %s, got version %d", kind, version)
-		}
-		if err := strict(raw, s.Event); err != nil {
-			return nil, err
-		}
+	r := newReader(payload)
+	s := r.set()
+	r.end()
+	if r.err != nil {
+		return nil, r.err
 	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	again, err := encode(s)
-	if err != nil {
+	if err := checkSize(s.Event.Kind(), len(payload)); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(again, payload) {
-		return nil, refusef(CodeNotCanonical, "", "the payload is not in canonical form")
+	if !bytes.Equal(appendSET(make([]byte, 0, len(payload)), s), payload) {
+		return nil, refusef(CodeNotCanonical, "", "the payload is not in canonical form: order of members, white space, escapes, spelling of numbers, empty optional members")
 	}
 	return s, nil
+}
+
+// DecodeEvent reads the value of one event of version 1, as it stands under its URI, from a person or
+// another program: every rule but the canonical spelling holds. Every error is a *RefusedError.
+func DecodeEvent(kind Kind, data []byte) (Event, error) {
+	if len(data) > MaxPayload {
+		return nil, tooLong(len(data), MaxPayload)
+	}
+	e := newEvent(kind)
+	if e == nil {
+		return nil, refusef(CodeUnknownEvent, "", "%q is not an event of this program", clip(string(kind)))
+	}
+	r := newReader(bytes.TrimRight(data, " \t\r\n"))
+	e.read(r)
+	r.end()
+	if r.err != nil {
+		return nil, r.err
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// checkSize holds event.md §6: only roster parts leave the size class.
+func checkSize(k Kind, n int) error {
+	if n > MaxPayload {
+		return tooLong(n, MaxPayload)
+	}
+	if k != KindRoster && n > SizeClass {
+		return tooLong(n, SizeClass)
+	}
+	return nil
+}
+
+func tooLong(n, most int) error {
+	return refusef(CodeTooLong, "", "%d octets came where at most %d are read", n, most)
+}
+
+func newer(k Kind, version int) error {
+	return refusef(CodeNewerVersion, "events", "this program reads version 1 of %s, got version %d", k, version)
 }
 
 func newEvent(k Kind) Event {
@@ -132,47 +135,6 @@ func newEvent(k Kind) Event {
 		return new(Roster)
 	case KindApproval:
 		return new(Approval)
-	}
-	return nil
-}
-
-func encode(s *SET) ([]byte, error) {
-	ev, err := marshal(s.Event)
-	if err != nil {
-		return nil, err
-	}
-	w := wireSET{Iss: s.Issuer, Aud: s.Audience, Jti: s.ID, Iat: s.IssuedAt.Unix(), Txn: s.Txn, Pad: s.Pad,
-		Stream: wireStream{s.Stream.ID, s.Stream.Generation, s.Stream.Seq, s.Stream.Prev},
-		Events: map[string]json.RawMessage{URI(s.Event.Kind(), s.Version): ev}}
-	if s.Occurred != nil {
-		sec := s.Occurred.Unix()
-		w.Toe = &sec
-	}
-	if s.Subject != "" {
-		w.SubID = &wireSubject{"opaque", s.Subject}
-	}
-	return marshal(w)
-}
-
-// marshal is json.Marshal without the escaping of <, > and &, which is for browsers.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-func strict(data []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return refusef(CodeMalformed, "", "%v", err)
-	}
-	if dec.InputOffset() != int64(len(data)) {
-		return refusef(CodeTrailing, "", "%d octets follow the JSON value", int64(len(data))-dec.InputOffset())
 	}
 	return nil
 }

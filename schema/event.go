@@ -46,7 +46,9 @@ func ParseURI(s string) (Kind, int, error) {
 // Event is one of the eight types below.
 type Event interface {
 	Kind() Kind
-	check() error // field rules; returns a *RefusedError
+	check() error           // the rules of event.md §5 on single events; returns a *RefusedError
+	read(*reader)           // strict
+	append(b []byte) []byte // in canonical form, after check
 }
 
 // Joiner says: a new engagement begins. Full desired state. It ends every earlier engagement.
@@ -104,10 +106,30 @@ const (
 	ReasonOther         = "other"
 )
 
+// Reasons lists what a leaver, suspend or resume may give as its reason; nil for other kinds. The caller
+// must not change it.
+func Reasons(k Kind) []string {
+	switch k {
+	case KindLeaver:
+		return leaverReasons
+	case KindSuspend:
+		return suspendReasons
+	case KindResume:
+		return resumeReasons
+	}
+	return nil
+}
+
+var (
+	leaverReasons  = []string{ReasonTermination, ReasonResignation, ReasonEndOfContract, ReasonTransfer, ReasonDeceased, ReasonOther}
+	suspendReasons = []string{ReasonLeave, ReasonInvestigation, ReasonOther}
+	resumeReasons  = []string{ReasonReturn, ReasonOther}
+)
+
 // Heartbeat is freshness, and repeats the cuts of the last 24 hours so that withholding a leaver
 // needs every later heartbeat withheld as well.
 type Heartbeat struct {
-	Cuts  []CutNotice `json:"cuts"`
+	Cuts  []CutNotice `json:"cuts"`  // of this generation, in the order of seq
 	Total int         `json:"total"` // cuts in the window; those that do not fit rotate over the next heartbeats
 }
 

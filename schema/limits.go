@@ -20,8 +20,11 @@ const (
 	MaxURI       = 255 // octets of iss and aud
 	MaxStreamID  = 64  // octets of stream.id
 
+	MaxCuts        = 1 << 24 // cuts that a heartbeat may count
 	MaxRosterParts = 4096    // parts of one roster
 	MaxEngagement  = 1 << 20 // a person's employments under one subject id; also stops a fast-forward
 	MaxGeneration  = 1 << 20 // restores of one producer
 	MaxSeq         = 1 << 53 // exact in every JSON reader
+
+	maxInstant = 253402300799 // seconds: 9999-12-31T23:59:59Z, the last that RFC 3339 can write
 )

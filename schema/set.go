@@ -34,6 +34,8 @@ type Position struct {
 // Digest is a SHA-256 value; base64url without padding on the wire.
 type Digest [sha256.Size]byte
 
+var digestEncoding = base64.RawURLEncoding.Strict()
+
 // DigestOf is the SHA-256 of b.
 func DigestOf(b []byte) Digest { return sha256.Sum256(b) }
 
@@ -45,9 +47,15 @@ func (d Digest) IsZero() bool { return d == Digest{} }
 // MarshalText implements encoding.TextMarshaler.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// AppendText implements encoding.TextAppender.
+func (d Digest) AppendText(b []byte) ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(b, d[:]), nil
+}
+
 // UnmarshalText implements encoding.TextUnmarshaler. Only the canonical spelling is taken.
 func (d *Digest) UnmarshalText(text []byte) error {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
+	// 43 characters decode to 32 octets, and strictly: the decoder would skip line breaks, hence the length.
+	raw, err := digestEncoding.AppendDecode(make([]byte, 0, sha256.Size), text)
 	if err != nil || len(raw) != len(d) || len(text) != 43 {
 		return fmt.Errorf("want a SHA-256 digest as 43 characters of base64url, got %d characters", len(text))
 	}
@@ -58,6 +66,8 @@ func (d *Digest) UnmarshalText(text []byte) error {
 // Instant is a point in time in UTC, to the second: all that HR systems state and Graph keeps.
 // In claims (iat, toe) it is a NumericDate, elsewhere RFC 3339 with the zone Z.
 type Instant struct{ sec int64 }
+
+const instantLayout = "2006-01-02T15:04:05Z"
 
 // At cuts t to the second.
 func At(t time.Time) Instant { return Instant{t.Unix()} }
@@ -74,15 +84,15 @@ func (i Instant) IsZero() bool { return i.sec == 0 }
 // Before reports whether i is earlier than o.
 func (i Instant) Before(o Instant) bool { return i.sec < o.sec }
 
-func (i Instant) String() string { return i.Time().Format("2006-01-02T15:04:05Z") }
+func (i Instant) String() string { return i.Time().Format(instantLayout) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (i Instant) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. Only the form 2006-01-02T15:04:05Z is taken.
 func (i *Instant) UnmarshalText(text []byte) error {
-	t, err := time.Parse("2006-01-02T15:04:05Z", string(text))
-	if err != nil || t.Unix() <= 0 || t.Format("2006-01-02T15:04:05Z") != string(text) {
+	t, err := time.Parse(instantLayout, string(text))
+	if err != nil || t.Unix() <= 0 || t.Format(instantLayout) != string(text) {
 		return fmt.Errorf("want an instant like 2006-01-02T15:04:05Z, got %q", text)
 	}
 	i.sec = t.Unix()

@@ -1,0 +1,82 @@
+package schema
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+func at(s string) Instant {
+	t, err := time.Parse(instantLayout, s)
+	if err != nil {
+		panic(err)
+	}
+	return At(t)
+}
+
+// joiner is a full event of about the size that real ones have.
+func joiner() *SET {
+	occurred, end := at("2026-10-01T09:00:00Z"), at("2027-10-01T00:00:00Z")
+	return &SET{
+		Issuer: "https://iam.mssp.example/jml", Audience: "urn:jmlbridge:enclave:gov-1",
+		ID: "01926f3a-5b7c-7d2e-8f10-a1b2c3d4e5f6", IssuedAt: at("2026-10-01T09:00:05Z"), Occurred: &occurred, Txn: "HR-4711", Subject: "1222",
+		Stream: Position{"hr", 1, 42, DigestOf([]byte("before"))}, Version: 1,
+		Event: &Joiner{Engagement: 1, Roles: []string{"soc-analyst", "soc-lead"}, Start: at("2026-10-05T05:00:00Z"), End: &end,
+			Person: Person{Name: Name{"Dr. Zoë \"Zo\" Fleeta", "Fleeta", "Zoë", "Q"}, DisplayName: "Zoë Fleeta", UserType: "Employee", Title: "Analyst", Organization: "Woodgrove",
+				Division: "Electronics", Department: "R&D <SOC>", CostCenter: `CC\3035`, Manager: &Manager{"1684"}, UsageLocation: "US", PreferredAlias: "zoe.fleeta"}},
+	}
+}
+
+func TestEncodePaddedFillsTheSizeClass(t *testing.T) {
+	s := joiner()
+	payload, err := EncodePadded(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(payload) != SizeClass {
+		t.Errorf("want %d octets, got %d", SizeClass, len(payload))
+	}
+	if again, err := EncodePadded(s); err != nil || !bytes.Equal(again, payload) {
+		t.Errorf("padding twice changed the payload: %v", err)
+	}
+	s.Event.(*Joiner).Person.Title = strings.Repeat("x", MaxText)
+	s.Event.(*Joiner).Person.Department = strings.Repeat("x", MaxText)
+	for i := range 20 {
+		s.Event.(*Joiner).Roles = append(s.Event.(*Joiner).Roles, "team-"+string(rune('a'+i))+strings.Repeat("y", 50))
+	}
+	if _, err := EncodePadded(s); codeOf(err) != CodeTooLong {
+		t.Errorf("an event past the size class: want %s, got %v", CodeTooLong, err)
+	}
+}
+
+func codeOf(err error) Code {
+	if re, ok := err.(*RefusedError); ok {
+		return re.Code
+	}
+	return ""
+}
+
+func BenchmarkDecode(b *testing.B) {
+	payload, err := EncodePadded(joiner())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(payload)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	s := joiner()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := EncodePadded(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
