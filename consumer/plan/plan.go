@@ -1,0 +1,242 @@
+package plan
+
+import (
+	"slices"
+	"time"
+	"unicode/utf16"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/policy"
+	"jmlbridge/internal/directory"
+	"jmlbridge/schema"
+)
+
+// maxEmployeeID is what Entra's employeeId holds, in characters (schema/event.md: where longer
+// subject ids live).
+const maxEmployeeID = 16
+
+// Known is what the bridge remembers of its work on one account. It is stored as JSON; its member
+// names are a database format. The zero value: nothing was ever done.
+type Known struct {
+	ID  string `json:"id,omitempty"`  // object id
+	UPN string `json:"upn,omitempty"` // reserved before the create, so that a lost answer can be looked up
+	// DisabledAt and RevokedAt are when the bridge did so for the present cut; zero: not, or given
+	// back since. Only what the bridge disabled does it enable again.
+	DisabledAt time.Time `json:"disabled_at,omitzero"`
+	RevokedAt  time.Time `json:"revoked_at,omitzero"`
+	StrippedAt time.Time `json:"stripped_at,omitzero"`
+	DeletedAt  time.Time `json:"deleted_at,omitzero"`
+	// Manager is the object id of the manager that was last set; empty: none.
+	Manager string `json:"manager,omitempty"`
+}
+
+// IsCut reports whether the account is disabled and revoked by the bridge.
+func (k Known) IsCut() bool { return !k.DisabledAt.IsZero() && !k.RevokedAt.IsZero() }
+
+// Situation is everything a plan depends on.
+type Situation struct {
+	Issuer, Subject string
+	View            fence.View
+	Known           Known
+	// Account is what was read of the account just now, memberships included; nil: there is none.
+	// A partial or failed read must never get here: it is not a fact.
+	Account *directory.Account
+	// Manager is the object id of the manager's account; empty where it has none (yet).
+	Manager string
+	Now     time.Time
+}
+
+// Plan is what to do, what is held, and when to look again.
+type Plan struct {
+	Ops   []Op // by lane, in order
+	Holds []Hold
+}
+
+// Lane is the lowest lane in which there is something to do; Idle where there is nothing.
+func (p Plan) Lane() Lane {
+	if len(p.Ops) == 0 {
+		return Idle
+	}
+	return p.Ops[0].Lane
+}
+
+// For plans one person. Takes come before gives, each in its lane.
+func For(s Situation, pol *policy.Policy) Plan {
+	var p Plan
+	if s.Account == nil {
+		if s.View.Access {
+			p.create(s, pol)
+		}
+		return p
+	}
+	if pol.IsProtected(s.Account.ID, s.Account.UPN) {
+		return Plan{Holds: []Hold{{HoldProtected, s.Account.ID, !s.View.Access}}}
+	}
+	if s.Account.Mark != directory.Mark(s.Issuer, s.Subject) {
+		return Plan{Holds: []Hold{{HoldNotOwned, s.Account.ID, !s.View.Access}}}
+	}
+	if s.View.Access {
+		p.keep(s, pol)
+	} else {
+		p.cut(s, pol)
+	}
+	slices.SortStableFunc(p.Ops, func(a, b Op) int { return int(a.Lane - b.Lane) })
+	return p
+}
+
+// Cut plans a cut without a look at the account: for one whose id the bridge knows from its own
+// create, a disable and a revocation are right whatever its state, and nothing must come before them.
+func Cut(s Situation, pol *policy.Policy) Plan {
+	var p Plan
+	if s.View.Access || s.Known.ID == "" {
+		return p
+	}
+	if pol.IsProtected(s.Known.ID, s.Known.UPN) {
+		return Plan{Holds: []Hold{{HoldProtected, s.Known.ID, true}}}
+	}
+	if s.Known.DisabledAt.IsZero() {
+		p.add(Op{Kind: DisableAccount, Lane: Disable})
+	}
+	if s.Known.RevokedAt.IsZero() {
+		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
+	}
+	return p
+}
+
+func (p *Plan) add(op Op) { p.Ops = append(p.Ops, op) }
+
+func (p *Plan) hold(code HoldCode, target string, takes bool) {
+	p.Holds = append(p.Holds, Hold{code, target, takes})
+}
+
+// groups gives what the roles stand for, and holds the roles that the policy does not know.
+func (p *Plan) groups(s Situation, pol *policy.Policy) []string {
+	ids, unknown := pol.GroupsOf(s.View.Want.Roles)
+	for _, role := range unknown {
+		p.hold(HoldUnknownRole, role, false)
+	}
+	return ids
+}
+
+func (p *Plan) create(s Situation, pol *policy.Policy) {
+	attrs := Attributes(s.Subject, s.View.Want.Person, pol)
+	if attrs.UsageLocation == "" {
+		p.hold(HoldNoUsageLocation, s.Subject, false)
+		return
+	}
+	p.add(Op{Kind: CreateAccount, Lane: Give, Create: &directory.NewAccount{
+		Mark:       directory.Mark(s.Issuer, s.Subject),
+		Enabled:    true,
+		Attributes: attrs,
+	}})
+	if s.Manager != "" {
+		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
+	}
+	for _, g := range p.groups(s, pol) {
+		p.add(Op{Kind: AddMember, Lane: Give, Group: g})
+	}
+}
+
+// keep brings a person who has access to the desired state.
+func (p *Plan) keep(s Situation, pol *policy.Policy) {
+	wanted := p.groups(s, pol)
+	for _, g := range s.Account.Groups {
+		if pol.Listed(g) && !slices.Contains(wanted, g) {
+			p.add(Op{Kind: RemoveMember, Lane: Take, Group: g})
+		}
+	}
+	from, to := s.Account.Attributes, Attributes(s.Subject, s.View.Want.Person, pol)
+	if to.UsageLocation == "" {
+		to.UsageLocation = from.UsageLocation // it cannot be cleared
+	}
+	if from != to {
+		p.add(Op{Kind: UpdateAccount, Lane: Give, From: from, To: to})
+	}
+	switch {
+	case s.Manager != "" && s.Manager != s.Known.Manager:
+		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
+	case s.View.Want.Person.Manager == nil && s.Known.Manager != "":
+		p.add(Op{Kind: ClearManager, Lane: Give})
+	}
+	if s.Account.Enabled != nil && !*s.Account.Enabled {
+		if s.Known.DisabledAt.IsZero() {
+			p.hold(HoldDisabledLocally, s.Account.ID, false)
+			return // a local block stands: nothing more is given
+		}
+		p.add(Op{Kind: EnableAccount, Lane: Give})
+	}
+	for _, g := range wanted {
+		if !slices.Contains(s.Account.Groups, g) {
+			p.add(Op{Kind: AddMember, Lane: Give, Group: g})
+		}
+	}
+}
+
+// cut takes access away: at once what opens the door, then, once the engagement is over for good, the
+// memberships, and the account itself after grace.
+func (p *Plan) cut(s Situation, pol *policy.Policy) {
+	enabled := s.Account.Enabled == nil || *s.Account.Enabled
+	if enabled {
+		p.add(Op{Kind: DisableAccount, Lane: Disable})
+	}
+	if s.Known.RevokedAt.IsZero() || enabled {
+		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
+	}
+	if !s.View.Closed {
+		return
+	}
+	for _, g := range s.Account.Groups {
+		if pol.Listed(g) {
+			p.add(Op{Kind: RemoveMember, Lane: Strip, Group: g})
+		} else {
+			p.hold(HoldForeignGroup, g, true)
+		}
+	}
+	if due := DeleteAt(s.Known, pol); !due.IsZero() && !s.Now.Before(due) {
+		p.add(Op{Kind: DeleteAccount, Lane: Delete})
+	}
+}
+
+// DeleteAt is when a stripped account may be deleted; zero: never, or not known yet. Grace runs from
+// the disable that the bridge did, not from a date in a message.
+func DeleteAt(k Known, pol *policy.Policy) time.Time {
+	if pol.Grace == 0 || k.DisabledAt.IsZero() || !k.DeletedAt.IsZero() {
+		return time.Time{}
+	}
+	return k.DisabledAt.Add(time.Duration(pol.Grace))
+}
+
+// Attributes is what the bridge keeps on the account of a person.
+func Attributes(subject string, person schema.Person, pol *policy.Policy) directory.Attributes {
+	a := directory.Attributes{
+		DisplayName:   cut(person.DisplayName, 256),
+		GivenName:     cut(person.Name.GivenName, 64),
+		Surname:       cut(person.Name.FamilyName, 64),
+		EmployeeType:  cut(person.UserType, 64),
+		JobTitle:      cut(person.Title, 128),
+		Department:    cut(person.Department, 64),
+		Company:       cut(person.Organization, 64),
+		Division:      cut(person.Division, 64),
+		CostCenter:    cut(person.CostCenter, 64),
+		UsageLocation: person.UsageLocation,
+	}
+	if len(subject) <= maxEmployeeID {
+		a.EmployeeID = subject
+	}
+	if a.UsageLocation == "" {
+		a.UsageLocation = pol.UsageLocation
+	}
+	return a
+}
+
+// cut shortens s to what Graph takes, in UTF-16 units, without splitting a character: a title that is
+// too long must not keep a person from being created.
+func cut(s string, limit int) string {
+	units := 0
+	for i, r := range s {
+		if units += utf16.RuneLen(r); units > limit {
+			return s[:i]
+		}
+	}
+	return s
+}
