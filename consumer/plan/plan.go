@@ -26,6 +26,9 @@ type Known struct {
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
 	StrippedAt time.Time `json:"stripped_at,omitzero"`
 	DeletedAt  time.Time `json:"deleted_at,omitzero"`
+	// Groups are those to which the bridge added the account and from which it has not removed it: a
+	// membership can be missing from a read that comes too early.
+	Groups []string `json:"groups,omitempty"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
 }
@@ -140,7 +143,7 @@ func (p *Plan) create(s Situation, pol *policy.Policy) {
 // keep brings a person who has access to the desired state.
 func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	wanted := p.groups(s, pol)
-	for _, g := range s.Account.Groups {
+	for _, g := range memberships(s) {
 		if pol.Listed(g) && !slices.Contains(wanted, g) {
 			p.add(Op{Kind: RemoveMember, Lane: Take, Group: g})
 		}
@@ -172,11 +175,18 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	}
 }
 
+// memberships is what was read and what the bridge itself added, sorted.
+func memberships(s Situation) []string {
+	all := append(slices.Clone(s.Account.Groups), s.Known.Groups...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // cut takes access away: at once what opens the door, then, once the engagement is over for good, the
 // memberships, and the account itself after grace.
 func (p *Plan) cut(s Situation, pol *policy.Policy) {
 	enabled := s.Account.Enabled == nil || *s.Account.Enabled
-	if enabled {
+	if enabled || s.Known.DisabledAt.IsZero() { // also where somebody else did it: the ledger must say that it is so
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
 	}
 	if s.Known.RevokedAt.IsZero() || enabled {
@@ -185,7 +195,7 @@ func (p *Plan) cut(s Situation, pol *policy.Policy) {
 	if !s.View.Closed {
 		return
 	}
-	for _, g := range s.Account.Groups {
+	for _, g := range memberships(s) {
 		if pol.Listed(g) {
 			p.add(Op{Kind: RemoveMember, Lane: Strip, Group: g})
 		} else {

@@ -81,6 +81,8 @@ func TestFor(t *testing.T) {
 		{"leaver whose account is gone", Situation{View: left()}, ""},
 		{"suspended keeps memberships", Situation{View: suspended, Account: account(true, socID)}, "disable:disable revoke:revoke-sessions"},
 		{"resumed", Situation{View: active("analyst"), Account: account(false, socID), Known: cutBefore}, "give:enable"},
+		{"leaver whose membership the read does not show yet", Situation{View: left(), Account: account(false), Known: Known{ID: "u1", DisabledAt: now, RevokedAt: now, Groups: []string{socID}}}, "strip:remove-member(soc)"},
+		{"leaver that somebody else disabled", Situation{View: left(), Account: account(false)}, "disable:disable revoke:revoke-sessions"},
 		{"disabled by somebody in the enclave", Situation{View: active("analyst"), Account: account(false)}, " | disabled-locally(u1)"},
 		{"not ours: joiner", Situation{View: active("analyst"), Account: foreign}, " | not-owned(u1)"},
 		{"not ours: leaver", Situation{View: left(), Account: foreign}, " | not-owned(u1)!"},
@@ -170,8 +172,11 @@ func apply(s Situation, op Op) Situation {
 		a.Attributes = op.To
 	case AddMember:
 		a.Groups = append(slices.Clone(a.Groups), op.Group)
+		s.Known.Groups = append(slices.Clone(s.Known.Groups), op.Group)
 	case RemoveMember:
-		a.Groups = slices.DeleteFunc(slices.Clone(a.Groups), func(g string) bool { return g == op.Group })
+		gone := func(g string) bool { return g == op.Group }
+		a.Groups = slices.DeleteFunc(slices.Clone(a.Groups), gone)
+		s.Known.Groups = slices.DeleteFunc(slices.Clone(s.Known.Groups), gone)
 	}
 	s.Account = &a
 	return s
