@@ -1,0 +1,117 @@
+package midpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// maxUnsettled is how many messages the enclave may have in hand at a time.
+const maxUnsettled = 20_000
+
+// adminWait bounds one administrative request to our own server.
+const adminWait = 30 * time.Second
+
+// admin is the mid-point's own way into one enclave's account, inside this process.
+type admin struct{ js jetstream.JetStream }
+
+func adminUser(enclave string) string { return "midpoint-" + enclave }
+
+func prepareAll(ctx context.Context, srv *server.Server, cfg Config, password string, prep prepare) error {
+	for _, e := range cfg.Enclaves {
+		nc, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(adminUser(e.Name), password), nats.NoReconnect())
+		if err != nil {
+			return fmt.Errorf("mid-point: connect to our own server: %w", err)
+		}
+		err = prepareOne(ctx, nc, e, prep)
+		nc.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func prepareOne(ctx context.Context, nc *nats.Conn, e Enclave, prep prepare) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("mid-point: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, adminWait)
+	defer cancel()
+	return prep(ctx, &admin{js: js}, e)
+}
+
+// stream is what an enclave's stream looks like; nothing about it is left to the server's defaults
+// that could lose a message.
+func (e Enclave) stream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        e.Stream(),
+		Subjects:    []string{e.Subject()},
+		Retention:   jetstream.WorkQueuePolicy,
+		Storage:     jetstream.FileStorage,
+		PersistMode: jetstream.DefaultPersistMode, // written before it is confirmed
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    e.MaxMiB << 20,
+		MaxMsgs:     -1,
+		MaxMsgSize:  maxMessage,
+		Duplicates:  e.DuplicateWindow,
+		Replicas:    1,
+		DenyDelete:  true,
+		DenyPurge:   true,
+	}
+}
+
+func (e Enclave) consumer() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable:       durable,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       e.Lease,
+		MaxDeliver:    -1, // it comes until it is settled
+		MaxAckPending: maxUnsettled,
+	}
+}
+
+// create makes e's stream and consumer. Where the stream is already there (Add after a crash) it is
+// adjusted instead.
+func create(ctx context.Context, a *admin, e Enclave) error {
+	_, err := a.js.Stream(ctx, e.Stream())
+	if err == nil {
+		return adjust(ctx, a, e)
+	}
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s: %w", e.Stream(), err)
+	}
+	if _, err := a.js.CreateStream(ctx, e.stream()); err != nil {
+		return fmt.Errorf("create stream %s: %w", e.Stream(), err)
+	}
+	if _, err := a.js.CreateConsumer(ctx, e.Stream(), e.consumer()); err != nil {
+		return fmt.Errorf("create the consumer of stream %s: %w", e.Stream(), err)
+	}
+	return nil
+}
+
+// adjust brings the limits of an existing stream in line with the configuration. It creates no
+// stream; a lost consumer holds no message, so it alone is made again.
+func adjust(ctx context.Context, a *admin, e Enclave) error {
+	_, err := a.js.Stream(ctx, e.Stream())
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("enclave %s has no stream in this store: is it the right store, or has the enclave not been added yet?", e.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", e.Stream(), err)
+	}
+	if _, err := a.js.UpdateStream(ctx, e.stream()); err != nil {
+		return fmt.Errorf("stream %s in the store does not fit the configuration: %w", e.Stream(), err)
+	}
+	if _, err := a.js.CreateOrUpdateConsumer(ctx, e.Stream(), e.consumer()); err != nil {
+		return fmt.Errorf("the consumer of stream %s does not fit the configuration: %w", e.Stream(), err)
+	}
+	return nil
+}

@@ -1,0 +1,323 @@
+// Package midpoint is the embedded mid-point: a NATS server with JetStream, run from its Go module,
+// that takes sealed messages from the producer and keeps them until the enclave has pulled them.
+//
+// Nobody trusts it; see package queue. It is built so that it deserves less trust still:
+//
+//   - What it confirms is on the disk: file storage, every write synced, checked on the running
+//     server and not only in its options. It refuses to start otherwise.
+//   - Each enclave has a NATS account, a stream and two credentials of its own. The producer's may
+//     publish to one subject and hear its confirmations. The consumer's may pull from one durable
+//     consumer and acknowledge. Neither can read, change, purge or delete anything else, nor see
+//     another enclave.
+//   - Streams and consumers are made by the mid-point itself, over an in-process connection with a
+//     password that lives as long as the process. No client may make one.
+//   - TLS only; no monitoring port, no websocket, no cluster port.
+//
+// Retention is work queue: a message goes once the enclave has settled it, so the store trims itself
+// and holds only what is still under way. With limits the settled messages would stay, and since a
+// full stream refuses new messages (DiscardNew) instead of dropping old ones, it would fill up and
+// stand still; with interest, what is published while the consumer is missing would be dropped
+// unseen. Work queue also allows no second consumer that could read along.
+//
+// Invariant: starting never creates. Init makes a store once; a store that is missing, empty, of
+// another version or without a configured enclave's stream is an error, never a fresh start.
+package midpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"jmlbridge/internal/queue/natsqueue"
+)
+
+// Server is a running mid-point.
+type Server struct {
+	srv  *server.Server
+	lock io.Closer
+	addr string
+}
+
+// Run serves until ctx ends, then flushes everything and returns nil. log gets ids and counts, never
+// a payload.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	s, err := Start(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	gone := make(chan struct{})
+	go func() { s.srv.WaitForShutdown(); close(gone) }()
+	select {
+	case <-ctx.Done():
+		log.Info("mid-point stops")
+		s.Stop()
+		log.Info("mid-point stopped, everything is on disk")
+		return nil
+	case <-gone:
+		s.Stop()
+		return errors.New("the mid-point's server stopped by itself; the log says why")
+	}
+}
+
+// Start starts the server on a store that Init made, and returns when it is ready for clients. ctx
+// bounds the start only.
+func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if err := checkStore(cfg.Store); err != nil {
+		return nil, err
+	}
+	cert, err := newCertificate(cfg.Cert, cfg.Key, log)
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := splitListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	s, err := start(ctx, cfg, log, func(o *server.Options) {
+		o.Host, o.Port = host, port
+		o.DontListen = false
+		o.TLS = true
+		o.TLSTimeout = handshakeWait.Seconds()
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
+	}, adjust)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("mid-point ready", "address", s.addr, "enclaves", len(cfg.Enclaves), "sync_always", true)
+	return s, nil
+}
+
+// Addr is the address it listens on, host:port.
+func (s *Server) Addr() string { return s.addr }
+
+// Stop ends every connection, flushes and closes the store. It returns when that is done; stopping
+// twice is no error.
+func (s *Server) Stop() {
+	s.srv.Shutdown()
+	s.srv.WaitForShutdown()
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}
+
+// prepare is what is done to each enclave before clients are told that the server is ready: create
+// (Init, Add) or adjust (Start).
+type prepare func(context.Context, *admin, Enclave) error
+
+// start runs the server, without a port unless listen opens one, prepares each enclave and then
+// looks at the running server.
+func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*server.Options), prep prepare) (_ *Server, err error) {
+	lock, err := lockStore(cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	password := rand.Text() // of this process's own connections; nothing else ever holds it
+	opts, err := options(cfg, password)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	if listen != nil {
+		listen(opts)
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("mid-point: %w", err)
+	}
+	srv.SetLoggerV2(serverLog{log}, false, false, false)
+	s := &Server{srv: srv, lock: lock}
+	defer func() {
+		if err != nil {
+			s.Stop()
+		}
+	}()
+	srv.Start()
+	if !srv.Running() {
+		return nil, fmt.Errorf("the mid-point did not start; is %s in use, and the store in %s sound? (the log says more)", cfg.Listen, cfg.Store)
+	}
+	if err := prepareAll(ctx, srv, cfg, password, prep); err != nil {
+		return nil, err
+	}
+	if err := checkLive(srv, cfg); err != nil {
+		return nil, err
+	}
+	if listen != nil {
+		if !srv.ReadyForConnections(readyWait) {
+			return nil, fmt.Errorf("the mid-point does not listen on %s after %s", cfg.Listen, readyWait)
+		}
+		s.addr = srv.Addr().String()
+	}
+	return s, nil
+}
+
+// options are the server's, everything but the port.
+func options(cfg Config, password string) (*server.Options, error) {
+	o := &server.Options{}
+	// Accounts with JetStream can be declared in NATS's configuration language only. The names are
+	// checked ([A-Z0-9-]), so nothing can be smuggled in.
+	var text strings.Builder
+	text.WriteString("accounts {\n")
+	for _, e := range cfg.Enclaves {
+		fmt.Fprintf(&text, "  %q { jetstream: enabled }\n", e.Name)
+	}
+	text.WriteString("}\n")
+	if err := o.ProcessConfigString(text.String()); err != nil {
+		return nil, fmt.Errorf("mid-point: %w", err)
+	}
+	accounts := make(map[string]*server.Account)
+	for _, a := range o.Accounts {
+		accounts[a.Name] = a
+	}
+	total := int64(storeOverhead)
+	for _, e := range cfg.Enclaves {
+		total += e.MaxMiB << 20
+		acc := accounts[e.Name]
+		o.Users = append(o.Users, &server.User{
+			Username: adminUser(e.Name), Password: password, Account: acc,
+			AllowedConnectionTypes: map[string]struct{}{"IN_PROCESS": {}},
+		})
+		standard := map[string]struct{}{"STANDARD": {}} // TCP with TLS
+		o.Nkeys = append(o.Nkeys,
+			&server.NkeyUser{Nkey: e.Producer, Account: acc, Permissions: producerMay(e), AllowedConnectionTypes: standard},
+			&server.NkeyUser{Nkey: e.Consumer, Account: acc, Permissions: consumerMay(e), AllowedConnectionTypes: standard})
+	}
+	o.ServerName = "jmlbridge-midpoint"
+	o.DontListen = true
+	o.NoSigs = true // signals are the program's
+	o.JetStream = true
+	o.StoreDir = cfg.Store
+	o.JetStreamMaxStore = total
+	o.SyncAlways = true
+	o.DisableJetStreamBanner = true
+	o.MaxPayload = maxMessage
+	o.MaxConn = connections * (1 + len(cfg.Enclaves))
+	o.MaxSubs = subscriptions
+	o.AuthTimeout = handshakeWait.Seconds()
+	o.PingInterval = pingEvery
+	o.MaxPingsOut = 2
+	return o, nil
+}
+
+// producerMay: publish to the enclave's one subject, hear its confirmations.
+func producerMay(e Enclave) *server.Permissions {
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: []string{e.Subject()}},
+		Subscribe: &server.SubjectPermission{Allow: []string{natsqueue.InboxOf(natsqueue.RoleProducer, e.Stream()) + ".>"}},
+	}
+}
+
+// consumerMay: look its one durable consumer up, pull from it, acknowledge to it, hear the answers.
+func consumerMay(e Enclave) *server.Permissions {
+	at := e.Stream() + "." + durable
+	return &server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{
+			"$JS.API.CONSUMER.INFO." + at,
+			"$JS.API.CONSUMER.MSG.NEXT." + at,
+			"$JS.ACK." + at + ".>",
+		}},
+		Subscribe: &server.SubjectPermission{Allow: []string{natsqueue.InboxOf(natsqueue.RoleConsumer, e.Stream()) + ".>"}},
+	}
+}
+
+// checkLive asks the running server, not its options, whether what it confirms is on the disk.
+func checkLive(srv *server.Server, cfg Config) error {
+	js, err := srv.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Config: true})
+	if err != nil {
+		return fmt.Errorf("mid-point: ask the running server for its storage settings: %w", err)
+	}
+	if !js.Config.SyncAlways {
+		return errors.New("the running server does not sync every write (sync_always is off): it could lose what it confirmed; refused")
+	}
+	found := make(map[string]bool)
+	for _, acc := range js.AccountDetails {
+		for _, st := range acc.Streams {
+			if st.Config == nil {
+				return fmt.Errorf("mid-point: the running server does not tell the settings of stream %s", st.Name)
+			}
+			if st.Config.PersistMode == server.AsyncPersistMode || st.Config.Storage != server.FileStorage {
+				return fmt.Errorf("stream %s confirms before it has written (storage %s, persist_mode %s): refused", st.Name, st.Config.Storage, st.Config.PersistMode)
+			}
+			found[st.Name] = true
+		}
+	}
+	for _, e := range cfg.Enclaves {
+		if !found[e.Stream()] {
+			return fmt.Errorf("the running server does not show stream %s", e.Stream())
+		}
+	}
+	return nil
+}
+
+func splitListen(listen string) (string, int, error) {
+	host, p, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen: %q: expected host:port", listen)
+	}
+	port, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen: %q: expected a port number", listen)
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	if port == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+	return host, int(port), nil
+}
+
+const marker = "MIDPOINT-STORE"
+
+const markerText = "jmlbridge mid-point store, version 1\n"
+
+// checkStore refuses a folder that Init did not make, for example one whose disk is not mounted.
+func checkStore(dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, marker))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("store: %s holds no mid-point store; is its disk mounted? (a new one is made by init only)", dir)
+	case err != nil:
+		return fmt.Errorf("store: %w", err)
+	case string(raw) != markerText:
+		return fmt.Errorf("store: %s is of another version: expected %q, found %q", dir, markerText, string(raw[:min(len(raw), 80)]))
+	}
+	return nil
+}
+
+// serverLog puts the server's own lines into our log.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(f string, v ...any) { l.log.Debug("nats: " + fmt.Sprintf(f, v...)) }
+func (l serverLog) Warnf(f string, v ...any)   { l.log.Warn("nats: " + fmt.Sprintf(f, v...)) }
+func (l serverLog) Fatalf(f string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(f, v...)) }
+func (l serverLog) Errorf(f string, v ...any)  { l.log.Error("nats: " + fmt.Sprintf(f, v...)) }
+func (l serverLog) Debugf(f string, v ...any)  { l.log.Debug("nats: " + fmt.Sprintf(f, v...)) }
+func (l serverLog) Tracef(string, ...any)      {}
+
+// Limits of the server.
+const (
+	maxMessage    = maxBody + 4<<10 // octets of one message with its headers
+	connections   = 16              // clients for each enclave, and as many to spare
+	subscriptions = 64              // for each client
+	storeOverhead = 64 << 20        // octets beside the streams' own limits
+	handshakeWait = 5 * time.Second // TLS, then authentication
+	readyWait     = 30 * time.Second
+	pingEvery     = 20 * time.Second // a dead client is noticed after two unanswered pings
+)
