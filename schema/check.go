@@ -334,8 +334,10 @@ func checkPad(pad string) error {
 	if len(pad) > SizeClass {
 		return refusef(CodeTooLong, "pad", "want at most %d octets, got %d", SizeClass, len(pad))
 	}
-	if strings.Trim(pad, "0") != "" {
-		return refusef(CodeBadValue, "pad", "want nothing but '0'")
+	for i := range len(pad) {
+		if pad[i] != '0' {
+			return refusef(CodeBadValue, "pad", "want nothing but '0'")
+		}
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package schema
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // The functions below write the canonical form of event.md §3: members in the order of event.md §5, no
 // white space, empty optional members left out. They are for values that have passed check, whose
@@ -195,12 +198,15 @@ func appendMember(b []byte, prefix, s string) []byte {
 
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
-	from := 0
-	for i := range len(s) {
-		if c := s[i]; c == '"' || c == '\\' {
-			b = append(append(b, s[from:i]...), '\\')
-			from = i
+	for {
+		i := strings.IndexByte(s, '"')
+		if j := strings.IndexByte(s, '\\'); i < 0 || j >= 0 && j < i {
+			i = j
 		}
+		if i < 0 {
+			return append(append(b, s...), '"')
+		}
+		b = append(append(b, s[:i]...), '\\', s[i])
+		s = s[i+1:]
 	}
-	return append(append(b, s[from:]...), '"')
 }

@@ -199,6 +199,10 @@ func (r *reader) raw() []byte {
 	}
 	start := r.pos
 	for r.pos < len(r.data) {
+		r.pos += plainPrefix(r.data[r.pos:])
+		if r.pos == len(r.data) {
+			break
+		}
 		switch c := r.data[r.pos]; {
 		case c == '"':
 			r.pos++
@@ -211,6 +215,23 @@ func (r *reader) raw() []byte {
 	}
 	r.refuse(CodeMalformed, "the string that begins at octet %d has no end", start-1)
 	return nil
+}
+
+// plain marks the octets that stand for themselves inside a string.
+var plain = func() (t [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
+
+func plainPrefix(b []byte) int {
+	for i, c := range b {
+		if !plain[c] {
+			return i
+		}
+	}
+	return len(b)
 }
 
 // rune moves past one unescaped character of a string; c is its first octet.
