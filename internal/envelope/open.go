@@ -71,18 +71,30 @@ func Decrypt(wire []byte, ring *Ring) (jws []byte, recipient string, err error) 
 	if key == nil {
 		return nil, h.KID, refusef(CodeUnknownRecipient, h.KID, "it is encrypted to a key that is not among our %d", ring.len())
 	}
-	var raw [4][]byte
-	names := [4]string{"encrypted key", "initialization vector", "ciphertext", "tag"}
-	for i := range raw {
-		if raw[i], ok = compact.AppendDecode(nil, parts[i+1]); !ok {
-			return nil, h.KID, refusef(CodeBadBase64, h.KID, "the %s is not canonical base64url", names[i])
-		}
+	encryptedKey, ok := compact.AppendDecode(nil, parts[1])
+	if !ok {
+		return nil, h.KID, refuseBase64(h.KID, "encrypted key")
 	}
-	encryptedKey, iv, ct, tag := raw[0], raw[1], raw[2], raw[3]
+	iv, ok := compact.AppendDecode(nil, parts[2])
+	if !ok {
+		return nil, h.KID, refuseBase64(h.KID, "initialization vector")
+	}
+	// The cipher wants the tag behind the ciphertext: one buffer for both.
+	sealed := make([]byte, 0, len(parts[3])+len(parts[4]))
+	sealed, ok = compact.AppendDecode(sealed, parts[3])
+	if !ok {
+		return nil, h.KID, refuseBase64(h.KID, "ciphertext")
+	}
+	ct := len(sealed)
+	sealed, ok = compact.AppendDecode(sealed, parts[4])
+	if !ok {
+		return nil, h.KID, refuseBase64(h.KID, "tag")
+	}
+	tag := len(sealed) - ct
 	const block = 16
-	if len(iv) != compact.IVLen || len(tag) != compact.TagLen || len(ct) == 0 || len(ct)%block != 0 {
+	if len(iv) != compact.IVLen || tag != compact.TagLen || ct == 0 || ct%block != 0 {
 		return nil, h.KID, refusef(CodeMalformed, h.KID, "want %d octets of iv, blocks of %d and %d octets of tag, got %d, %d and %d",
-			compact.IVLen, block, compact.TagLen, len(iv), len(ct), len(tag))
+			compact.IVLen, block, compact.TagLen, len(iv), ct, tag)
 	}
 	cek, err := key.contentKey(&h, encryptedKey)
 	if err != nil {
@@ -92,7 +104,7 @@ func Decrypt(wire []byte, ring *Ring) (jws []byte, recipient string, err error) 
 	if err != nil {
 		return nil, h.KID, err
 	}
-	jws, err = aead.Open(nil, iv, append(ct, tag...), parts[0])
+	jws, err = aead.Open(nil, iv, sealed, parts[0])
 	if err != nil {
 		return nil, h.KID, refusef(CodeDecrypt, h.KID, "%s", decryptDetail)
 	}
@@ -125,14 +137,14 @@ func Verify(jws []byte, trust Verifiers) (*Opened, error) {
 	}
 	sig, ok := compact.AppendDecode(nil, parts[2])
 	if !ok {
-		return nil, refusef(CodeBadBase64, kid, "the signature is not canonical base64url")
+		return nil, refuseBase64(kid, "signature")
 	}
 	if want := compact.SignatureLen(alg); len(sig) != want {
 		return nil, refusef(CodeMalformed, kid, "want a signature of %d octets for %s, got %d", want, alg, len(sig))
 	}
 	payload, ok := compact.AppendDecode(nil, parts[1])
 	if !ok {
-		return nil, refusef(CodeBadBase64, kid, "the payload is not canonical base64url")
+		return nil, refuseBase64(kid, "payload")
 	}
 	if len(payload) == 0 || len(payload) > schema.MaxPayload {
 		return nil, refusef(CodeTooLarge, kid, "want a payload of 1 to %d octets, got %d", schema.MaxPayload, len(payload))
@@ -168,13 +180,17 @@ func split(parts [][]byte, b []byte) bool {
 	return bytes.IndexByte(b, '.') < 0
 }
 
+func refuseBase64(kid, part string) *Error {
+	return refusef(CodeBadBase64, kid, "the %s is not canonical base64url", part)
+}
+
 func decodeHeader(part []byte) ([]byte, error) {
 	if len(part) > compact.EncodedLen(compact.MaxHeader) {
 		return nil, refusef(CodeBadHeader, "", "want a header of at most %d octets, got %d in base64url", compact.MaxHeader, len(part))
 	}
 	header, ok := compact.AppendDecode(nil, part)
 	if !ok {
-		return nil, refusef(CodeBadBase64, "", "the header is not canonical base64url")
+		return nil, refuseBase64("", "header")
 	}
 	return header, nil
 }

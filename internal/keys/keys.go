@@ -144,6 +144,15 @@ func describe(pub crypto.PublicKey) string {
 // ID is the key's RFC 7638 thumbprint under SHA-256: 43 characters of base64url. It is the kid of
 // envelopes and the name by which operators know a key.
 func ID(pub crypto.PublicKey) (string, error) {
+	if k, ok := pub.(*rsa.PublicKey); ok {
+		if err := checkRSA(k); err != nil {
+			return "", err
+		}
+	}
+	return thumbprint(pub)
+}
+
+func thumbprint(pub crypto.PublicKey) (string, error) {
 	b64 := base64.RawURLEncoding.EncodeToString
 	var jwk string // the required members only, in lexical order, without white space
 	switch k := pub.(type) {
@@ -163,9 +172,6 @@ func ID(pub crypto.PublicKey) (string, error) {
 		}
 		jwk = fmt.Sprintf(`{"crv":"Ed25519","kty":"OKP","x":%q}`, b64(k))
 	case *rsa.PublicKey:
-		if err := checkRSA(k); err != nil {
-			return "", err
-		}
 		jwk = fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`, b64(big.NewInt(int64(k.E)).Bytes()), b64(k.N.Bytes()))
 	default:
 		return "", fmt.Errorf("want an EC, Ed25519 or RSA public key, got a %T", pub)
