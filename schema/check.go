@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// The rules of event.md §5, held alike by Encode and Decode. Each returns a *RefusedError or nil; none
+// The rules of event.md §2 and §5, held alike by Encode and Decode. Each returns a *RefusedError or nil; none
 // puts a person's attribute into it.
 
 func (s *SET) check() error {
@@ -422,7 +422,7 @@ func checkText(path, s string) error {
 	return checkCharacters(path, s)
 }
 
-// checkCharacters holds event.md §5.1: no control characters, and none that end a line or turn the
+// checkCharacters holds event.md §2: no control characters, and none that end a line or turn the
 // direction of what an operator reads after them.
 func checkCharacters(path, s string) error {
 	for i := range len(s) {
@@ -441,7 +441,7 @@ func checkRunes(path, s string) error {
 		return refusef(CodeBadValue, path, "want UTF-8")
 	}
 	for _, c := range s {
-		if unicode.IsControl(c) || c == 0x2028 || c == 0x2029 || unicode.Is(unicode.Bidi_Control, c) && c != 0x200e && c != 0x200f && c != 0x061c {
+		if unicode.IsControl(c) || 0x2028 <= c && c <= 0x202e || 0x2066 <= c && c <= 0x2069 {
 			return refusef(CodeBadValue, path, "want text without control characters, got U+%04X", c)
 		}
 	}

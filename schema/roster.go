@@ -11,7 +11,7 @@ import (
 // its statements: iss and aud at their longest, all numbers at their widest.
 const rosterFrame = 1536
 
-// RosterDigest is the digest over all statements of a roster (event.md §5.8): a SHA-256 over one canonical
+// RosterDigest is the digest over all statements of a roster (event.md §5.7): a SHA-256 over one canonical
 // line for each live statement, then for each closed one, each ended by a line feed. The statements must
 // come in the order of the roster. The zero value is ready.
 type RosterDigest struct {
