@@ -48,8 +48,12 @@ func Decode(payload []byte) (*SET, error) {
 	if err == nil {
 		return s, nil
 	}
-	if f, ferr := DecodeFrame(payload); ferr == nil && f.Version > 1 && newEvent(f.Kind) != nil {
+	f, ferr := DecodeFrame(payload)
+	if ferr == nil && f.Version > 1 && newEvent(f.Kind) != nil {
 		return nil, newer(f.Kind, f.Version)
+	}
+	if re, ok := err.(*RefusedError); ok && re.Code == CodeNewerVersion {
+		return nil, ferr // no version could have such a frame
 	}
 	return nil, err
 }

@@ -50,6 +50,52 @@ func TestEncodePaddedFillsTheSizeClass(t *testing.T) {
 	}
 }
 
+func TestBrokenFrameOfNewerVersionIsRefused(t *testing.T) {
+	var v2 []byte
+	for _, v := range vectors(t, "newer") {
+		if v.name == "leaver-v2" {
+			v2 = v.payload
+		}
+	}
+	deep := func(n int) []byte {
+		return bytes.Replace(v2, []byte(`"deep":`), []byte(`"deep":`+strings.Repeat("[", n)+strings.Repeat("]", n)+`,"flat":`), 1)
+	}
+	for _, c := range []struct {
+		name    string
+		payload []byte
+		want    Code
+	}{
+		{"as it is", v2, CodeNewerVersion},
+		{"trailing", append(bytes.Clone(v2), ' '), CodeTrailing},
+		{"truncated", v2[:len(v2)-1], CodeMalformed},
+		{"prev twice", bytes.Replace(v2, []byte(`"seq":42,`), []byte(`"seq":42,"seq":42,`), 1), CodeDuplicate},
+		{"nested to the bound", deep(maxDepth - 5), CodeNewerVersion},
+		{"nested past the bound", deep(maxDepth), CodeTooLong},
+		{"nested without end", deep(MaxPayload / 3), CodeTooLong},
+	} {
+		if _, err := Decode(c.payload); codeOf(err) != c.want {
+			t.Errorf("%s: want %s, got %v", c.name, c.want, err)
+		}
+	}
+}
+
+// A refusal is written to ledgers and logs: it must name the place, never what stands there.
+func TestRefusalsDoNotTellAttributes(t *testing.T) {
+	for _, change := range []func(*Person){
+		func(p *Person) { p.Title = "Secret\x00Name" },
+		func(p *Person) { p.DisplayName = strings.Repeat("SecretName", 30) },
+		func(p *Person) { p.UsageLocation = "SecretName" },
+		func(p *Person) { p.Manager.Value = "Secret Name" },
+	} {
+		s := joiner()
+		change(&s.Event.(*Joiner).Person)
+		_, err := Encode(s)
+		if codeOf(err) == "" || strings.Contains(err.Error(), "Secret") {
+			t.Errorf("want a refusal without the value, got %v", err)
+		}
+	}
+}
+
 func codeOf(err error) Code {
 	if re, ok := err.(*RefusedError); ok {
 		return re.Code
