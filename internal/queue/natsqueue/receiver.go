@@ -23,6 +23,9 @@ const (
 	pullFor       = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
 
+	// minPull is the shortest request worth making: the library takes a tenth of it for itself.
+	minPull = 50 * time.Millisecond
+
 	// maxFetch bounds one Fetch, so that a batch settles well within its lease.
 	maxFetch = 4096
 
@@ -158,7 +161,16 @@ func (r *Receiver) pull(live context.Context, max int, wait bool) (out []queue.D
 	if wait {
 		ctx, cancel := context.WithTimeout(live, pullFor)
 		defer cancel()
-		msgs, err = r.consumer.Fetch(max, jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(pullHeartbeat))
+		opts := []jetstream.FetchOpt{jetstream.FetchContext(ctx)}
+		end, _ := ctx.Deadline()
+		switch left := time.Until(end); {
+		case left < minPull:
+			<-ctx.Done()
+			return nil, r.pullError(live, ctx.Err())
+		case left > 2*pullHeartbeat+time.Second: // else the library refuses the heartbeat
+			opts = append(opts, jetstream.FetchHeartbeat(pullHeartbeat))
+		}
+		msgs, err = r.consumer.Fetch(max, opts...)
 	} else {
 		msgs, err = r.consumer.FetchNoWait(max)
 	}
@@ -179,9 +191,10 @@ func (r *Receiver) pull(live context.Context, max int, wait bool) (out []queue.D
 		case what := <-r.denied:
 			return out, fmt.Errorf("%w our credential (%s)", queue.ErrRefused, what)
 		case <-live.Done():
-			// Take what is already here; it is leased to us.
-			for len(msgs.Messages()) > 0 {
-				if d, err := delivery(<-msgs.Messages()); err == nil {
+			// Wait for the request to be withdrawn (at most a second) and take what came before: it is
+			// leased to us. What crosses with the withdrawal comes again after its lease.
+			for m := range msgs.Messages() {
+				if d, err := delivery(m); err == nil {
 					out = append(out, d)
 				}
 			}
