@@ -43,7 +43,7 @@ func TestSealedOpens(t *testing.T) {
 			if !bytes.Equal(o.Payload, payload) || !bytes.Equal(o.JWS, m.JWS) {
 				t.Errorf("%s to %s: opened to something else", alg, kind)
 			}
-			if o.WireDigest != schema.DigestOf(m.Wire) || o.PayloadDigest != schema.DigestOf(payload) || o.Key.KID != from.kid || o.Recipient != to.kid {
+			if o.WireDigest != schema.DigestOf(m.Wire) || o.PayloadDigest != schema.DigestOf(payload) || o.Key.KID != from.signer.KID() || o.Recipient != to.kid {
 				t.Errorf("%s to %s: wrong digests or keys: %+v", alg, kind, o)
 			}
 			archived, err := envelope.Verify(o.JWS, from.trust)
@@ -258,6 +258,9 @@ func TestTwoKeyGenerations(t *testing.T) {
 	ring, err := envelope.NewRing(old.key, next.key)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if ids := ring.KIDs(); len(ids) != 2 || ids[0] != old.recipient.KID() || ids[1] != next.recipient.KID() {
+		t.Errorf("the ring holds %v", ids)
 	}
 	for _, to := range []*party{old, next} {
 		m, err := seal.Seal([]byte("{}"), from.signer, to.recipient)

@@ -1,6 +1,9 @@
 package envelope_test
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,5 +72,23 @@ func TestTrustedKeyPinsItsAlgorithm(t *testing.T) {
 	}
 	if _, err := envelope.NewTrustedKey(newEnclave(t, keys.RSA3072).key.Public()); err == nil {
 		t.Error("an RSA key was taken for signing")
+	}
+}
+
+func TestSpecificationListsEveryCode(t *testing.T) {
+	spec, err := os.ReadFile(filepath.Join("..", "..", "schema", "envelope.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []envelope.Code{envelope.CodeTooLarge, envelope.CodeMalformed, envelope.CodeBadBase64, envelope.CodeForbiddenHeader,
+		envelope.CodeBadHeader, envelope.CodeAlg, envelope.CodeUnsigned, envelope.CodeDecrypt, envelope.CodeForged, envelope.CodeHighS,
+		envelope.CodeKind, envelope.CodeRetired, envelope.CodeUnknownKey, envelope.CodeUnknownRecipient, envelope.CodeKeyWindow} {
+		fate := "refused"
+		if (&envelope.Error{Code: code}).Parked() {
+			fate = "parked"
+		}
+		if row := "| `" + string(code) + "` | " + fate + " |"; !strings.Contains(string(spec), row) {
+			t.Errorf("schema/envelope.md section 7 has no row %q", row)
+		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 // Alg is a JOSE algorithm name (RFC 7518, RFC 8037).
 type Alg string
 
-// Every algorithm of the bridge; see envelope.md, "Algorithms".
+// Every algorithm of the bridge; see envelope.md section 5.
 const (
 	ES256      Alg = "ES256"        // ECDSA on P-256: the default for signing
 	ES384      Alg = "ES384"        // ECDSA on P-384
