@@ -49,7 +49,10 @@ func (r *renewing) GetToken(ctx context.Context, opts policy.TokenRequestOptions
 	ctx, cancel := context.WithTimeout(ctx, cloud.TokenTimeout)
 	defer cancel()
 	token, err := cred.GetToken(ctx, opts)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // the library's error does not say so
+		return azcore.AccessToken{}, &tokenError{ctx.Err(), false}
+	case err != nil:
 		return azcore.AccessToken{}, &tokenError{err, false}
 	}
 	return token, nil
