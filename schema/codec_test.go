@@ -79,6 +79,30 @@ func TestBrokenFrameOfNewerVersionIsRefused(t *testing.T) {
 	}
 }
 
+func TestDecodeEventForgivesOnlySpelling(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		data string
+		want Code
+	}{
+		{KindSuspend, "{ \"reason\": \"leave\",\n \"effective\": \"2026-10-08T17:30:00Z\", \"engagement\": 1 }\n", ""},
+		{KindSuspend, `{"engagement":1,"effective":"2026-10-08T17:30:00Z","reason":"leave"}`, ""},
+		{KindSuspend, `{"engagement":1,"engagement":2,"effective":"2026-10-08T17:30:00Z","reason":"leave"}`, CodeDuplicate},
+		{KindSuspend, `{"engagement":1,"effective":"2026-10-08T17:30:00Z","reason":"leave","urgent":true}`, CodeUnknownMember},
+		{KindSuspend, `{"engagement":1,"effective":"2026-10-08T17:30:00Z"}`, CodeMissing},
+		{KindSuspend, `{"engagement":0,"effective":"2026-10-08T17:30:00Z","reason":"leave"}`, CodeBadValue},
+		{KindSuspend, `{"engagement":4294967297,"effective":"2026-10-08T17:30:00Z","reason":"leave"}`, CodeBadValue},
+		{KindSuspend, `{"engagement":1,"effective":"2026-10-08T17:30:00Z","reason":"leave"}{}`, CodeTrailing},
+		{KindSuspend, strings.Repeat(" ", MaxPayload+1), CodeTooLong},
+		{"rehire", `{}`, CodeUnknownEvent},
+	} {
+		e, err := DecodeEvent(c.kind, []byte(c.data))
+		if codeOf(err) != c.want || (err == nil) != (e != nil) {
+			t.Errorf("%.80s: want %q, got %v, %v", c.data, c.want, e, err)
+		}
+	}
+}
+
 // A refusal is written to ledgers and logs: it must name the place, never what stands there.
 func TestRefusalsDoNotTellAttributes(t *testing.T) {
 	for _, change := range []func(*Person){

@@ -103,7 +103,7 @@ func DecodeCutCore(payload []byte) (CutCore, error) {
 				r.object(cutEventShape, func(name string) {
 					switch name {
 					case "engagement":
-						c.Engagement = int(r.int())
+						c.Engagement = r.small()
 					case "effective":
 						c.Effective = r.instant()
 					}

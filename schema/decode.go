@@ -84,7 +84,7 @@ func (r *reader) position() (p Position) {
 		case "id":
 			p.ID = r.string()
 		case "generation":
-			p.Generation = int(r.int())
+			p.Generation = r.small()
 		case "seq":
 			p.Seq = uint64(r.int())
 		case "prev":
@@ -151,7 +151,7 @@ func (e *Joiner) read(r *reader) {
 	r.object(joinerShape, func(name string) {
 		switch name {
 		case "engagement":
-			e.Engagement = int(r.int())
+			e.Engagement = r.small()
 		case "person":
 			e.Person = r.person()
 		case "roles":
@@ -168,7 +168,7 @@ func (e *Mover) read(r *reader) {
 	r.object(moverShape, func(name string) {
 		switch name {
 		case "engagement":
-			e.Engagement = int(r.int())
+			e.Engagement = r.small()
 		case "person":
 			e.Person = r.person()
 		case "roles":
@@ -187,7 +187,7 @@ func (e *Leaver) read(r *reader) {
 	r.object(leaverShape, func(name string) {
 		switch name {
 		case "engagement":
-			e.Engagement = int(r.int())
+			e.Engagement = r.small()
 		case "effective":
 			e.Effective = r.instant()
 		case "reason":
@@ -206,7 +206,7 @@ func (r *reader) suspension(engagement *int, effective *Instant, reason *string)
 	r.object(suspendShape, func(name string) {
 		switch name {
 		case "engagement":
-			*engagement = int(r.int())
+			*engagement = r.small()
 		case "effective":
 			*effective = r.instant()
 		case "reason":
@@ -222,7 +222,7 @@ func (e *Heartbeat) read(r *reader) {
 			e.Cuts = []CutNotice{}
 			r.array(func() { e.Cuts = append(e.Cuts, r.cut()) })
 		case "total":
-			e.Total = int(r.int())
+			e.Total = r.small()
 		}
 	})
 }
@@ -233,7 +233,7 @@ func (r *reader) cut() (c CutNotice) {
 		case "sub":
 			c.Subject = r.string()
 		case "engagement":
-			c.Engagement = int(r.int())
+			c.Engagement = r.small()
 		case "kind":
 			c.Kind = Kind(r.string())
 		case "effective":
@@ -251,16 +251,16 @@ func (e *Roster) read(r *reader) {
 		case "id":
 			e.ID = r.string()
 		case "part":
-			e.Part = int(r.int())
+			e.Part = r.small()
 		case "parts":
-			e.Parts = int(r.int())
+			e.Parts = r.small()
 		case "digest":
 			e.Digest = r.digest()
 		case "head":
 			r.object(headShape, func(name string) {
 				switch name {
 				case "generation":
-					e.Head.Generation = int(r.int())
+					e.Head.Generation = r.small()
 				case "seq":
 					e.Head.Seq = uint64(r.int())
 				case "hash":
@@ -283,7 +283,7 @@ func (r *reader) live() (l LiveEngagement) {
 		case "sub":
 			l.Subject = r.string()
 		case "engagement":
-			l.Engagement = int(r.int())
+			l.Engagement = r.small()
 		case "state":
 			l.State = r.string()
 		case "since":
@@ -307,7 +307,7 @@ func (r *reader) closed() (c ClosedEngagement) {
 		case "sub":
 			c.Subject = r.string()
 		case "engagement":
-			c.Engagement = int(r.int())
+			c.Engagement = r.small()
 		case "effective":
 			c.Effective = r.instant()
 		}
@@ -319,7 +319,7 @@ func (e *Approval) read(r *reader) {
 	r.object(approvalShape, func(name string) {
 		switch name {
 		case "engagement":
-			e.Engagement = int(r.int())
+			e.Engagement = r.small()
 		case "roles":
 			e.Roles = r.roles()
 		case "expiry":

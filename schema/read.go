@@ -3,6 +3,7 @@ package schema
 import (
 	"bytes"
 	"fmt"
+	"math"
 )
 
 // maxDepth bounds the nesting of values that are skipped unread. Values that are read have the depth of
@@ -187,6 +188,10 @@ func (r *reader) array(read func()) {
 		r.path[n-1].index = 0
 	}
 }
+
+// small reads a number whose limit is far below 2^31: what exceeds that stays too large, and what is
+// negative stays negative, where int has 32 bits too.
+func (r *reader) small() int { return int(max(-1, min(r.int(), math.MaxInt32))) }
 
 func (r *reader) instant() Instant {
 	var i Instant
