@@ -1,0 +1,132 @@
+package register
+
+import (
+	"fmt"
+	"time"
+
+	"jmlbridge/schema"
+)
+
+// A NonsenseError says why an operator's event contradicts what was announced. Nothing was changed.
+type NonsenseError struct{ Reason string }
+
+func (e *NonsenseError) Error() string { return e.Reason }
+
+func nonsense(format string, args ...any) error {
+	return &NonsenseError{fmt.Sprintf(format, args...)}
+}
+
+// Emit decides for an event that an operator states. An engagement of 0 is filled in: the one that is
+// live, or the next for a joiner. The event is complete otherwise.
+func Emit(last State, said Said, now time.Time) (Decision, error) {
+	d := Decision{Events: []Said{said}, Next: last}
+	n := &d.Next
+	current := func(engagement *int) error {
+		if *engagement == 0 {
+			*engagement = last.Engagement
+		}
+		switch {
+		case last.Status == "":
+			return nonsense("nothing was ever announced of this person; emit a joiner first")
+		case *engagement != last.Engagement:
+			return nonsense("engagement %d was announced last; got an event for %d", last.Engagement, *engagement)
+		case last.Status == Closed:
+			return nonsense("engagement %d was closed as of %s; a change of mind is a new engagement: emit a joiner", last.Engagement, last.Since)
+		}
+		return nil
+	}
+	switch e := said.Event.(type) {
+	case *schema.Joiner:
+		if e.Engagement == 0 {
+			e.Engagement = last.Engagement + 1
+			if last.Status.Live() {
+				return d, nonsense("engagement %d is live; emit a mover, or name the engagement %d to end it and begin anew", last.Engagement, e.Engagement)
+			}
+		}
+		if e.Engagement != last.Engagement+1 {
+			return d, nonsense("want engagement %d for a joiner, got %d", last.Engagement+1, e.Engagement)
+		}
+		*n = State{Engagement: e.Engagement, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
+		d.Cases = []Case{Join}
+		if last.Engagement > 0 {
+			d.Cases = []Case{Rehire}
+		}
+	case *schema.Mover:
+		if err := current(&e.Engagement); err != nil {
+			return d, err
+		}
+		if schema.At(now).Before(e.Effective) {
+			return d, notYet(schema.KindMover, e.Effective)
+		}
+		n.Person, n.Roles, n.Start, n.End = e.Person, roles(e.Roles), e.Start, e.End
+		d.Cases = []Case{Move}
+	case *schema.Leaver:
+		switch {
+		case e.Engagement == 0 && last.Status == "":
+			// A leaver of someone unknown leaves a tombstone in the enclave. It is what is left to do
+			// after a restore that lost the joiner; the operator must mean it.
+			return d, nonsense("nothing was ever announced of this person; to close an engagement all the same, name it with --engagement")
+		case e.Engagement == 0:
+			e.Engagement = last.Engagement
+		case last.Status != "" && e.Engagement != last.Engagement:
+			return d, nonsense("engagement %d was announced last; got a leaver for %d", last.Engagement, e.Engagement)
+		}
+		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent {
+			return d, nonsense("engagement %d was closed as of %s already; of several leavers the earliest counts", last.Engagement, last.Since)
+		}
+		n.Engagement, n.By = e.Engagement, Operator
+		if last.Status != Closed || e.Effective.Before(last.Since) {
+			n.Since = e.Effective
+		}
+		n.Status = Closed
+		d.Cases = []Case{Leave}
+	case *schema.Suspend:
+		if err := current(&e.Engagement); err != nil {
+			return d, err
+		}
+		if last.Status == Suspended && last.By == Operator && !e.Effective.Before(last.Since) {
+			return d, nonsense("engagement %d is suspended since %s already", last.Engagement, last.Since)
+		}
+		n.Status, n.By, n.Since = Suspended, Operator, e.Effective
+		d.Cases = []Case{Suspend}
+	case *schema.Resume:
+		if err := current(&e.Engagement); err != nil {
+			return d, err
+		}
+		if last.Status != Suspended {
+			return d, nonsense("engagement %d is not suspended", last.Engagement)
+		}
+		if schema.At(now).Before(e.Effective) {
+			return d, notYet(schema.KindResume, e.Effective)
+		}
+		n.Status, n.By, n.Since = Active, Operator, e.Effective
+		d.Cases = []Case{Resume}
+	default:
+		return d, nonsense("want a joiner, mover, leaver, suspend or resume; a %s is not an operator's to state here", said.Event.Kind())
+	}
+	return d, nil
+}
+
+// notYet refuses what gives access later: a roster states the present, and would give it at once.
+func notYet(k schema.Kind, effective schema.Instant) error {
+	return nonsense("want an effective instant that has come for a %s, got %s; emit it then", k, effective)
+}
+
+// Statement returns what a roster says of the person: one of the two, or neither for someone never
+// announced.
+func (s *State) Statement(subject string) (*schema.LiveEngagement, *schema.ClosedEngagement) {
+	switch s.Status {
+	case Active, Suspended:
+		l := &schema.LiveEngagement{
+			Subject: subject, Engagement: s.Engagement, State: schema.StateActive, Since: s.Since,
+			Person: s.Person, Roles: s.Roles, Start: s.Start, End: s.End,
+		}
+		if s.Status == Suspended {
+			l.State = schema.StateSuspended
+		}
+		return l, nil
+	case Closed:
+		return nil, &schema.ClosedEngagement{Subject: subject, Engagement: s.Engagement, Effective: s.Since}
+	}
+	return nil, nil
+}

@@ -1,0 +1,277 @@
+// Package register holds what was last said of each person, and makes of a new record the events that
+// say what changed.
+//
+// It is pure: no clock, no disk. Its invariants: a record that repeats what was said makes nothing; a
+// leaver is made only of a record that says so (inactive, its last day past, out of scope) and only for
+// someone who was announced; what an operator said is not undone by a file that has not caught up;
+// numbers of engagements only grow, and nothing but a joiner follows a leaver.
+package register
+
+import (
+	"slices"
+	"time"
+
+	"jmlbridge/producer/source"
+	"jmlbridge/schema"
+)
+
+// State is what was last said of a person to one enclave. The zero value is someone of whom nothing was
+// ever said. It is stored as JSON; its member names are a database format.
+type State struct {
+	Engagement int             `json:"engagement"`
+	Key        string          `json:"key,omitempty"` // the source's own name of the engagement
+	Status     Status          `json:"status"`
+	By         Authority       `json:"by"` // who said Status
+	Since      schema.Instant  `json:"since,omitzero"`
+	Person     schema.Person   `json:"person"`
+	Roles      []string        `json:"roles"`
+	Start      schema.Instant  `json:"start,omitzero"`
+	End        *schema.Instant `json:"end,omitempty"`
+}
+
+// Status of a person as announced.
+type Status string
+
+// The empty status means never announced.
+const (
+	Active    Status = "active"
+	Suspended Status = "suspended"
+	Closed    Status = "closed"
+)
+
+// Live reports whether the person has an engagement that has not been closed.
+func (s Status) Live() bool { return s == Active || s == Suspended }
+
+// Authority says whose word a status is. A file does not undo an operator's.
+type Authority string
+
+// The two authorities. The empty one belongs to the empty status.
+const (
+	File     Authority = "file"
+	Operator Authority = "operator"
+)
+
+// Case names what a record came to, for plans and reports. The names are stable.
+type Case string
+
+// The cases that make events come first.
+const (
+	Join    Case = "joiner"
+	Rehire  Case = "rehire" // a joiner of a further engagement
+	Move    Case = "mover"
+	Leave   Case = "leaver"
+	Suspend Case = "suspend"
+	Resume  Case = "resume"
+
+	Unchanged  Case = "unchanged"
+	Never      Case = "never-announced"    // inactive, and nothing was ever said of the person
+	OutOfScope Case = "out-of-scope"       // and was not announced
+	Over       Case = "over"               // the last day is past, and the person is not live
+	Away       Case = "on-leave"           // to be announced when back
+	Gone       Case = "closed"             // inactive, as announced before
+	Overruled  Case = "operator-overrules" // an operator's leaver or suspend stands against the file
+)
+
+// Decision is what a record, or an operator's word, comes to.
+type Decision struct {
+	Cases  []Case // at least one
+	Events []Said // in the order in which they are sent
+	Next   State
+}
+
+// Said is an event to be sent, with what goes into the claims around it.
+type Said struct {
+	Event    schema.Event
+	Occurred *schema.Instant // nil where the source states no instant
+	Txn      string
+}
+
+// Diff decides what rec, the newest record of a person, adds to last. in says whether the person is in
+// scope.
+func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
+	d := &decider{last: last, rec: rec, now: schema.At(now), Decision: Decision{Next: last}}
+	over := rec.End != nil && !rec.End.After(now)
+	switch {
+	case rec.Status == source.Unstated:
+		d.settle(Unchanged)
+	case rec.Status == source.Inactive:
+		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
+	case !in:
+		d.leave(schema.ReasonTransfer, OutOfScope)
+	case over:
+		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
+	case !last.Status.Live():
+		d.enter()
+	case rec.Engagement != "" && last.Key != "" && rec.Engagement != last.Key:
+		d.replace()
+	default:
+		d.change()
+	}
+	return d.Decision
+}
+
+// Absent decides for a person whom a file that is said to be complete does not name.
+func Absent(last State, now time.Time) Decision {
+	return Diff(last, &source.Record{Status: source.Inactive, Reason: schema.ReasonOther}, true, now)
+}
+
+// Expire decides for a person whose announced last day may have come.
+func Expire(last State, now time.Time) Decision {
+	d := &decider{last: last, rec: &source.Record{}, now: schema.At(now), Decision: Decision{Next: last}}
+	if !last.Status.Live() || last.End == nil || d.now.Before(*last.End) {
+		d.settle(Unchanged)
+		return d.Decision
+	}
+	end := last.End.Time()
+	d.rec.End = &end
+	d.leave(schema.ReasonEndOfContract, Over)
+	return d.Decision
+}
+
+type decider struct {
+	Decision
+	last State
+	rec  *source.Record
+	now  schema.Instant
+}
+
+func (d *decider) settle(c Case) { d.Cases = append(d.Cases, c) }
+
+func (d *decider) say(c Case, e schema.Event, occurred *schema.Instant) {
+	d.settle(c)
+	d.Events = append(d.Events, Said{e, occurred, d.rec.Txn})
+}
+
+// leave closes a live engagement. A person who is not live only confirms what is known: after that, the
+// file has caught up with an operator's leaver.
+func (d *decider) leave(reason string, otherwise Case) {
+	if !d.last.Status.Live() {
+		if d.last.Status == Closed {
+			d.Next.By = File
+			if otherwise == Never {
+				otherwise = Gone
+			}
+		}
+		d.settle(otherwise)
+		return
+	}
+	effective, occurred := d.now, (*schema.Instant)(nil)
+	// A last day counts when it is past and can belong to this engagement; else the end is now.
+	if e := d.rec.End; e != nil {
+		if at := schema.At(*e); !d.now.Before(at) && !at.Before(d.last.Start) {
+			effective, occurred = at, &at
+		}
+	}
+	d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: effective, Reason: reason}, occurred)
+	d.Next.Status, d.Next.By, d.Next.Since = Closed, File, effective
+}
+
+// enter announces a new engagement of someone who is not live.
+func (d *decider) enter() {
+	switch {
+	case d.last.Status == Closed && d.last.By == Operator && !d.newer():
+		d.settle(Overruled)
+	case d.rec.Leave == source.OnLeave:
+		d.settle(Away)
+	case d.last.Status == Closed:
+		d.join(Rehire)
+	default:
+		d.join(Join)
+	}
+}
+
+// newer reports whether the record is about an engagement that cannot be the one which an operator
+// closed.
+func (d *decider) newer() bool {
+	if d.rec.Engagement != "" && d.last.Key != "" {
+		return d.rec.Engagement != d.last.Key
+	}
+	return d.rec.Start != nil && d.last.Since.Before(schema.At(*d.rec.Start))
+}
+
+// replace ends one engagement and begins the next.
+func (d *decider) replace() {
+	if d.rec.Leave == source.OnLeave {
+		d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: d.now, Reason: schema.ReasonEndOfContract}, nil)
+		d.Next.Status, d.Next.By, d.Next.Since = Closed, File, d.now
+		d.settle(Away)
+		return
+	}
+	d.join(Rehire)
+}
+
+func (d *decider) join(c Case) {
+	start := d.now
+	if d.rec.Start != nil {
+		start = schema.At(*d.rec.Start)
+	}
+	d.Next = State{
+		Engagement: d.last.Engagement + 1, Key: d.rec.Engagement, Status: Active, By: File, Since: d.now,
+		Person: d.rec.Person, Roles: roles(d.rec.Roles), Start: start, End: instant(d.rec.End),
+	}
+	n := &d.Next
+	d.say(c, &schema.Joiner{Engagement: n.Engagement, Person: n.Person, Roles: n.Roles, Start: n.Start, End: n.End}, nil)
+}
+
+// change compares a live person with the record. What takes access is said before what gives it.
+func (d *decider) change() {
+	n := &d.Next
+	if d.rec.Engagement != "" {
+		n.Key = d.rec.Engagement
+	}
+	n.Person, n.Roles, n.End = d.rec.Person, roles(d.rec.Roles), instant(d.rec.End)
+	if d.rec.Start != nil {
+		n.Start = schema.At(*d.rec.Start)
+	}
+	if n.End != nil && n.End.Before(n.Start) {
+		n.Start = *n.End // the record states no first day, and a last day before the one that we assumed
+	}
+	if d.rec.Leave == source.OnLeave && d.last.Status == Active {
+		n.Status, n.By, n.Since = Suspended, File, d.now
+		d.say(Suspend, &schema.Suspend{Engagement: n.Engagement, Effective: d.now, Reason: schema.ReasonLeave}, nil)
+	}
+	if !sameDesired(&d.last, n) {
+		d.say(Move, &schema.Mover{Engagement: n.Engagement, Person: n.Person, Roles: n.Roles, Start: n.Start, End: n.End, Effective: d.now}, nil)
+	}
+	if d.rec.Leave == source.Present && d.last.Status == Suspended {
+		if d.last.By == Operator {
+			d.settle(Overruled)
+		} else {
+			n.Status, n.By, n.Since = Active, File, d.now
+			d.say(Resume, &schema.Resume{Engagement: n.Engagement, Effective: d.now, Reason: schema.ReasonReturn}, nil)
+		}
+	}
+	if d.Cases == nil {
+		d.settle(Unchanged)
+	}
+}
+
+func sameDesired(a, b *State) bool {
+	x, y := a.Person, b.Person
+	sameManager := x.Manager == y.Manager || x.Manager != nil && y.Manager != nil && *x.Manager == *y.Manager
+	x.Manager, y.Manager = nil, nil
+	sameEnd := a.End == b.End || a.End != nil && b.End != nil && *a.End == *b.End
+	return x == y && sameManager && sameEnd && a.Start == b.Start && slices.Equal(a.Roles, b.Roles)
+}
+
+func instant(t *time.Time) *schema.Instant {
+	if t == nil {
+		return nil
+	}
+	i := schema.At(*t)
+	return &i
+}
+
+func roles(names []string) []string {
+	if names == nil {
+		return []string{}
+	}
+	return names
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

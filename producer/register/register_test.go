@@ -1,0 +1,290 @@
+package register
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jmlbridge/producer/source"
+	"jmlbridge/schema"
+)
+
+var now = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
+func day(n int) *time.Time {
+	t := now.AddDate(0, 0, n)
+	return &t
+}
+
+func active(change ...func(*source.Record)) *source.Record {
+	r := &source.Record{Subject: "1", Status: source.Active, Person: schema.Person{DisplayName: "A"}, Roles: []string{"analyst"}, Start: day(-100)}
+	for _, c := range change {
+		c(r)
+	}
+	return r
+}
+
+func inactive(r *source.Record) { r.Status = source.Inactive }
+func onLeave(r *source.Record)  { r.Leave = source.OnLeave }
+func present(r *source.Record)  { r.Leave = source.Present }
+func titled(r *source.Record)   { r.Person.Title = "Lead" }
+func endsIn(n int) func(*source.Record) {
+	return func(r *source.Record) { r.End = day(n) }
+}
+func key(k string) func(*source.Record) { return func(r *source.Record) { r.Engagement = k } }
+func startsIn(n int) func(*source.Record) {
+	return func(r *source.Record) { r.Start = day(n) }
+}
+
+// say applies records or operator's events one after another, a day apart from each other being
+// immaterial, and returns the state.
+func say(t *testing.T, steps ...any) State {
+	t.Helper()
+	var s State
+	for _, step := range steps {
+		switch v := step.(type) {
+		case *source.Record:
+			s = Diff(s, v, true, now).Next
+		case schema.Event:
+			d, err := Emit(s, Said{Event: v}, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s = d.Next
+		}
+	}
+	return s
+}
+
+func leaver() *schema.Leaver {
+	return &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonOther}
+}
+
+func TestDiff(t *testing.T) {
+	suspend := &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonInvestigation}
+	for _, c := range []struct {
+		name  string
+		last  State
+		rec   *source.Record
+		out   bool
+		cases []Case
+	}{
+		{"new", State{}, active(), false, []Case{Join}},
+		{"new, starts later", State{}, active(startsIn(10)), false, []Case{Join}},
+		{"new, ends later", State{}, active(endsIn(10)), false, []Case{Join}},
+		{"new, inactive", State{}, active(inactive), false, []Case{Never}},
+		{"new, out of scope", State{}, active(), true, []Case{OutOfScope}},
+		{"new, over", State{}, active(endsIn(-1)), false, []Case{Over}},
+		{"new, on leave", State{}, active(onLeave), false, []Case{Away}},
+		{"new, nothing stated", State{}, &source.Record{}, false, []Case{Unchanged}},
+		{"same", say(t, active()), active(), false, []Case{Unchanged}},
+		{"first day unstated now", say(t, active()), active(func(r *source.Record) { r.Start = nil }), false, []Case{Unchanged}},
+		{"moved", say(t, active()), active(titled), false, []Case{Move}},
+		{"end stated", say(t, active()), active(endsIn(10)), false, []Case{Move}},
+		{"end withdrawn", say(t, active(endsIn(10))), active(), false, []Case{Move}},
+		{"left", say(t, active()), active(inactive), false, []Case{Leave}},
+		{"last day past", say(t, active()), active(endsIn(-1)), false, []Case{Leave}},
+		{"left the scope", say(t, active()), active(), true, []Case{Leave}},
+		{"left the scope and the company", say(t, active()), active(inactive), true, []Case{Leave}},
+		{"went on leave", say(t, active()), active(onLeave), false, []Case{Suspend}},
+		{"moved and went on leave", say(t, active()), active(onLeave, titled), false, []Case{Suspend, Move}},
+		{"still on leave", say(t, active(), active(onLeave)), active(onLeave), false, []Case{Unchanged}},
+		{"moved while on leave", say(t, active(), active(onLeave)), active(onLeave, titled), false, []Case{Move}},
+		{"back, and moved", say(t, active(), active(onLeave)), active(present, titled), false, []Case{Move, Resume}},
+		{"the file says no more of leave", say(t, active(), active(onLeave)), active(), false, []Case{Unchanged}},
+		{"left while on leave", say(t, active(), active(onLeave)), active(inactive), false, []Case{Leave}},
+		{"still gone", say(t, active(), active(inactive)), active(inactive), false, []Case{Gone}},
+		{"still out of scope", say(t, active(), active(inactive)), active(), true, []Case{OutOfScope}},
+		{"hired again", say(t, active(), active(inactive)), active(), false, []Case{Rehire}},
+		{"hired again, on leave", say(t, active(), active(inactive)), active(onLeave), false, []Case{Away}},
+		{"another contract", say(t, active(key("a"))), active(key("b")), false, []Case{Rehire}},
+		{"another contract, on leave", say(t, active(key("a"))), active(key("b"), onLeave), false, []Case{Leave, Away}},
+		{"contract named for the first time", say(t, active()), active(key("a")), false, []Case{Unchanged}},
+		{"operator closed, file lags", say(t, active(), leaver()), active(), false, []Case{Overruled}},
+		{"operator closed, file caught up", say(t, active(), leaver()), active(inactive), false, []Case{Gone}},
+		{"operator closed, file caught up, hired again", say(t, active(), leaver(), active(inactive)), active(), false, []Case{Rehire}},
+		{"operator closed, later first day", say(t, active(), leaver()), active(startsIn(1)), false, []Case{Rehire}},
+		{"operator closed, same contract", say(t, active(key("a")), leaver()), active(key("a"), startsIn(1)), false, []Case{Overruled}},
+		{"operator closed, another contract", say(t, active(key("a")), leaver()), active(key("b")), false, []Case{Rehire}},
+		{"operator suspended, file says present", say(t, active(), suspend), active(present), false, []Case{Overruled}},
+		{"operator suspended, file says left", say(t, active(), suspend), active(inactive), false, []Case{Leave}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := Diff(c.last, c.rec, !c.out, now)
+			if !slices.Equal(d.Cases, c.cases) {
+				t.Errorf("want %v, got %v", c.cases, d.Cases)
+			}
+		})
+	}
+}
+
+func TestWhenALeaverIsEffective(t *testing.T) {
+	live := say(t, active(startsIn(-50)))
+	for _, c := range []struct {
+		name      string
+		rec       *source.Record
+		effective *time.Time
+		stated    bool
+	}{
+		{"no date", active(inactive), &now, false},
+		{"last day past", active(inactive, endsIn(-3)), day(-3), true},
+		{"last day to come, yet inactive", active(inactive, endsIn(3)), &now, false},
+		{"last day of an earlier engagement", active(inactive, endsIn(-80)), &now, false},
+	} {
+		d := Diff(live, c.rec, true, now)
+		e := d.Events[0].Event.(*schema.Leaver)
+		if e.Effective != schema.At(*c.effective) || (d.Events[0].Occurred != nil) != c.stated || d.Next.Since != e.Effective {
+			t.Errorf("%s: %+v, occurred %v", c.name, e, d.Events[0].Occurred)
+		}
+	}
+	if e := Diff(live, active(), false, now).Events[0].Event.(*schema.Leaver); e.Reason != schema.ReasonTransfer {
+		t.Errorf("leaving the scope is a transfer, got %s", e.Reason)
+	}
+}
+
+func TestExpire(t *testing.T) {
+	s := say(t, active(endsIn(5)))
+	if d := Expire(s, now.AddDate(0, 0, 4)); d.Events != nil {
+		t.Errorf("a day early: %v", d.Cases)
+	}
+	d := Expire(s, now.AddDate(0, 0, 5))
+	if e := d.Events[0].Event.(*schema.Leaver); e.Reason != schema.ReasonEndOfContract || e.Effective != *s.End || d.Next.Status != Closed {
+		t.Errorf("%+v", e)
+	}
+	if d := Expire(d.Next, now.AddDate(0, 0, 6)); d.Events != nil {
+		t.Error("twice")
+	}
+	// The file extends the contract after all: a new engagement.
+	if d := Diff(d.Next, active(endsIn(50)), true, now.AddDate(0, 0, 6)); !slices.Equal(d.Cases, []Case{Rehire}) {
+		t.Errorf("extended: %v", d.Cases)
+	}
+}
+
+func TestEmitRefusesNonsense(t *testing.T) {
+	at := schema.At(now)
+	later := schema.At(now.Add(time.Hour))
+	person := schema.Person{DisplayName: "A"}
+	live, closed := say(t, active()), say(t, active(), leaver())
+	for want, c := range map[string]struct {
+		last State
+		e    schema.Event
+	}{
+		"nothing was ever announced of this person; emit a joiner": {State{}, &schema.Mover{Person: person, Start: at, Effective: at}},
+		"name it with --engagement":                                {State{}, leaver()},
+		"was closed as of":                                         {closed, &schema.Mover{Person: person, Start: at, Effective: at}},
+		"closed as of 2026-03-02T12:00:00Z already":                {closed, leaver()},
+		"engagement 1 is live":                                     {live, &schema.Joiner{Person: person, Start: at}},
+		"want engagement 2":                                        {live, &schema.Joiner{Engagement: 3, Person: person, Start: at}},
+		"got an event for 7":                                       {live, &schema.Suspend{Engagement: 7, Effective: at, Reason: "leave"}},
+		"got a leaver for 7":                                       {live, &schema.Leaver{Engagement: 7, Effective: at, Reason: "other"}},
+		"is not suspended":                                         {live, &schema.Resume{Effective: at, Reason: "return"}},
+		"for a mover, got":                                         {live, &schema.Mover{Person: person, Start: at, Effective: later}},
+		"not an operator's":                                        {live, &schema.Heartbeat{}},
+	} {
+		d, err := Emit(c.last, Said{Event: c.e}, now)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+		if !reflect.DeepEqual(d.Next, c.last) {
+			t.Errorf("%s: the state changed", want)
+		}
+	}
+	early := leaver()
+	early.Effective = schema.At(now.Add(-time.Hour))
+	if d, err := Emit(closed, Said{Event: early}, now); err != nil || d.Next.Since != early.Effective {
+		t.Errorf("an earlier leaver counts: %v", err)
+	}
+	if d, err := Emit(State{}, Said{Event: &schema.Leaver{Engagement: 4, Effective: at, Reason: "other"}}, now); err != nil || d.Next.Engagement != 4 || d.Next.Status != Closed {
+		t.Errorf("a leaver of someone unknown, by number: %v", err)
+	}
+}
+
+// Whatever files and operators say in whatever order: repeating a record says nothing, leavers come only
+// from records that say so and only to the live, and nothing but a joiner follows one.
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s State
+		at := now
+		for i := range rapid.IntRange(1, 25).Draw(t, "steps") {
+			at = at.Add(time.Duration(rapid.IntRange(0, 72).Draw(t, "hours")) * time.Hour)
+			var d Decision
+			var mayLeave, again = false, func(State) []Said { return nil }
+			if rapid.IntRange(0, 5).Draw(t, "who") == 0 {
+				e := rapid.SampledFrom([]schema.Event{
+					&schema.Joiner{Person: schema.Person{DisplayName: "O"}, Start: schema.At(at)}, leaver(),
+					&schema.Suspend{Effective: schema.At(at), Reason: "leave"}, &schema.Resume{Effective: schema.At(at), Reason: "return"},
+				}).Draw(t, "event")
+				copied := reflect.New(reflect.TypeOf(e).Elem())
+				copied.Elem().Set(reflect.ValueOf(e).Elem())
+				var err error
+				if d, err = Emit(s, Said{Event: copied.Interface().(schema.Event)}, at); err != nil {
+					continue
+				}
+				mayLeave = true
+			} else {
+				rec := active()
+				rec.Status = rapid.SampledFrom([]source.Status{source.Active, source.Active, source.Inactive, source.Unstated}).Draw(t, "status")
+				rec.Leave = rapid.SampledFrom([]source.Leave{source.LeaveUnstated, source.Present, source.OnLeave}).Draw(t, "leave")
+				rec.Person.Title = rapid.SampledFrom([]string{"", "x"}).Draw(t, "title")
+				rec.Engagement = rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "key")
+				if rapid.Bool().Draw(t, "ends") {
+					rec.End = day(rapid.IntRange(-20, 60).Draw(t, "end"))
+				}
+				// Package source refuses a last day before the first.
+				if start := day(rapid.IntRange(-30, 30).Draw(t, "start")); rec.End == nil || !rec.End.Before(*start) {
+					rec.Start = start
+				} else {
+					rec.Start = nil
+				}
+				in := rapid.IntRange(0, 4).Draw(t, "scope") > 0
+				d = Diff(s, rec, in, at)
+				over := rec.End != nil && !rec.End.After(at)
+				changed := rec.Engagement != s.Key
+				mayLeave = rec.Status != source.Unstated && (rec.Status == source.Inactive || !in || over || changed)
+				again = func(next State) []Said { return Diff(next, rec, in, at).Events }
+			}
+			if len(d.Cases) == 0 {
+				t.Fatal("a decision without a name")
+			}
+			status, engagement := s.Status, s.Engagement
+			for _, said := range d.Events {
+				switch e := said.Event.(type) {
+				case *schema.Joiner:
+					if e.Engagement != engagement+1 {
+						t.Fatalf("step %d: joiner %d after %d", i, e.Engagement, engagement)
+					}
+					status, engagement = Active, e.Engagement
+				case *schema.Leaver:
+					if !mayLeave {
+						t.Fatalf("step %d: a leaver that nobody stated", i)
+					}
+					status = Closed
+				default:
+					if !status.Live() {
+						t.Fatalf("step %d: %s for someone who is %q", i, said.Event.Kind(), status)
+					}
+				}
+			}
+			if more := again(d.Next); len(more) > 0 {
+				t.Fatalf("step %d: the same record again says %s", i, more[0].Event.Kind())
+			}
+			stored, err := json.Marshal(d.Next)
+			var back State
+			if err == nil {
+				err = json.Unmarshal(stored, &back)
+			}
+			if err != nil || !sameDesired(&back, &d.Next) || back.Status != d.Next.Status || back.Since != d.Next.Since {
+				t.Fatalf("step %d: the state does not survive storage: %v", i, err)
+			}
+			if live, gone := d.Next.Statement("1"); (live != nil) != d.Next.Status.Live() || (gone != nil) != (d.Next.Status == Closed) {
+				t.Fatalf("step %d: the roster says otherwise", i)
+			}
+			s = d.Next
+		}
+	})
+}
