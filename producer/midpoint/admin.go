@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // maxUnsettled is how many messages the enclave may have in hand at a time.
@@ -20,11 +21,35 @@ const adminWait = 30 * time.Second
 // admin is the mid-point's own way into one enclave's account, inside this process.
 type admin struct{ js jetstream.JetStream }
 
-func adminUser(enclave string) string { return "midpoint-" + enclave }
+// adminKeys are the mid-point's own keys, one for each enclave's account. They are made at each
+// start, are written nowhere and open in-process connections only.
+type adminKeys map[string]adminKey
 
-func prepareAll(ctx context.Context, srv *server.Server, cfg Config, password string, prep prepare) error {
+type adminKey struct {
+	public string
+	pair   nkeys.KeyPair
+}
+
+func newAdminKeys(cfg Config) (adminKeys, error) {
+	out := make(adminKeys)
 	for _, e := range cfg.Enclaves {
-		nc, err := nats.Connect("", nats.InProcessServer(srv), nats.UserInfo(adminUser(e.Name), password), nats.NoReconnect())
+		kp, err := nkeys.CreateUser()
+		if err != nil {
+			return nil, err
+		}
+		pub, err := kp.PublicKey()
+		if err != nil {
+			return nil, err
+		}
+		out[e.Name] = adminKey{pub, kp}
+	}
+	return out, nil
+}
+
+func prepareAll(ctx context.Context, srv *server.Server, cfg Config, keys adminKeys, prep prepare) error {
+	for _, e := range cfg.Enclaves {
+		key := keys[e.Name]
+		nc, err := nats.Connect("", nats.InProcessServer(srv), nats.Nkey(key.public, key.pair.Sign), nats.NoReconnect())
 		if err != nil {
 			return fmt.Errorf("mid-point: connect to our own server: %w", err)
 		}

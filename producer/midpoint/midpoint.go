@@ -9,8 +9,8 @@
 //     publish to one subject and hear its confirmations. The consumer's may pull from one durable
 //     consumer and acknowledge. Neither can read, change, purge or delete anything else, nor see
 //     another enclave.
-//   - Streams and consumers are made by the mid-point itself, over an in-process connection with a
-//     password that lives as long as the process. No client may make one.
+//   - Streams and consumers are made by the mid-point itself, over in-process connections with keys
+//     that live as long as the process. No client may make one.
 //   - TLS only; no monitoring port, no websocket, no cluster port.
 //
 // Retention is work queue: a message goes once the enclave has settled it, so the store trims itself
@@ -25,7 +25,6 @@ package midpoint
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -127,8 +126,12 @@ func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*serve
 	if err != nil {
 		return nil, err
 	}
-	password := rand.Text() // of this process's own connections; nothing else ever holds it
-	opts, err := options(cfg, password)
+	keys, err := newAdminKeys(cfg)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	opts, err := options(cfg, keys)
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -152,7 +155,7 @@ func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*serve
 	if !srv.Running() {
 		return nil, fmt.Errorf("the mid-point did not start; is %s in use, and the store in %s sound? (the log says more)", cfg.Listen, cfg.Store)
 	}
-	if err := prepareAll(ctx, srv, cfg, password, prep); err != nil {
+	if err := prepareAll(ctx, srv, cfg, keys, prep); err != nil {
 		return nil, err
 	}
 	if err := checkLive(srv, cfg); err != nil {
@@ -168,7 +171,7 @@ func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*serve
 }
 
 // options are the server's, everything but the port.
-func options(cfg Config, password string) (*server.Options, error) {
+func options(cfg Config, keys adminKeys) (*server.Options, error) {
 	o := &server.Options{}
 	// Accounts with JetStream can be declared in NATS's configuration language only. The names are
 	// checked ([A-Z0-9-]), so nothing can be smuggled in.
@@ -185,16 +188,11 @@ func options(cfg Config, password string) (*server.Options, error) {
 	for _, a := range o.Accounts {
 		accounts[a.Name] = a
 	}
-	total := int64(storeOverhead)
 	for _, e := range cfg.Enclaves {
-		total += e.MaxMiB << 20
 		acc := accounts[e.Name]
-		o.Users = append(o.Users, &server.User{
-			Username: adminUser(e.Name), Password: password, Account: acc,
-			AllowedConnectionTypes: map[string]struct{}{"IN_PROCESS": {}},
-		})
 		standard := map[string]struct{}{"STANDARD": {}} // TCP with TLS
 		o.Nkeys = append(o.Nkeys,
+			&server.NkeyUser{Nkey: keys[e.Name].public, Account: acc, AllowedConnectionTypes: map[string]struct{}{"IN_PROCESS": {}}},
 			&server.NkeyUser{Nkey: e.Producer, Account: acc, Permissions: producerMay(e), AllowedConnectionTypes: standard},
 			&server.NkeyUser{Nkey: e.Consumer, Account: acc, Permissions: consumerMay(e), AllowedConnectionTypes: standard})
 	}
@@ -203,7 +201,7 @@ func options(cfg Config, password string) (*server.Options, error) {
 	o.NoSigs = true // signals are the program's
 	o.JetStream = true
 	o.StoreDir = cfg.Store
-	o.JetStreamMaxStore = total
+	o.JetStreamMaxStore = maxStore
 	o.SyncAlways = true
 	o.DisableJetStreamBanner = true
 	o.MaxPayload = maxMessage
@@ -316,7 +314,7 @@ const (
 	maxMessage    = maxBody + 4<<10 // octets of one message with its headers
 	connections   = 16              // clients for each enclave, and as many to spare
 	subscriptions = 64              // for each client
-	storeOverhead = 64 << 20        // octets beside the streams' own limits
+	maxStore      = 1 << 50         // octets; each stream has its own limit, one of the server's only gets in the way of changing it
 	handshakeWait = 5 * time.Second // TLS, then authentication
 	readyWait     = 30 * time.Second
 	pingEvery     = 20 * time.Second // a dead client is noticed after two unanswered pings

@@ -143,8 +143,7 @@ func (c Config) options(role string) ([]nats.Option, error) {
 		nats.MaxPingsOutstanding(2),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(), // a credential may be let in again while we run
-		nats.CustomReconnectDelay(backoff),
+		nats.IgnoreAuthErrorAbort(),    // a credential may be let in again while we run
 		nats.ReconnectBufSize(-1),      // what was not sent is our caller's to send again, in order
 		nats.IgnoreDiscoveredServers(), // the first INFO comes before TLS: believe the configuration alone
 	}

@@ -40,16 +40,23 @@ func connect(c Config, role string) (*link, error) {
 		l.patience = patience
 	}
 	opts = append(opts,
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			l.note()
+			return backoff(attempts)
+		}),
 		nats.ConnectHandler(func(*nats.Conn) { l.set(true, nil) }),
 		nats.ReconnectHandler(func(*nats.Conn) { l.set(true, nil) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.set(false, err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.failed(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.failed(err) }),
 	)
-	l.nc, err = nats.Connect(strings.Join(c.URL, ","), opts...)
+	nc, err := nats.Connect(strings.Join(c.URL, ","), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("mid-point: %w", explain(err))
 	}
+	l.mu.Lock()
+	l.nc = nc // note runs already
+	l.mu.Unlock()
 	l.js, err = jetstream.New(l.nc, jetstream.WithPublishAsyncMaxPending(2*maxInFlight))
 	if err != nil {
 		l.nc.Close()
@@ -81,6 +88,20 @@ func (l *link) set(up bool, cause error) {
 		l.up = up
 		close(l.changed)
 		l.changed = make(chan struct{})
+	}
+}
+
+// note keeps what ended the last attempt to connect. nats.go tells its handlers of most failures, but
+// not of a TLS handshake that failed.
+func (l *link) note() {
+	l.mu.Lock()
+	nc := l.nc
+	l.mu.Unlock()
+	if nc == nil {
+		return
+	}
+	if err := nc.LastError(); err != nil {
+		l.failed(err)
 	}
 }
 
@@ -116,7 +137,7 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 			return nil, nil, err
 		}
 		l.mu.Lock()
-		up, closed, changed, cause := l.up, l.closed, l.changed, l.cause
+		up, closed, changed := l.up, l.closed, l.changed
 		l.mu.Unlock()
 		if closed {
 			return nil, nil, queue.ErrClosed
@@ -136,12 +157,12 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 		case <-changed:
 		case <-ctx.Done():
 		case <-patience.C:
-			return nil, nil, fmt.Errorf("waited %s: %w", l.patience, explain(cause))
+			return nil, nil, fmt.Errorf("waited %s: %w", l.patience, l.why())
 		}
 	}
 }
 
-// why says why a connection that stood does so no more.
+// why says why there is no connection.
 func (l *link) why() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
