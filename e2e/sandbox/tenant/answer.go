@@ -72,6 +72,9 @@ func (c *call) did(ch Change) {
 	c.changes = append(c.changes, ch)
 }
 
+// primary is the view of writes: the newest state.
+const primary = math.MaxInt64
+
 // nano is the moment at which a write becomes true.
 func (c *call) nano() int64 { return c.now.UnixNano() }
 

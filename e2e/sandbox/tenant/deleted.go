@@ -41,7 +41,7 @@ func restoreDeleted(c *call) answer {
 			return refuse(bad)
 		}
 	}
-	e, u, bad := c.trashed(c.nano())
+	e, u, bad := c.trashed(primary)
 	if bad != nil {
 		return refuse(bad)
 	}
@@ -69,7 +69,7 @@ func restoreDeleted(c *call) answer {
 }
 
 func purgeDeleted(c *call) answer {
-	e, u, bad := c.trashed(c.nano())
+	e, u, bad := c.trashed(primary)
 	if bad != nil {
 		return refuse(bad)
 	}

@@ -165,7 +165,7 @@ func addMember(c *call) answer {
 	if bad != nil {
 		return refuse(bad)
 	}
-	g, _, bad := c.holder(c.nano())
+	g, _, bad := c.holder(primary)
 	if bad != nil {
 		return refuse(bad)
 	}
@@ -212,7 +212,7 @@ func (n *node) name() string {
 }
 
 func removeMember(c *call) answer {
-	g, at, bad := c.holder(c.nano())
+	g, at, bad := c.holder(primary)
 	if bad != nil {
 		return refuse(bad)
 	}

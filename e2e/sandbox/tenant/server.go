@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -234,21 +235,29 @@ func (s *Server) effect(r *http.Request, c *call, isGraph, unzipped bool) answer
 		return refuse(denied())
 	}
 	c.advanced = strings.EqualFold(c.header.Get("ConsistencyLevel"), "eventual")
-	c.view, c.ixView, c.known = c.nano(), c.nano(), c.nano()
-	if rep := s.cfg.Replication; s.faults.chance(rep.Share) {
-		c.view -= int64(rep.Lag)
-		c.ixView -= int64(rep.IndexLag)
-		c.known -= int64(rep.WriteLag)
-	}
+	lagging := s.faults.chance(s.cfg.Replication.Share)
 	if c.method == http.MethodGet || !route.writes() {
 		s.mu.RLock()
 		defer s.mu.RUnlock()
 	} else {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		c.now = s.cfg.Now() // under the lock: time goes forward with the order of the writes
 	}
+	c.now = s.cfg.Now() // under the lock: time goes forward with the order of the writes
+	c.look(s.cfg.Replication, lagging)
 	return route.handle(c)
+}
+
+// look chooses the moment that the request's replica has reached. Without a
+// lag that is always the newest state, whatever the clock does.
+func (c *call) look(r Replication, lagging bool) {
+	at := func(lag time.Duration) int64 {
+		if !lagging || lag <= 0 {
+			return math.MaxInt64
+		}
+		return c.now.Add(-lag).UnixNano()
+	}
+	c.view, c.ixView, c.known = at(r.Lag), at(r.IndexLag), at(r.WriteLag)
 }
 
 // answer journals the request and puts its answer, or what a fault leaves of

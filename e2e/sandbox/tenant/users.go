@@ -9,7 +9,7 @@ import (
 // target resolves the user that a write names: at the primary, except that an
 // object younger than the write lag is not known there yet.
 func (c *call) target(key string) (*entry, *refusal) {
-	e, u := c.s.dir.byNameOrID(key, c.nano())
+	e, u := c.s.dir.byNameOrID(key, primary)
 	if u == nil || e.born > c.known {
 		return nil, notFound(key)
 	}
