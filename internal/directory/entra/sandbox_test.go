@@ -1,0 +1,421 @@
+package entra
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sandbox "jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/cloud"
+	"jmlbridge/internal/directory"
+)
+
+// rehearsal is a sandbox tenant and the two slots' way into it, each with its own certificate.
+type rehearsal struct {
+	*sandbox.Server
+	cut, grant *Tenant
+}
+
+func rehearse(t *testing.T, cfg sandbox.Config) *rehearsal {
+	t.Helper()
+	s, err := sandbox.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return &rehearsal{s, enter(t, s, "cut", cfg.Now), enter(t, s, "grant", cfg.Now)}
+}
+
+func enter(t *testing.T, s *sandbox.Server, app string, now func() time.Time) *Tenant {
+	t.Helper()
+	at := s.Endpoints()
+	c, err := cloud.Config{Name: cloud.Custom, Authority: at.Authority, GraphRoot: at.GraphV1}.Cloud()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ca, pem := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "app.pem")
+	write(t, ca, s.CAPEM())
+	write(t, pem, s.App(app).Certificate)
+	tr, err := cloud.NewTransport(cloud.TransportConfig{CAFile: ca, Proxy: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tr.CloseIdleConnections)
+	return open(t, Config{Cloud: c, Transport: tr, Now: now, Credential: cloud.CredentialConfig{
+		Kind: cloud.ClientCertificate, Tenant: at.Tenant, Client: s.App(app).ID, CertificateFile: pem}})
+}
+
+var aGroup = sandbox.SeedGroup{ID: groupID, DisplayName: "SOC"}
+
+func joiner() directory.NewAccount {
+	n := newcomer
+	n.UPN = "pat.doe@rehearsal.example"
+	return n
+}
+
+// TestAccountsLife: from create to soft delete, what the tenant then holds, and every receipt in its journal.
+func TestAccountsLife(t *testing.T) {
+	r := rehearse(t, sandbox.Config{Seed: sandbox.Seed{Groups: []sandbox.SeedGroup{aGroup},
+		Users: []sandbox.SeedUser{{ID: bossID, UserPrincipalName: "boss@rehearsal.example", DisplayName: "Boss"}}}})
+	ctx := t.Context()
+	var receipts []directory.Request
+	ok := func(receipt directory.Receipt, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts = append(receipts, receipt.Requests...)
+	}
+	fails := func(receipt directory.Receipt, err error, code string, kinds ...error) {
+		t.Helper()
+		wantKinds(t, code, err, code, kinds...)
+		receipts = append(receipts, receipt.Requests...)
+	}
+
+	n := joiner()
+	a, receipt, err := r.grant.Create(ctx, n)
+	ok(receipt, err)
+	_, receipt, err = r.grant.Create(ctx, n)
+	fails(receipt, err, directory.CodeConflict, directory.ErrConflict)
+	if e, _ := errors.AsType[*directory.Error](err); e.Target != "userPrincipalName" {
+		t.Errorf("conflict on %q", e.Target)
+	}
+
+	got, receipt, err := r.cut.Get(ctx, a.ID)
+	ok(receipt, err)
+	if got.Mark != n.Mark || got.Attributes != n.Attributes || got.Enabled == nil || !*got.Enabled {
+		t.Errorf("got %+v", got)
+	}
+	for name, find := range map[string]func() ([]directory.Account, directory.Receipt, error){
+		"mark": func() ([]directory.Account, directory.Receipt, error) { return r.grant.FindByMark(ctx, n.Mark) },
+		"employee id": func() ([]directory.Account, directory.Receipt, error) {
+			return r.grant.FindByEmployeeID(ctx, n.Attributes.EmployeeID)
+		},
+	} {
+		found, receipt, err := find()
+		ok(receipt, err)
+		if len(found) != 1 || found[0].ID != a.ID {
+			t.Errorf("by %s: %+v", name, found)
+		}
+	}
+	nobody, receipt, err := r.grant.FindByMark(ctx, strings.ToUpper(n.Mark))
+	ok(receipt, err)
+	if len(nobody) != 0 {
+		t.Errorf("another mark finds %+v", nobody)
+	}
+
+	ok(r.grant.AddMember(ctx, groupID, a.ID))
+	receipt, err = r.grant.AddMember(ctx, groupID, a.ID)
+	fails(receipt, err, directory.CodeAlready, directory.ErrAlready)
+	groups, receipt, err := r.grant.Groups(ctx, a.ID)
+	ok(receipt, err)
+	if !slices.Equal(groups, []string{groupID}) {
+		t.Errorf("groups %v", groups)
+	}
+	group, receipt, err := r.grant.Group(ctx, groupID)
+	ok(receipt, err)
+	if group != (directory.Group{ID: groupID, Name: "SOC"}) {
+		t.Errorf("group %+v", group)
+	}
+
+	ok(r.grant.SetManager(ctx, a.ID, bossID))
+	ok(r.grant.ClearManager(ctx, a.ID))
+	receipt, err = r.grant.ClearManager(ctx, a.ID)
+	fails(receipt, err, directory.CodeNotFound, directory.ErrNotFound)
+
+	moved := n.Attributes
+	moved.JobTitle, moved.Department, moved.CostCenter = "Lead", "", ""
+	ok(r.grant.Update(ctx, a.ID, n.Attributes, moved))
+	got, receipt, err = r.grant.GetByUPN(ctx, n.UPN)
+	ok(receipt, err)
+	if got.Attributes != moved {
+		t.Errorf("after the move: %+v", got.Attributes)
+	}
+
+	ok(r.cut.Disable(ctx, a.ID))
+	ok(r.cut.Disable(ctx, a.ID))
+	ok(r.cut.RevokeSessions(ctx, a.ID))
+	ok(r.cut.RemoveMember(ctx, groupID, a.ID))
+	receipt, err = r.cut.RemoveMember(ctx, groupID, a.ID)
+	fails(receipt, err, directory.CodeNotFound, directory.ErrNotFound)
+	if u := r.Snapshot().User(n.UPN); u == nil || u.Enabled || !u.SessionsRevoked || len(u.Groups) != 0 || u.Manager != "" {
+		t.Errorf("the tenant holds %+v", u)
+	}
+	ok(r.grant.Enable(ctx, a.ID))
+	if !r.Snapshot().User(n.UPN).Enabled {
+		t.Error("not enabled")
+	}
+	ok(r.cut.Delete(ctx, a.ID))
+	receipt, err = r.cut.Delete(ctx, a.ID)
+	fails(receipt, err, directory.CodeNotFound, directory.ErrNotFound)
+
+	// The slots differ: what cuts cannot create.
+	other := joiner()
+	other.UPN, other.Mark = "other@rehearsal.example", "m"
+	_, receipt, err = r.cut.Create(ctx, other)
+	fails(receipt, err, directory.CodeDenied, directory.ErrDenied)
+
+	byID := map[string]sandbox.Entry{}
+	graph := 0
+	for _, e := range r.Journal() {
+		if strings.HasPrefix(e.Path, "/v1.0/") {
+			graph++
+			byID[e.ClientRequestID] = e
+		}
+	}
+	if graph != len(receipts) {
+		t.Errorf("%d requests in the journal, %d receipts", graph, len(receipts))
+	}
+	for _, q := range receipts {
+		if e, ok := byID[q.ClientRequestID]; !ok || e.RequestID != q.RequestID || e.Status != q.Status {
+			t.Errorf("receipt %+v, journal %+v", q, e)
+		}
+	}
+}
+
+// TestFaultsTwice: each write, each fault, lost and done; the verdict never claims more than is known, and
+// exactly one request is made of it.
+func TestFaultsTwice(t *testing.T) {
+	writes := []struct {
+		op   string
+		call func(*rehearsal, string) error
+		path string
+	}{
+		{"disable", func(r *rehearsal, id string) error { _, err := r.cut.Disable(t.Context(), id); return err }, "/users/[^/]+$"},
+		{"revoke", func(r *rehearsal, id string) error { _, err := r.cut.RevokeSessions(t.Context(), id); return err }, "/revokeSignInSessions"},
+		{"add-member", func(r *rehearsal, id string) error { _, err := r.grant.AddMember(t.Context(), groupID, id); return err }, `/members/\$ref`},
+		{"remove-member", func(r *rehearsal, id string) error {
+			_, err := r.cut.RemoveMember(t.Context(), groupID, id)
+			return err
+		}, `/members/.+/\$ref`},
+		{"set-manager", func(r *rehearsal, id string) error { _, err := r.grant.SetManager(t.Context(), id, bossID); return err }, `/manager/\$ref`},
+		{"delete", func(r *rehearsal, id string) error { _, err := r.cut.Delete(t.Context(), id); return err }, "/users/[^/]+$"},
+		{"create", func(r *rehearsal, id string) error {
+			n := joiner()
+			n.UPN, n.MailNickname = "n-"+id+"@rehearsal.example", "n-"+id
+			_, _, err := r.grant.Create(t.Context(), n)
+			return err
+		}, "/users$"},
+	}
+	type row struct {
+		name  string
+		fault sandbox.Fault
+		want  error // nil: success or ambiguity, by whether the true answer has a body
+		after time.Duration
+	}
+	rows := []row{
+		{"throttled", sandbox.Fault{Kind: sandbox.Throttle, RetryAfter: 3 * time.Second}, directory.ErrThrottled, 3 * time.Second},
+		{"throttled without a time", sandbox.Fault{Kind: sandbox.Throttle, RetryAfter: -1}, directory.ErrThrottled, 0},
+		{"revoked", sandbox.Fault{Kind: sandbox.Unauthorized}, directory.ErrDenied, 0},
+		{"challenged", sandbox.Fault{Kind: sandbox.Unauthorized, Claims: true}, directory.ErrDenied, 0},
+		{"broken off", sandbox.Fault{Kind: sandbox.Break}, directory.ErrAmbiguous, 0},
+		{"garbage", sandbox.Fault{Kind: sandbox.Garbage}, nil, 0},
+	}
+	for _, applied := range []bool{false, true} {
+		word := map[bool]string{false: "lost", true: "done"}[applied]
+		for _, status := range []int{500, 502, 503, 504} {
+			f := sandbox.Fault{Kind: sandbox.Error, Status: status, Applied: applied}
+			if status == 503 {
+				f.RetryAfter = 4 * time.Second
+			}
+			rows = append(rows, row{fmt.Sprintf("%d, %s", status, word), f, directory.ErrAmbiguous, f.RetryAfter})
+		}
+		rows = append(rows,
+			row{"connection, " + word, sandbox.Fault{Kind: sandbox.Drop, Applied: applied}, directory.ErrAmbiguous, 0},
+			row{"html, " + word, sandbox.Fault{Kind: sandbox.HTML, Applied: applied}, directory.ErrAmbiguous, 0},
+			row{"gateway, " + word, sandbox.Fault{Kind: sandbox.Gateway, Applied: applied}, directory.ErrAmbiguous, 0})
+	}
+	for _, http1 := range []bool{false, true} {
+		protocol := map[bool]string{false: "HTTP2", true: "HTTP1"}[http1]
+		t.Run(protocol, func(t *testing.T) {
+			now := time.Now() // so that the credential may be renewed at every refusal
+			var mu sync.Mutex
+			clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+			r := rehearse(t, sandbox.Config{HTTP1: http1, Seed: sandbox.Seed{Groups: []sandbox.SeedGroup{aGroup},
+				Users: []sandbox.SeedUser{{ID: bossID, UserPrincipalName: "boss@rehearsal.example", DisplayName: "Boss"}}}})
+			r.cut.token.now, r.grant.token.now = clock, clock
+			for _, w := range writes {
+				for i, row := range rows {
+					t.Run(w.op+" "+row.name, func(t *testing.T) {
+						mu.Lock()
+						now = now.Add(dropInterval)
+						mu.Unlock()
+						id := fmt.Sprintf("cccccccc-0000-0000-%04d-%012d", i, len(r.Journal()))
+						groups := []string{}
+						if w.op == "remove-member" {
+							groups = append(groups, "SOC")
+						}
+						if err := r.Plant(sandbox.Seed{Users: []sandbox.SeedUser{{ID: id, DisplayName: "X",
+							UserPrincipalName: "u-" + id + "@rehearsal.example", Groups: groups}}}); err != nil {
+							t.Fatal(err)
+						}
+						f := row.fault
+						f.Path, f.Count = w.path, 1
+						if _, err := r.AddFaults(f); err != nil {
+							t.Fatal(err)
+						}
+						before := uint64(len(r.Journal()))
+						err := w.call(r, id)
+						r.RemoveFault("")
+						var graph []sandbox.Entry
+						for _, e := range r.JournalSince(before) {
+							if strings.HasPrefix(e.Path, "/v1.0/") {
+								graph = append(graph, e)
+							}
+						}
+						if len(graph) != 1 {
+							t.Fatalf("%d requests instead of one: %+v", len(graph), graph)
+						}
+						if graph[0].Fault == "" {
+							t.Fatal("the fault did not strike")
+						}
+						switch {
+						case row.want != nil:
+							if !errors.Is(err, row.want) || errors.Is(err, directory.ErrUnsent) {
+								t.Errorf("%v, expected %v", err, row.want)
+							}
+						case graph[0].Status == 204: // no body that could be broken
+							if err != nil {
+								t.Error(err)
+							}
+						case !errors.Is(err, directory.ErrAmbiguous):
+							t.Errorf("%v, expected %v", err, directory.ErrAmbiguous)
+						}
+						if row.want == directory.ErrThrottled && graph[0].Applied {
+							t.Error("a throttled request was applied")
+						}
+						if got := directory.RetryAfter(err); got != row.after {
+							t.Errorf("retry after %s, expected %s", got, row.after)
+						}
+						// Once more without the fault: whatever was true, the tenant ends as it should.
+						if err := w.call(r, id); err != nil && !errors.Is(err, directory.ErrAlready) &&
+							!errors.Is(err, directory.ErrConflict) && !errors.Is(err, directory.ErrNotFound) {
+							t.Errorf("again: %v", err)
+						}
+					})
+				}
+			}
+		})
+	}
+}
+
+func TestRevokedAtTheTenant(t *testing.T) {
+	r := rehearse(t, sandbox.Config{Seed: sandbox.Seed{Users: []sandbox.SeedUser{{ID: userID, UserPrincipalName: "u@rehearsal.example", DisplayName: "U"}}}})
+	if _, err := r.cut.Disable(t.Context(), userID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.RevokeTokens("cut"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.cut.Disable(t.Context(), userID)
+	wantKinds(t, "revoked", err, directory.CodeToken, directory.ErrDenied)
+	if _, err := r.cut.Disable(t.Context(), userID); err != nil {
+		t.Errorf("with a new token: %v", err)
+	}
+}
+
+func TestReplication(t *testing.T) {
+	c := &clock{at: time.Now()}
+	r := rehearse(t, sandbox.Config{Now: c.now, Replication: sandbox.Replication{Lag: time.Minute, IndexLag: 2 * time.Minute, WriteLag: time.Minute},
+		Seed: sandbox.Seed{Groups: []sandbox.SeedGroup{aGroup}}})
+	ctx := t.Context()
+	n := joiner()
+	a, _, err := r.grant.Create(ctx, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = r.grant.Get(ctx, a.ID)
+	wantKinds(t, "get", err, directory.CodeNotFound, directory.ErrNotFound)
+	found, _, err := r.grant.FindByMark(ctx, n.Mark)
+	if err != nil || len(found) != 0 {
+		t.Errorf("found %v, %v", found, err)
+	}
+	if _, err := r.grant.AddMember(ctx, groupID, a.ID); !errors.Is(err, directory.ErrNotFound) {
+		t.Errorf("a new account into an old group: %v", err)
+	}
+	late, err := r.CreateGroup(sandbox.SeedGroup{DisplayName: "new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.grant.AddMember(ctx, late, a.ID)
+	wantKinds(t, "a new group", err, directory.CodeNotReplicated, directory.ErrNotReplicated, directory.ErrNotFound)
+	c.pass(90 * time.Second)
+	if _, err = r.grant.AddMember(ctx, late, a.ID); err != nil {
+		t.Errorf("after a while: %v", err)
+	}
+	if _, _, err := r.grant.Get(ctx, a.ID); err != nil {
+		t.Errorf("after a while: %v", err)
+	}
+	c.pass(time.Minute)
+	if found, _, err := r.grant.FindByMark(ctx, n.Mark); err != nil || len(found) != 1 {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+func TestOutages(t *testing.T) {
+	r := rehearse(t, sandbox.Config{Seed: sandbox.Seed{Users: []sandbox.SeedUser{{ID: userID, UserPrincipalName: "u@rehearsal.example", DisplayName: "U"}}}})
+	if _, err := r.cut.Disable(t.Context(), userID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetOutage(sandbox.Unavailable); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.cut.Disable(t.Context(), userID)
+	wantKinds(t, "unavailable", err, directory.CodeUnavailable, directory.ErrAmbiguous)
+	if err := r.SetOutage(sandbox.Refused); err != nil {
+		t.Fatal(err)
+	}
+	// The first may meet the connection that was cut; then there is none to be had.
+	_, err = r.cut.Disable(t.Context(), userID)
+	if !errors.Is(err, directory.ErrAmbiguous) {
+		t.Error(err)
+	}
+	_, err = r.cut.Disable(t.Context(), userID)
+	wantKinds(t, "refused", err, directory.CodeNoConnection, directory.ErrAmbiguous, directory.ErrUnsent)
+	if err := r.SetOutage(sandbox.NoOutage); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.cut.Disable(t.Context(), userID); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestGroupsOfEveryKind(t *testing.T) {
+	r := rehearse(t, sandbox.Config{Seed: sandbox.Seed{Groups: []sandbox.SeedGroup{
+		{ID: "g-dynamic", DisplayName: "D", Dynamic: true}, {ID: "g-role", DisplayName: "R", RoleAssignable: true}, {ID: "g-mail", DisplayName: "M", MailEnabled: true}}}})
+	for id, want := range map[string]directory.Group{
+		"g-dynamic": {ID: "g-dynamic", Name: "D", Dynamic: true},
+		"g-role":    {ID: "g-role", Name: "R", RoleAssignable: true},
+		"g-mail":    {ID: "g-mail", Name: "M", Foreign: true},
+	} {
+		if got, _, err := r.grant.Group(t.Context(), id); err != nil || got != want {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	_, _, err := r.grant.Group(t.Context(), groupID)
+	wantKinds(t, "none", err, directory.CodeNotFound, directory.ErrNotFound)
+}
+
+// TestManyGroups: every page is read.
+func TestManyGroups(t *testing.T) {
+	const n = 1100
+	var seed sandbox.Seed
+	u := sandbox.SeedUser{ID: userID, UserPrincipalName: "u@rehearsal.example", DisplayName: "U"}
+	for i := range n {
+		name := fmt.Sprintf("group %04d", i)
+		seed.Groups = append(seed.Groups, sandbox.SeedGroup{DisplayName: name})
+		u.Groups = append(u.Groups, name)
+	}
+	seed.Users = append(seed.Users, u)
+	r := rehearse(t, sandbox.Config{Seed: seed})
+	groups, receipt, err := r.cut.Groups(t.Context(), userID)
+	if err != nil || len(groups) != n || len(receipt.Requests) != 2 {
+		t.Errorf("%d groups in %d requests, %v", len(groups), len(receipt.Requests), err)
+	}
+}
