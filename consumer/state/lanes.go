@@ -1,0 +1,114 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/internal/store"
+)
+
+// Due lists up to limit persons with work in lane at a time, urgent ones first, then the longest due,
+// without those of the issuers in except.
+func Due(r Reader, lane plan.Lane, at time.Time, limit int, except []string) (list []*Subject, err error) {
+	skip, err := json.Marshal(append([]string{}, except...))
+	if err != nil {
+		return nil, err
+	}
+	err = each(r, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		list = append(list, s)
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND iss NOT IN (SELECT value FROM json_each(?))
+		ORDER BY urgent DESC, due LIMIT ?`, int64(lane), ms(at), string(skip), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list due work: %w", err)
+	}
+	return list, nil
+}
+
+// CountDue counts the persons with work in lane at a time that no operator has released, without those
+// of the issuers in except; how many of them are urgent is counted apart.
+func CountDue(r Reader, lane plan.Lane, at time.Time, except []string) (n, urgent int64, err error) {
+	skip, err := json.Marshal(append([]string{}, except...))
+	if err != nil {
+		return 0, 0, err
+	}
+	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND note NOT LIKE 'released:%'
+		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(lane), ms(at), string(skip)).Scan(&n, &urgent)
+	return n, urgent, err
+}
+
+// NextDue is when work that is not due yet will be; zero where none is planned.
+func NextDue(r Reader, now time.Time) (next time.Time, err error) {
+	for lane := plan.Disable; lane <= plan.Delete; lane++ {
+		for urgent := range 2 { // one descent of the index each
+			var due time.Time
+			err := r.QueryRow(`SELECT COALESCE(MIN(due), 0) FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due > ?`, int64(lane), urgent, ms(now)).Scan(instant{&due})
+			if err != nil {
+				return time.Time{}, fmt.Errorf("find the next due date: %w", err)
+			}
+			if !due.IsZero() && (next.IsZero() || due.Before(next)) {
+				next = due
+			}
+		}
+	}
+	return next, nil
+}
+
+// Backlog counts everyone with work by lane, due or not.
+func Backlog(r Reader) (map[plan.Lane]int64, error) {
+	m := map[plan.Lane]int64{}
+	err := each(r, func(scan func(...any) error) error {
+		var lane plan.Lane
+		var n int64
+		err := scan(&lane, &n)
+		m[lane] = n
+		return err
+	}, `SELECT lane, COUNT(*) FROM subject WHERE lane > 0 GROUP BY lane`)
+	return m, err
+}
+
+// Never is the due date of what only an operator lets happen.
+var Never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// A group of persons that is held or released together bears a note: heldNote or releasedNote with the
+// id of the hold. A new fact about a person takes the note off, and the person is judged anew.
+func heldNote(id int64) string     { return fmt.Sprintf("held:%d", id) }
+func releasedNote(id int64) string { return fmt.Sprintf("released:%d", id) }
+
+// Released reports whether a row's note says that an operator or the end of a hold let it through.
+func (s *Subject) Released() bool { return strings.HasPrefix(s.Note, "released:") }
+
+// HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
+// released before and, where spareUrgent, the urgent.
+func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spareUrgent bool) error {
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
+		ms(until), heldNote(id), int64(lane), ms(at), spareUrgent)
+	if err != nil {
+		return fmt.Errorf("hold the work of lane %s: %w", lane, err)
+	}
+	return nil
+}
+
+// LetThrough makes what waits behind a hold due now.
+func LetThrough(tx *store.Tx, id int64, now time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE note = ?`, ms(now), releasedNote(id), heldNote(id))
+	return err
+}
+
+// DropHeld takes the work that waits behind a hold off the lanes, until a new fact comes.
+func DropHeld(tx *store.Tx, id int64) error {
+	_, err := tx.Exec(`UPDATE subject SET lane = 0, note = ? WHERE note = ?`, fmt.Sprintf("discarded:%d", id), heldNote(id))
+	return err
+}
+
+// WakeInterrupted makes a person due now whose last work has no outcome. One who is idle goes into the
+// lane of gives, the last before anything final: the executor looks before it plans.
+func WakeInterrupted(tx *store.Tx, k SubjectKey, now time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = MIN(IIF(lane = 0, ?1, due), ?1), lane = IIF(lane = 0, ?2, lane) WHERE iss = ?3 AND subject = ?4`,
+		ms(now), int64(plan.Give), k.Issuer, k.Subject)
+	return err
+}

@@ -1,0 +1,135 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/internal/ledger/archive"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// Message is one row of the archive.
+type Message struct {
+	ID          int64
+	StreamRef   int64
+	Seq         uint64
+	Payload     schema.Digest
+	Prev        schema.Digest
+	Wire        schema.Digest
+	JTI         string
+	KID         string
+	Event       schema.Kind
+	Subject     string
+	Disposition admit.Disposition
+	Code        admit.Code
+	ReceivedAt  time.Time
+	DecidedAt   time.Time
+	JWS         []byte
+}
+
+// AddMessage archives m and returns its id. The same payload at the same place twice is an error: admit
+// finds those before.
+func AddMessage(tx *store.Tx, m *Message) (int64, error) {
+	res, err := tx.Exec(`INSERT INTO message (stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), m.JWS)
+	if err != nil {
+		return 0, fmt.Errorf("archive message %d of stream %d: %w", m.Seq, m.StreamRef, err)
+	}
+	return res.LastInsertId()
+}
+
+// SetDisposition records how a message that waited was judged again.
+func SetDisposition(tx *store.Tx, id int64, d admit.Disposition, code admit.Code, now time.Time) error {
+	_, err := tx.Exec(`UPDATE message SET disposition = ?, code = ?, decided_at = ? WHERE id = ?`, int64(d), string(code), ms(now), id)
+	return err
+}
+
+// Recorded is what the archive has at one place; without is the id of a message to leave out, or 0.
+func Recorded(tx *store.Tx, ref int64, seq uint64, without int64) (list []admit.Recorded, err error) {
+	// One row where there is one, which is nearly always, keeps to prepared statements.
+	var r admit.Recorded
+	var n int64
+	err = tx.QueryRow(`SELECT payload, prev, COUNT(*) OVER () FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1 LIMIT 1`, ref, int64(seq), without).
+		Scan(digest{&r.Payload}, digest{&r.Prev}, &n)
+	if ok, err := found(err); !ok {
+		return nil, err
+	}
+	if n == 1 {
+		return []admit.Recorded{r}, nil
+	}
+	err = each(tx, func(scan func(...any) error) error {
+		var r admit.Recorded
+		err := scan(digest{&r.Payload}, digest{&r.Prev})
+		list = append(list, r)
+		return err
+	}, `SELECT payload, prev FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1`, ref, int64(seq), without)
+	return list, err
+}
+
+// Waiting returns the message at seq that waits to be judged again, or nil.
+func Waiting(tx *store.Tx, ref int64, seq uint64) (*Message, error) {
+	m := new(Message)
+	var event, code string
+	err := tx.QueryRow(`SELECT id, stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws
+		FROM message WHERE stream_ref = ? AND seq = ? AND disposition IN (0, 3) ORDER BY id LIMIT 1`, ref, int64(seq)).
+		Scan(&m.ID, &m.StreamRef, &m.Seq, digest{&m.Payload}, digest{&m.Prev}, digest{&m.Wire}, &m.JTI, &m.KID, &event, &m.Subject, &m.Disposition, &code,
+			instant{&m.ReceivedAt}, instant{&m.DecidedAt}, &m.JWS)
+	if ok, err := found(err); !ok {
+		return nil, err
+	}
+	m.Event, m.Code = schema.Kind(event), admit.Code(code)
+	return m, nil
+}
+
+// NextRecorded returns the nearest message after seq that waits: the far side of a gap. ok is false
+// where there is none.
+func NextRecorded(r Reader, ref int64, seq uint64) (next uint64, prev schema.Digest, ok bool, err error) {
+	err = r.QueryRow(`SELECT seq, prev FROM message WHERE stream_ref = ? AND seq > ? AND disposition <> 1 ORDER BY seq LIMIT 1`, ref, int64(seq)).Scan(&next, digest{&prev})
+	ok, err = found(err)
+	return next, prev, ok, err
+}
+
+// JWSAt returns the archived message with this payload digest at one place. The error wraps ErrNotFound.
+func JWSAt(r Reader, ref int64, seq uint64, payload schema.Digest) (jws []byte, err error) {
+	err = r.QueryRow(`SELECT jws FROM message WHERE stream_ref = ? AND seq = ? AND payload = ?`, ref, int64(seq), payload[:]).Scan(&jws)
+	if ok, ferr := found(err); !ok && ferr == nil {
+		err = fmt.Errorf("message %d of stream %d: %w", seq, ref, ErrNotFound)
+	}
+	return jws, err
+}
+
+// CountMessages counts the archive by disposition.
+func CountMessages(r Reader) (map[admit.Disposition]int64, error) {
+	count := map[admit.Disposition]int64{}
+	err := each(r, func(scan func(...any) error) error {
+		var d, n int64
+		err := scan(&d, &n)
+		count[admit.Disposition(d)] = n
+		return err
+	}, `SELECT disposition, COUNT(*) FROM message GROUP BY disposition`)
+	return count, err
+}
+
+// Unarchived returns messages after id for the published archive. It implements ledger.Source.
+func (db *DB) Unarchived(ctx context.Context, after int64, limit int) (list []archive.Row, err error) {
+	rows, err := db.Read().QueryContext(ctx, `SELECT id, received_at, payload, jws FROM message WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read messages for the archive: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m archive.Row
+		var jws sql.RawBytes
+		if err := rows.Scan(&m.ID, instant{&m.Day}, digest{&m.Payload}, &jws); err != nil {
+			return nil, fmt.Errorf("read messages for the archive: %w", err)
+		}
+		m.JWS = string(jws)
+		list = append(list, m)
+	}
+	return list, rows.Err()
+}

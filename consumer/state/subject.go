@@ -1,0 +1,176 @@
+package state
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/internal/store"
+)
+
+// SubjectKey names a person.
+type SubjectKey struct{ Issuer, Subject string }
+
+// Subject is everything kept of one person.
+type Subject struct {
+	SubjectKey
+	Doc      fence.Subject
+	Rev      int64 // counts the writes of facts
+	Lane     plan.Lane
+	Due      time.Time // of the work in Lane
+	Urgent   bool
+	Attempts int    // failures in a row
+	Note     string // code of what it waits for
+	FactAt   time.Time
+	Account  json.RawMessage // the executor's own; nil where it knows nothing
+}
+
+const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account`
+
+func scanSubject(scan func(...any) error) (*Subject, error) {
+	s := new(Subject)
+	var doc, account []byte
+	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account); err != nil {
+		return nil, err
+	}
+	if len(account) > 0 {
+		s.Account = account
+	}
+	if err := json.Unmarshal(doc, &s.Doc); err != nil {
+		return nil, fmt.Errorf("subject %s: read its facts: %w", s.Subject, err)
+	}
+	return s, nil
+}
+
+// LoadSubject returns one person; nil where nothing was ever said.
+func LoadSubject(r Reader, k SubjectKey) (*Subject, error) {
+	row := r.QueryRow(`SELECT `+subjectColumns+` FROM subject WHERE iss = ? AND subject = ?`, k.Issuer, k.Subject)
+	s, err := scanSubject(row.Scan)
+	if ok, err := found(err); !ok {
+		return nil, err
+	}
+	return s, nil
+}
+
+// LoadSubjects returns those of the named persons of one issuer of whom anything was said.
+func LoadSubjects(r Reader, iss string, ids []string) (map[string]*Subject, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]*Subject, len(ids))
+	err = each(r, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		if err == nil {
+			m[s.Subject] = s
+		}
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject WHERE iss = ? AND subject IN (SELECT value FROM json_each(?))`, iss, string(list))
+	if err != nil {
+		return nil, fmt.Errorf("read subjects: %w", err)
+	}
+	return m, nil
+}
+
+// SaveFacts writes what intake changes: the facts, and the lane where it rose. It counts Rev up.
+func SaveFacts(tx *store.Tx, s *Subject) error {
+	doc, err := json.Marshal(&s.Doc)
+	if err != nil {
+		return fmt.Errorf("subject %s: %w", s.Subject, err)
+	}
+	s.Rev++
+	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, attempts = 0, note = ''`,
+		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt))
+	if err != nil {
+		return fmt.Errorf("subject %s: save its facts: %w", s.Subject, err)
+	}
+	return nil
+}
+
+// Raise puts a person into a lane now, unless the lane that stands goes first anyway.
+func (s *Subject) Raise(lane plan.Lane, due time.Time, urgent bool) {
+	if lane == plan.Idle {
+		return
+	}
+	switch {
+	case s.Lane == plan.Idle || lane < s.Lane:
+		s.Lane, s.Due, s.Urgent = lane, due, urgent
+	case lane == s.Lane:
+		s.Urgent = s.Urgent || urgent
+		if due.Before(s.Due) {
+			s.Due = due
+		}
+	case due.Before(s.Due): // a lower lane that waits for its date must not make this one wait
+		s.Due = due
+	}
+}
+
+// Work is what the executor found out.
+type Work struct {
+	Lane     plan.Lane
+	Due      time.Time
+	Urgent   bool
+	Attempts int
+	Note     string
+	Account  json.RawMessage
+}
+
+// Settle writes what the executor learned of the person it loaded at rev. The account is always
+// written, the lane only if no fact came meanwhile: then current is false, and the lane that the fact
+// left stands.
+func Settle(tx *store.Tx, k SubjectKey, rev int64, w Work) (current bool, err error) {
+	res, err := tx.Exec(`UPDATE subject SET account = ?3,
+		lane = IIF(rev = ?4, ?5, lane), due = IIF(rev = ?4, ?6, due), urgent = IIF(rev = ?4, ?7, urgent),
+		attempts = IIF(rev = ?4, ?8, attempts), note = IIF(rev = ?4, ?9, note) WHERE iss = ?1 AND subject = ?2`,
+		k.Issuer, k.Subject, string(w.Account), rev, int64(w.Lane), ms(w.Due), w.Urgent, w.Attempts, w.Note)
+	if err != nil {
+		return false, fmt.Errorf("subject %s: save its account: %w", k.Subject, err)
+	}
+	if n, _ := res.RowsAffected(); n == 0 {
+		return false, fmt.Errorf("subject %s: %w", k.Subject, ErrNotFound)
+	}
+	err = tx.QueryRow(`SELECT rev = ?3 FROM subject WHERE iss = ?1 AND subject = ?2`, k.Issuer, k.Subject, rev).Scan(&current)
+	return current, err
+}
+
+// SetAccount writes the account alone.
+func SetAccount(tx *store.Tx, k SubjectKey, account json.RawMessage) error {
+	res, err := tx.Exec(`UPDATE subject SET account = ? WHERE iss = ? AND subject = ?`, string(account), k.Issuer, k.Subject)
+	if err != nil {
+		return fmt.Errorf("subject %s: save its account: %w", k.Subject, err)
+	}
+	if n, _ := res.RowsAffected(); n == 0 {
+		return fmt.Errorf("subject %s: %w", k.Subject, ErrNotFound)
+	}
+	return nil
+}
+
+// Lock puts an operator's lock on a person, or takes it off with nil, and makes the person due at once
+// in the lane given. A person of whom nothing was said gets a row.
+func Lock(tx *store.Tx, k SubjectKey, lock *fence.Lock, lane plan.Lane, now time.Time) error {
+	s, err := LoadSubject(tx, k)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		s = &Subject{SubjectKey: k}
+	}
+	s.Doc.Lock = lock
+	s.FactAt = now
+	s.Raise(lane, now, lock != nil)
+	return SaveFacts(tx, s)
+}
+
+// EachSubject calls f for every person in the order of their keys, until f returns an error.
+func EachSubject(r Reader, f func(*Subject) error) error {
+	return each(r, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		if err != nil {
+			return err
+		}
+		return f(s)
+	}, `SELECT `+subjectColumns+` FROM subject ORDER BY iss, subject`)
+}
