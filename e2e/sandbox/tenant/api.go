@@ -47,7 +47,11 @@ func (s *Server) App(name string) Credential {
 	if r == nil {
 		return Credential{}
 	}
-	return Credential{App: r.App, Secret: r.Secret, Certificate: slices.Clone(r.pem)}
+	certificate, err := r.certificate(s.cfg.Now())
+	if err != nil {
+		s.cfg.Log.Error("an app registration is without its certificate", "app", r.ID, "err", err)
+	}
+	return Credential{App: r.App, Secret: r.Secret, Certificate: slices.Clone(certificate)}
 }
 
 // Apps returns all credentials, by name.

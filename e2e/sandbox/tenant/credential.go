@@ -14,6 +14,8 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -25,39 +27,60 @@ type registration struct {
 	App
 	Secret string
 	object string // object id of its service principal
-	cert   *x509.Certificate
-	pem    []byte // certificate and PKCS #8 key, as azidentity reads them
+
+	// The certificate is made when somebody first asks for it, for an RSA key
+	// takes long. Nobody can have signed with it before.
+	once sync.Once
+	cert atomic.Pointer[x509.Certificate]
+	pem  []byte // certificate and PKCS #8 key, as azidentity reads them
+	err  error
 }
 
-func register(a App, now time.Time) (*registration, error) {
+func register(a App) *registration {
 	r := &registration{App: a, object: uuid.NewString(), Secret: rand.Text() + "~" + rand.Text()}
 	r.ID = orNew(a.ID)
 	if r.Name == "" {
 		r.Name = r.ID
 	}
-	if !a.Certificate {
-		return r, nil
+	return r
+}
+
+// certificate is the app's certificate and key as PEM; nil when it has none.
+func (r *registration) certificate(now time.Time) ([]byte, error) {
+	if !r.Certificate {
+		return nil, nil
 	}
+	r.once.Do(func() {
+		if r.err = r.makeCertificate(now); r.err != nil {
+			r.err = fmt.Errorf("make certificate of app %s: %w", r.Name, r.err)
+		}
+	})
+	return r.pem, r.err
+}
+
+func (r *registration) makeCertificate(now time.Time) error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048) // MSAL takes no other kind
 	if err != nil {
-		return nil, fmt.Errorf("make key of app %s: %w", r.Name, err)
+		return err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: r.Name},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife), KeyUsage: x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("make certificate of app %s: %w", r.Name, err)
+		return err
 	}
-	if r.cert, err = x509.ParseCertificate(der); err != nil {
-		return nil, err
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	r.pem = append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
-	return r, nil
+	r.cert.Store(cert)
+	return nil
 }
 
 // allows reports whether the app has any of the permissions.
@@ -74,17 +97,18 @@ func (r *registration) overPrivileged() bool {
 // checkAssertion verifies a certificate credential (RFC 7523 as Entra profiles
 // it). code is 0 when it holds, else Entra's own with its text.
 func checkAssertion(text string, app *registration, endpoint string, now time.Time) (code int, why string) {
-	if app.cert == nil {
+	cert := app.cert.Load()
+	if cert == nil {
 		return 700027, "The certificate with identifier used to sign the client assertion is not registered on application."
 	}
 	sig, err := jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.PS256, jose.RS256})
 	if err != nil {
 		return 50027, "JWT token is invalid or malformed."
 	}
-	if !sameThumbprint(text, app.cert.Raw) {
+	if !sameThumbprint(text, cert.Raw) {
 		return 700027, "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found.]"
 	}
-	payload, err := sig.Verify(app.cert.PublicKey)
+	payload, err := sig.Verify(cert.PublicKey)
 	if err != nil {
 		return 700027, "Client assertion failed signature validation. [Reason - The key used is expired or the signature is wrong.]"
 	}

@@ -56,10 +56,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		faults: newFaults(cfg.FaultSeed), journal: &journal{out: cfg.Journal, keep: cfg.JournalKeep}, served: make(chan error, 1)}
 	s.throttle = newThrottle(cfg.Quotas, s.tenantID)
 	for _, a := range cfg.Seed.Apps {
-		r, err := register(a, cfg.Now())
-		if err != nil {
-			return nil, err
-		}
+		r := register(a)
 		if s.apps[r.ID] != nil || s.byName[r.Name] != nil {
 			return nil, fmt.Errorf("two app registrations are called %s or have the id %s", r.Name, r.ID)
 		}
