@@ -183,6 +183,10 @@ func (s *Started) check(c *checker) {
 	c.id("instance", s.Instance)
 	c.optID("cloud", s.Cloud)
 	c.optID("tenant", s.Tenant)
+	if p := s.Previous; p != nil {
+		c.id("previous.ledger", p.Ledger)
+		c.that(p.Size >= 0, "previous.size: want 0 or more")
+	}
 }
 
 func (o *Operator) check(c *checker) {

@@ -16,6 +16,14 @@ type Started struct {
 	Instance string         `json:"instance"`          // id of this run
 	Cloud    string         `json:"cloud,omitempty"`
 	Tenant   string         `json:"tenant,omitempty"`
+	Previous *Previous      `json:"previous,omitempty"` // mode recover only: the ledger that this one follows
+}
+
+// Previous is the last known checkpoint of the ledger that was lost with its database.
+type Previous struct {
+	Ledger string        `json:"ledger"`
+	Size   int64         `json:"size"`
+	Root   schema.Digest `json:"root"`
 }
 
 // The programs that keep a ledger.
