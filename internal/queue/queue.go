@@ -69,7 +69,8 @@ type Receiver interface {
 	// message comes, ctx ends (the error is ctx's), the receiver is closed (ErrClosed), or the
 	// mid-point has been out of reach for the adapter's patience (ErrUnreachable). The caller may
 	// call again after any error but ErrClosed; reconnecting is the adapter's work, and because
-	// patience is seconds long a loop around Fetch does not spin.
+	// patience is seconds long a loop around Fetch does not spin. ErrRefused may come at once: let
+	// some time pass before the next call.
 	//
 	// A message that is not settled within its lease comes again.
 	Fetch(ctx context.Context, max int) ([]Delivery, error)

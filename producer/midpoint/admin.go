@@ -19,7 +19,11 @@ const maxUnsettled = 20_000
 const adminWait = 30 * time.Second
 
 // admin is the mid-point's own way into one enclave's account, inside this process.
-type admin struct{ js jetstream.JetStream }
+type admin struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	enclave Enclave
+}
 
 // adminKeys are the mid-point's own keys, one for each enclave's account. They are made at each
 // start, are written nowhere and open in-process connections only.
@@ -46,30 +50,17 @@ func newAdminKeys(cfg Config) (adminKeys, error) {
 	return out, nil
 }
 
-func prepareAll(ctx context.Context, srv *server.Server, cfg Config, keys adminKeys, prep prepare) error {
-	for _, e := range cfg.Enclaves {
-		key := keys[e.Name]
-		nc, err := nats.Connect("", nats.InProcessServer(srv), nats.Nkey(key.public, key.pair.Sign), nats.NoReconnect())
-		if err != nil {
-			return fmt.Errorf("mid-point: connect to our own server: %w", err)
-		}
-		err = prepareOne(ctx, nc, e, prep)
-		nc.Close()
-		if err != nil {
-			return err
-		}
+func newAdmin(srv *server.Server, e Enclave, key adminKey) (*admin, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(srv), nats.Nkey(key.public, key.pair.Sign), nats.NoReconnect())
+	if err != nil {
+		return nil, fmt.Errorf("mid-point: connect to our own server: %w", err)
 	}
-	return nil
-}
-
-func prepareOne(ctx context.Context, nc *nats.Conn, e Enclave, prep prepare) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return fmt.Errorf("mid-point: %w", err)
+		nc.Close()
+		return nil, fmt.Errorf("mid-point: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, adminWait)
-	defer cancel()
-	return prep(ctx, &admin{js: js}, e)
+	return &admin{nc, js, e}, nil
 }
 
 // stream is what an enclave's stream looks like; nothing about it is left to the server's defaults
@@ -78,7 +69,7 @@ func (e Enclave) stream() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        e.Stream(),
 		Subjects:    []string{e.Subject()},
-		Retention:   jetstream.WorkQueuePolicy,
+		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
 		PersistMode: jetstream.DefaultPersistMode, // written before it is confirmed
 		Discard:     jetstream.DiscardNew,
@@ -88,7 +79,6 @@ func (e Enclave) stream() jetstream.StreamConfig {
 		Duplicates:  e.DuplicateWindow,
 		Replicas:    1,
 		DenyDelete:  true,
-		DenyPurge:   true,
 	}
 }
 
@@ -105,10 +95,13 @@ func (e Enclave) consumer() jetstream.ConsumerConfig {
 
 // create makes e's stream and consumer. Where the stream is already there (Add after a crash) it is
 // adjusted instead.
-func create(ctx context.Context, a *admin, e Enclave) error {
+func create(ctx context.Context, a *admin) error {
+	ctx, cancel := context.WithTimeout(ctx, adminWait)
+	defer cancel()
+	e := a.enclave
 	_, err := a.js.Stream(ctx, e.Stream())
 	if err == nil {
-		return adjust(ctx, a, e)
+		return adjust(ctx, a)
 	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("stream %s: %w", e.Stream(), err)
@@ -124,7 +117,10 @@ func create(ctx context.Context, a *admin, e Enclave) error {
 
 // adjust brings the limits of an existing stream in line with the configuration. It creates no
 // stream; a lost consumer holds no message, so it alone is made again.
-func adjust(ctx context.Context, a *admin, e Enclave) error {
+func adjust(ctx context.Context, a *admin) error {
+	ctx, cancel := context.WithTimeout(ctx, adminWait)
+	defer cancel()
+	e := a.enclave
 	_, err := a.js.Stream(ctx, e.Stream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("enclave %s has no stream in this store: is it the right store, or has the enclave not been added yet?", e.Name)

@@ -92,9 +92,8 @@ func (s *setup) client(folder string) natsqueue.Config {
 	if err := yaml.UnmarshalWithOptions(raw, &f, yaml.Strict()); err != nil {
 		s.t.Fatal(err)
 	}
-	f.Queue.CA, f.Queue.NKey = filepath.Join(folder, f.Queue.CA), filepath.Join(folder, f.Queue.NKey)
 	f.Queue.URL = []string{"tls://" + s.srv.Addr()}
-	return f.Queue
+	return f.Queue.In(folder)
 }
 
 func (s *setup) publisher(c natsqueue.Config) *natsqueue.Publisher {
@@ -155,6 +154,13 @@ func TestFull(t *testing.T) {
 		t.Fatalf("publish of 8 x 192 KiB into 1 MiB: %d, %v; expected 5 and ErrFull", n, err)
 	}
 	for next := 0; next < len(msgs); {
+		for n <= next { // all that came is settled, soon there is room
+			k, err := p.Publish(t.Context(), msgs[n:])
+			if err != nil && !errors.Is(err, queue.ErrFull) {
+				t.Fatal(err)
+			}
+			n += k
+		}
 		batch, err := r.Fetch(t.Context(), 2)
 		if err != nil {
 			t.Fatal(err)
@@ -168,11 +174,6 @@ func TestFull(t *testing.T) {
 		if err := r.Settle(t.Context(), batch); err != nil {
 			t.Fatal(err)
 		}
-		k, err := p.Publish(t.Context(), msgs[n:])
-		if err != nil && !errors.Is(err, queue.ErrFull) {
-			t.Fatal(err)
-		}
-		n += k
 	}
 }
 

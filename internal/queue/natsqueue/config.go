@@ -20,6 +20,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -42,7 +43,8 @@ const (
 	maxFlight   = 8 << 20          // octets of those
 )
 
-// Config says where the queue is and who we are there. File names are used as they stand.
+// Config says where the queue is and who we are there. File names are used as they stand
+// (see In).
 type Config struct {
 	// URL lists the servers, tls://host:port each. Plain nats:// is refused: the credential would be
 	// safe, the traffic not.
@@ -81,6 +83,16 @@ type Config struct {
 
 	// Patience is how long a call waits out an outage before it returns ErrUnreachable; 10 s.
 	Patience time.Duration `yaml:"-"`
+}
+
+// In returns c with its relative file names taken from dir, the folder of the configuration file.
+func (c Config) In(dir string) Config {
+	for _, f := range []*string{&c.CA, &c.NKey, &c.Creds, &c.PasswordFile} {
+		if *f != "" && !filepath.IsAbs(*f) {
+			*f = filepath.Join(dir, *f)
+		}
+	}
+	return c
 }
 
 // The two roles that a client can have at the mid-point.
