@@ -16,7 +16,7 @@ func Text(s string) string {
 		if r == utf8.RuneError {
 			return '?'
 		}
-		if !unicode.IsPrint(r) {
+		if !plain(r) {
 			return ' '
 		}
 		return r
@@ -26,6 +26,12 @@ func Text(s string) string {
 		s = s[:len(s)-n]
 	}
 	return s
+}
+
+// plain is the rule of schema/event.md section 2 for text: no controls, and nothing that ends a line
+// or turns around what an operator reads after it.
+func plain(r rune) bool {
+	return !unicode.IsControl(r) && (r < 0x2028 || r > 0x202e) && (r < 0x2066 || r > 0x2069)
 }
 
 // ID makes s fit an id member that is only reported, not believed, such as the kid of a forged
@@ -103,7 +109,7 @@ func (c *checker) optText(name, s string) {
 		return
 	}
 	for _, r := range s {
-		if !unicode.IsPrint(r) {
+		if !plain(r) {
 			c.failf("%s: want one line of printable text", name)
 			return
 		}
