@@ -54,6 +54,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := serve(ctx, cfg, dir, stdout); err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
+		var misused *tenant.ConfigError
+		if errors.As(err, &misused) {
+			return 2
+		}
 		return 1
 	}
 	return 0

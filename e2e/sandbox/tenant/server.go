@@ -47,8 +47,34 @@ type Server struct {
 	served   chan error
 }
 
-// Start makes a tenant and serves it until ctx ends or Close is called.
+// Start makes a tenant and serves it until ctx ends or Close is called. What is
+// wrong with cfg itself is a [*ConfigError].
 func Start(ctx context.Context, cfg Config) (*Server, error) {
+	s, err := build(cfg)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	if s.tokens, err = newTokens(); err != nil {
+		return nil, err
+	}
+	if s.ca, err = newAuthority(s.cfg.Now()); err != nil {
+		return nil, err
+	}
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { s.Close() })
+	return s, nil
+}
+
+// A ConfigError is a Config that cannot be served: the caller's to mend.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// build makes the tenant that cfg describes, without a way in.
+func build(cfg Config) (*Server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
@@ -69,17 +95,6 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.dir.plant(cfg.Seed); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.tokens, err = newTokens(); err != nil {
-		return nil, err
-	}
-	if s.ca, err = newAuthority(cfg.Now()); err != nil {
-		return nil, err
-	}
-	if err := s.listen(ctx); err != nil {
-		return nil, err
-	}
-	context.AfterFunc(ctx, func() { s.Close() })
 	return s, nil
 }
 
