@@ -1,0 +1,220 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/register"
+	"jmlbridge/schema"
+)
+
+// Init names the producer in a new database and begins a chain for each enclave. note is recorded with it.
+func Init(ctx context.Context, db *store.DB, issuer, stream string, audiences []string, now time.Time, note ...entry.Body) error {
+	return db.Tx(ctx, func(tx *store.Tx) error {
+		if _, err := tx.Exec("INSERT INTO producer VALUES (1, ?, ?)", issuer, stream); err != nil {
+			return err
+		}
+		for _, a := range audiences {
+			if err := addChain(tx, a, 1); err != nil {
+				return err
+			}
+		}
+		return record(tx, now, note)
+	})
+}
+
+// AddEnclave begins a chain for an enclave that joined later. It starts in the generation of the others,
+// so that one number says how often this producer was restored.
+func AddEnclave(ctx context.Context, db *store.DB, audience string, now time.Time, note ...entry.Body) error {
+	return db.Tx(ctx, func(tx *store.Tx) error {
+		var exists bool
+		if err := tx.QueryRow("SELECT EXISTS (SELECT 1 FROM chain WHERE aud = ?)", audience).Scan(&exists); err != nil {
+			return err
+		}
+		if exists {
+			return fmt.Errorf("enclave %s has a chain already", audience)
+		}
+		var generation int
+		if err := tx.QueryRow("SELECT coalesce(max(generation), 1) FROM chain").Scan(&generation); err != nil {
+			return err
+		}
+		if err := addChain(tx, audience, generation); err != nil {
+			return err
+		}
+		return record(tx, now, note)
+	})
+}
+
+func addChain(tx *store.Tx, audience string, generation int) error {
+	_, err := tx.Exec("INSERT INTO chain (aud, generation, seq, head) VALUES (?, ?, 0, ?)", audience, generation, make([]byte, len(schema.Digest{})))
+	return err
+}
+
+func record(tx *store.Tx, now time.Time, note []entry.Body) error {
+	for _, n := range note {
+		if _, err := ledger.Append(tx, entry.New(now, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record puts entries on the ledger by themselves.
+func Record(ctx context.Context, db *store.DB, now time.Time, note ...entry.Body) error {
+	return db.Tx(ctx, func(tx *store.Tx) error { return record(tx, now, note) })
+}
+
+// Recover opens the next generation of every chain, each beginning with a roster: after a restore, the
+// numbers that were given since the backup are not known, and must not be given again. What waited in the
+// old generation is dropped; the roster says it. It is for a database that its runner and all commands
+// have left. Generations only grow: at least is the lowest that may be opened, for a database so old that
+// it does not know of an earlier recovery.
+func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int) []entry.Body) (generation int, sent []Sent, err error) {
+	err = b.db.Tx(ctx, func(tx *store.Tx) error {
+		sent = nil
+		if err := tx.QueryRow("SELECT coalesce(max(generation), 0) + 1 FROM chain").Scan(&generation); err != nil {
+			return err
+		}
+		generation = max(generation, atLeast)
+		if generation > schema.MaxGeneration {
+			return errors.New("no generation is left; begin a new stream")
+		}
+		if err := record(tx, b.c.Now(), note(generation)); err != nil {
+			return err
+		}
+		var audiences []string
+		err := tx.Each("SELECT aud FROM chain ORDER BY ref", nil, func(scan func(...any) error) error {
+			var a string
+			if err := scan(&a); err != nil {
+				return err
+			}
+			audiences = append(audiences, a)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, q := range []string{
+			"DELETE FROM outbox WHERE sent IS NULL", "DELETE FROM cut",
+			// What the clock said before the backup was taken counts; what it said after is unknown.
+			"UPDATE chain SET seq = 0, head = zeroblob(32), cut_after = 0, heartbeat = 0, roster = 0, roster_head = 0, roster_last = 0",
+			// The published ledger is set aside: nothing was published from here yet.
+			"DELETE FROM ledger_place", "DELETE FROM ledger_checkpoint",
+		} {
+			if _, err := tx.Exec(q); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec("UPDATE chain SET generation = ?", generation); err != nil {
+			return err
+		}
+		for _, a := range audiences {
+			c, err := b.chain(tx, a)
+			if err != nil {
+				return err
+			}
+			s, err := b.roster(tx, c)
+			if err != nil {
+				return err
+			}
+			sent = append(sent, s...)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	b.logSent(ctx, sent)
+	return generation, sent, nil
+}
+
+// States hands out what was last said of everyone in an enclave, by subject.
+func (b *Box) States(ctx context.Context, audience string, each func(subject string, s register.State) error) error {
+	rows, err := b.db.Read().QueryContext(ctx, "SELECT subject, doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) ORDER BY subject", audience)
+	if err != nil {
+		return fmt.Errorf("read the register: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var subject, doc string
+		if err := rows.Scan(&subject, &doc); err != nil {
+			return fmt.Errorf("read the register: %w", err)
+		}
+		var s register.State
+		if err := json.Unmarshal([]byte(doc), &s); err != nil {
+			return fmt.Errorf("read the register of subject %q: %w", subject, err)
+		}
+		if err := each(subject, s); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// Status is where an enclave's chain stands.
+type Status struct {
+	Audience   string     `json:"aud"`
+	Generation int        `json:"generation"`
+	Seq        uint64     `json:"seq"`
+	Head       string     `json:"head"`
+	Active     int        `json:"active"`
+	Suspended  int        `json:"suspended"`
+	Closed     int        `json:"closed"`
+	Waiting    int        `json:"waiting"`                  // messages not confirmed by the mid-point
+	Oldest     *time.Time `json:"oldest_waiting,omitempty"` // when the oldest of them was stored
+	LastSent   *time.Time `json:"last_sent,omitempty"`
+	Heartbeat  *time.Time `json:"last_heartbeat,omitempty"` // stored, not necessarily sent
+	Roster     *time.Time `json:"last_roster,omitempty"`
+}
+
+// StatusOf reads where every chain stands. It needs no more than a database opened for reading.
+func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
+	rows, err := db.Read().QueryContext(ctx, `SELECT aud, generation, seq, head, heartbeat, roster,
+		(SELECT count(*) FROM person WHERE chain = ref AND status = 'active'),
+		(SELECT count(*) FROM person WHERE chain = ref AND status = 'suspended'),
+		(SELECT count(*) FROM person WHERE chain = ref AND status = 'closed'),
+		(SELECT count(*) FROM outbox WHERE chain = ref AND sent IS NULL),
+		(SELECT min(stored) FROM outbox WHERE chain = ref AND sent IS NULL),
+		(SELECT max(sent) FROM outbox WHERE chain = ref)
+		FROM chain ORDER BY ref`)
+	if err != nil {
+		return nil, fmt.Errorf("read the chains: %w", err)
+	}
+	defer rows.Close()
+	var all []Status
+	for rows.Next() {
+		var s Status
+		var seq, heartbeat, roster int64
+		var head []byte
+		var oldest, sent *int64
+		if err := rows.Scan(&s.Audience, &s.Generation, &seq, &head, &heartbeat, &roster, &s.Active, &s.Suspended, &s.Closed, &s.Waiting, &oldest, &sent); err != nil {
+			return nil, fmt.Errorf("read the chains: %w", err)
+		}
+		var d schema.Digest
+		copy(d[:], head)
+		s.Seq, s.Head = uint64(seq), d.String()
+		milli := func(v *int64) *time.Time {
+			if v == nil {
+				return nil
+			}
+			t := time.UnixMilli(*v).UTC()
+			return &t
+		}
+		seconds := func(v int64) *time.Time {
+			if v == 0 {
+				return nil
+			}
+			t := time.Unix(v, 0).UTC()
+			return &t
+		}
+		s.Oldest, s.LastSent, s.Heartbeat, s.Roster = milli(oldest), milli(sent), seconds(heartbeat), seconds(roster)
+		all = append(all, s)
+	}
+	return all, rows.Err()
+}

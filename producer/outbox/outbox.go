@@ -1,0 +1,453 @@
+// Package outbox numbers, chains, signs, encrypts and stores what is said to each enclave, and relays it
+// to the mid-point.
+//
+// A change of the register, the message that says it, its number and its ledger entry are one database
+// transaction: accepted means durable, and nothing is said that is not remembered. A message's octets
+// never change once it is stored; the relay may publish them again, never others under the same number.
+// The mid-point is not trusted: a queue that is dead, full or lying only lengthens the outbox.
+//
+// Several processes may write at the same time (import beside run): numbers are given inside the
+// transaction. Only one may relay (store.Take).
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"jmlbridge/internal/envelope/seal"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/register"
+	"jmlbridge/schema"
+)
+
+const (
+	// cutWindow is how long heartbeats repeat a cut.
+	cutWindow = 24 * time.Hour
+	// maxBack is how far the clock may be behind the last message before nothing more is numbered:
+	// an enclave judges freshness by our iat.
+	maxBack = 5 * time.Minute
+	// chunk is how many messages are sealed before they are written: bounds memory, keeps all
+	// processors busy.
+	chunk = 256
+)
+
+// Config is what a Box works with.
+type Config struct {
+	Issuer     string
+	Stream     string
+	Signer     *seal.Signer
+	Recipients map[string]*seal.Recipient // by audience: every enclave that this producer speaks to
+	ClosedFor  time.Duration              // how long a roster repeats closed engagements
+	Now        func() time.Time
+	Log        *slog.Logger
+	Wake       func() // called after each commit that stored messages; may be nil
+}
+
+// Box is the producer's state in its database. Its methods may be called from many goroutines.
+type Box struct {
+	db *store.DB
+	c  Config
+}
+
+// New checks that the database is of the configured producer.
+func New(db *store.DB, c Config) (*Box, error) {
+	b := &Box{db, c}
+	var issuer, stream string
+	err := db.Read().QueryRow("SELECT issuer, stream FROM producer").Scan(&issuer, &stream)
+	if err != nil {
+		return nil, fmt.Errorf("read whose database %s is: %w", db.Path(), err)
+	}
+	if issuer != c.Issuer || stream != c.Stream {
+		return nil, fmt.Errorf("database %s is of issuer %s, stream %s; the configuration says issuer %s, stream %s: a stream's name never changes, set it back", db.Path(), issuer, stream, c.Issuer, c.Stream)
+	}
+	return b, nil
+}
+
+// An UnknownEnclaveError names an enclave that the configuration has and the database does not.
+type UnknownEnclaveError struct{ Audience string }
+
+func (e *UnknownEnclaveError) Error() string {
+	return fmt.Sprintf("enclave %s has no chain in the database yet; begin one with: producer enclave add", e.Audience)
+}
+
+// A ClockError says that the clock went back behind what was sent.
+type ClockError struct{ Now, Last time.Time }
+
+func (e *ClockError) Error() string {
+	return fmt.Sprintf("the clock says %s, but the last message was issued at %s; set the clock right before anything is sent",
+		e.Now.UTC().Format(time.RFC3339), e.Last.UTC().Format(time.RFC3339))
+}
+
+// Sent is a message that was numbered and stored; the relay has it from here.
+type Sent struct {
+	Audience   string          `json:"aud"`
+	Subject    string          `json:"subject,omitempty"`
+	Kind       schema.Kind     `json:"kind"`
+	Generation int             `json:"generation"`
+	Seq        uint64          `json:"seq"`
+	ID         string          `json:"jti"`
+	Issued     schema.Instant  `json:"iat"`
+	Cases      []register.Case `json:"-"`
+}
+
+// chain is one enclave's row while a transaction holds it.
+type chain struct {
+	ref        int64
+	audience   string
+	generation int
+	seq        uint64
+	head       schema.Digest
+	lastIAT    int64
+	cutAfter   uint64
+}
+
+func (b *Box) chain(tx *store.Tx, audience string) (*chain, error) {
+	c := &chain{audience: audience}
+	var head []byte
+	err := tx.QueryRow("SELECT ref, generation, seq, head, last_iat, cut_after FROM chain WHERE aud = ?", audience).
+		Scan(&c.ref, &c.generation, &c.seq, &head, &c.lastIAT, &c.cutAfter)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, &UnknownEnclaveError{audience}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the chain of %s: %w", audience, err)
+	}
+	if len(head) != len(c.head) {
+		return nil, fmt.Errorf("the chain of %s has a head of %d octets; the database is damaged", audience, len(head))
+	}
+	c.head = schema.Digest(head)
+	return c, nil
+}
+
+// issue is the iat of the next message: never before the last one's.
+func (b *Box) issue(c *chain) (schema.Instant, error) {
+	now := b.c.Now()
+	last := time.Unix(c.lastIAT, 0)
+	if now.Before(last) {
+		if last.Sub(now) > maxBack {
+			return schema.Instant{}, &ClockError{now, last}
+		}
+		now = last
+	}
+	return schema.At(now), nil
+}
+
+// claims is a message that has everything but its place in the chain.
+func (b *Box) claims(c *chain, iat schema.Instant) (*schema.SET, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("make a message id: %w", err)
+	}
+	return &schema.SET{
+		Issuer: b.c.Issuer, Audience: c.audience, ID: id.String(), IssuedAt: iat, Version: 1,
+		Stream: schema.Position{ID: b.c.Stream, Generation: c.generation, Seq: c.seq + 1, Prev: c.head},
+	}, nil
+}
+
+// draft is a message on its way into the outbox.
+type draft struct {
+	set     *schema.SET
+	payload []byte
+	hash    schema.Digest
+	sealed  seal.Sealed
+}
+
+// store gives sets their numbers, in order, and makes all of them part of tx.
+func (b *Box) store(tx *store.Tx, c *chain, sets []*schema.SET) ([]Sent, error) {
+	recipient := b.c.Recipients[c.audience]
+	if recipient == nil {
+		return nil, fmt.Errorf("enclave %s: no encryption key is configured", c.audience)
+	}
+	var all []Sent
+	for len(sets) > 0 {
+		n := min(chunk, len(sets))
+		if sets[0].Event.Kind() == schema.KindRoster {
+			n = min(n, 4*runtime.GOMAXPROCS(0)) // a part is fifty times an event
+		}
+		sent, err := b.storeChunk(tx, c, sets[:n], recipient)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, sent...)
+		sets = sets[n:]
+	}
+	if _, err := tx.Exec("UPDATE chain SET seq = ?, head = ?, last_iat = ? WHERE ref = ?", int64(c.seq), c.head[:], c.lastIAT, c.ref); err != nil {
+		return nil, fmt.Errorf("move the chain of %s on: %w", c.audience, err)
+	}
+	if b.c.Wake != nil && len(all) > 0 {
+		tx.After(b.c.Wake)
+	}
+	return all, nil
+}
+
+func (b *Box) storeChunk(tx *store.Tx, c *chain, sets []*schema.SET, recipient *seal.Recipient) ([]Sent, error) {
+	drafts := make([]draft, len(sets))
+	for i, s := range sets { // one after another: each names the hash of the one before
+		s.Stream = schema.Position{ID: b.c.Stream, Generation: c.generation, Seq: c.seq + 1, Prev: c.head}
+		payload, err := schema.EncodePadded(s)
+		if err != nil {
+			return nil, fmt.Errorf("%s of subject %q: %w", s.Event.Kind(), s.Subject, err)
+		}
+		drafts[i] = draft{set: s, payload: payload, hash: schema.DigestOf(payload)}
+		c.seq, c.head, c.lastIAT = s.Stream.Seq, drafts[i].hash, s.IssuedAt.Unix()
+	}
+	if err := b.seal(drafts, recipient); err != nil {
+		return nil, err
+	}
+	now := b.c.Now()
+	sent := make([]Sent, len(drafts))
+	for i := range drafts {
+		d := &drafts[i]
+		s := d.set
+		kind := s.Event.Kind()
+		if err := put(tx, c, d, now); err != nil {
+			return nil, fmt.Errorf("store message %d: %w", s.Stream.Seq, err)
+		}
+		if kind.Cuts() {
+			engagement, effective := aboutCut(s.Event)
+			if _, err := tx.Exec("INSERT INTO cut VALUES (?, ?, ?, ?, ?, ?, ?)",
+				c.ref, int64(s.Stream.Seq), s.Subject, engagement, string(kind), effective.Unix(), now.Unix()); err != nil {
+				return nil, fmt.Errorf("remember cut %d: %w", s.Stream.Seq, err)
+			}
+		}
+		if _, err := ledger.Append(tx, entry.New(now, b.record(c, d, recipient))); err != nil {
+			return nil, err
+		}
+		sent[i] = Sent{Audience: c.audience, Subject: s.Subject, Kind: kind, Generation: s.Stream.Generation, Seq: s.Stream.Seq, ID: s.ID, Issued: s.IssuedAt}
+	}
+	return sent, nil
+}
+
+func put(tx *store.Tx, c *chain, d *draft, now time.Time) error {
+	s := d.set
+	res, err := tx.Exec("INSERT INTO outbox (chain, generation, seq, jti, event, subject, stored) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		c.ref, s.Stream.Generation, int64(s.Stream.Seq), s.ID, string(s.Event.Kind()), s.Subject, now.UnixMilli())
+	if err != nil {
+		return err
+	}
+	id, err := res.LastInsertId()
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec("INSERT INTO wire VALUES (?, ?)", id, d.sealed.Wire)
+	return err
+}
+
+// seal signs and encrypts on all processors.
+func (b *Box) seal(drafts []draft, recipient *seal.Recipient) error {
+	if len(drafts) == 1 {
+		var err error
+		drafts[0].sealed, err = seal.Seal(drafts[0].payload, b.c.Signer, recipient)
+		return err
+	}
+	var g errgroup.Group
+	workers := min(runtime.GOMAXPROCS(0), len(drafts))
+	for w := range workers {
+		g.Go(func() (err error) {
+			for i := w; i < len(drafts); i += workers {
+				if drafts[i].sealed, err = seal.Seal(drafts[i].payload, b.c.Signer, recipient); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func aboutCut(e schema.Event) (engagement int, effective schema.Instant) {
+	switch e := e.(type) {
+	case *schema.Leaver:
+		return e.Engagement, e.Effective
+	case *schema.Suspend:
+		return e.Engagement, e.Effective
+	}
+	return 0, schema.Instant{}
+}
+
+// record is the ledger entry of a message: ids, digests and instants, nothing of the person.
+func (b *Box) record(c *chain, d *draft, recipient *seal.Recipient) *entry.Sent {
+	s := d.set
+	iat := s.IssuedAt
+	m := entry.Message{
+		Position: entry.Position{Issuer: s.Issuer, Stream: s.Stream.ID, Generation: s.Stream.Generation, Seq: s.Stream.Seq},
+		Prev:     s.Stream.Prev, Event: fmt.Sprintf("%s:v%d", s.Event.Kind(), s.Version), Subject: s.Subject, ID: s.ID, Txn: s.Txn,
+		Payload: d.hash, Wire: schema.DigestOf(d.sealed.Wire), Key: b.c.Signer.KID(), Recipient: recipient.KID(), IssuedAt: &iat, Occurred: s.Occurred,
+	}
+	switch e := s.Event.(type) {
+	case *schema.Joiner:
+		m.Engagement = e.Engagement
+	case *schema.Mover:
+		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Leaver:
+		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Suspend:
+		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Resume:
+		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Heartbeat:
+		n := len(e.Cuts)
+		m.Cuts = &n
+	case *schema.Roster:
+		m.Roster = &entry.Roster{
+			ID: e.ID, Part: e.Part, Parts: e.Parts, Digest: e.Digest, Generation: e.Head.Generation, Seq: e.Head.Seq, Hash: e.Head.Hash,
+			Live: len(e.Live), Closed: len(e.Closed),
+		}
+	}
+	return &entry.Sent{Message: m, Audience: c.audience}
+}
+
+// Decide is asked, inside the transaction, what is to be said of a person of whom last was said.
+type Decide func(subject string, last register.State) (register.Decision, error)
+
+// Update asks decide about each subject and makes all that it decides durable in one transaction. When
+// decide or anything else fails, nothing of it happened. An error of the commit itself leaves that open:
+// deciding again shows, for what is known says nothing new.
+func (b *Box) Update(ctx context.Context, audience string, subjects []string, decide Decide) ([]Sent, error) {
+	return b.update(ctx, audience, subjects, decide, nil)
+}
+
+func (b *Box) update(ctx context.Context, audience string, subjects []string, decide Decide, note func(*store.Tx) error) (sent []Sent, err error) {
+	err = b.db.Tx(ctx, func(tx *store.Tx) error {
+		sent = nil
+		c, err := b.chain(tx, audience)
+		if err != nil {
+			return err
+		}
+		iat, err := b.issue(c)
+		if err != nil {
+			return err
+		}
+		var sets []*schema.SET
+		for _, subject := range subjects {
+			last, err := state(tx, c.ref, subject)
+			if err != nil {
+				return err
+			}
+			d, err := decide(subject, last)
+			if err != nil {
+				return err
+			}
+			for _, said := range d.Events {
+				s, err := b.claims(c, iat)
+				if err != nil {
+					return err
+				}
+				s.Subject, s.Event, s.Occurred, s.Txn = subject, said.Event, said.Occurred, said.Txn
+				sets = append(sets, s)
+			}
+			if err := keep(tx, c.ref, subject, &last, &d.Next, b.c.Now()); err != nil {
+				return err
+			}
+		}
+		if len(sets) > 0 {
+			if sent, err = b.store(tx, c, sets); err != nil {
+				return err
+			}
+		}
+		if note != nil {
+			return note(tx)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.logSent(ctx, sent)
+	return sent, nil
+}
+
+func (b *Box) logSent(ctx context.Context, sent []Sent) {
+	if !b.c.Log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	for _, s := range sent {
+		b.c.Log.InfoContext(ctx, "announced", "subject", s.Subject, "kind", s.Kind, "aud", s.Audience, "generation", s.Generation, "seq", s.Seq, "jti", s.ID)
+	}
+}
+
+// state reads what was last said of a person.
+func state(tx *store.Tx, ref int64, subject string) (s register.State, err error) {
+	var doc string
+	err = tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", ref, subject).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(doc), &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
+	}
+	return s, nil
+}
+
+// keep stores next unless it is what is there.
+func keep(tx *store.Tx, ref int64, subject string, last, next *register.State, now time.Time) error {
+	if next.Status == "" {
+		return nil
+	}
+	was, err := json.Marshal(last)
+	if err != nil {
+		return err
+	}
+	doc, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if string(was) == string(doc) {
+		return nil
+	}
+	var until any // only the live expire
+	if next.Status.Live() && next.End != nil {
+		until = next.End.Unix()
+	}
+	if _, err := tx.Exec("INSERT OR REPLACE INTO person VALUES (?, ?, ?, ?, ?, ?)", ref, subject, string(next.Status), now.Unix(), until, string(doc)); err != nil {
+		return fmt.Errorf("store the register of subject %q: %w", subject, err)
+	}
+	return nil
+}
+
+// Fits reports, as a *schema.RefusedError, why no event could carry j: it is encoded as the longest that
+// may ever be sent of it.
+func (b *Box) Fits(subject string, j *schema.Joiner) error {
+	return Fits(b.c.Issuer, b.c.Stream, b.longest())(subject, j)
+}
+
+func (b *Box) longest() (audience string) {
+	for a := range b.c.Recipients {
+		if len(a) > len(audience) {
+			audience = a
+		}
+	}
+	return audience
+}
+
+// Fits makes the check of [Box.Fits] for an audience.
+func Fits(issuer, stream, audience string) func(subject string, j *schema.Joiner) error {
+	now := schema.At(time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC))
+	txn := strings.Repeat("t", schema.MaxTxn)
+	return func(subject string, j *schema.Joiner) error {
+		_, err := schema.EncodePadded(&schema.SET{
+			Issuer: issuer, Audience: audience, ID: "01890a5d-ac96-774b-bcce-b302099a8057", IssuedAt: now, Occurred: &now, Txn: txn,
+			Subject: subject, Version: 1, Stream: schema.Position{ID: stream, Generation: schema.MaxGeneration, Seq: schema.MaxSeq, Prev: schema.DigestOf(nil)},
+			Event: &schema.Mover{
+				Engagement: cmp.Or(j.Engagement, schema.MaxEngagement), Person: j.Person, Roles: j.Roles, Start: j.Start, End: j.End, Effective: now,
+			},
+		})
+		return err
+	}
+}

@@ -1,0 +1,183 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"jmlbridge/internal/queue"
+	"jmlbridge/internal/store"
+)
+
+const (
+	maxBatch   = 512                    // messages published at once
+	maxOctets  = 8 << 20                // of those
+	pollEvery  = 100 * time.Millisecond // how soon a message of another process is seen
+	minBackoff = 250 * time.Millisecond
+	maxBackoff = 30 * time.Second // between attempts while the mid-point is away
+	pruneBatch = 2000             // rows deleted in one transaction
+)
+
+// Publisher is the mid-point as the relay needs it. It is NOT trusted: it may lose, repeat or reorder
+// what it confirmed. n leading messages are confirmed; the error is nil if and only if that is all.
+type Publisher interface {
+	Publish(ctx context.Context, msgs []queue.Message) (n int, err error)
+}
+
+// Relay publishes the outbox of one enclave, in order, until ctx ends. It returns ctx's error, or that
+// of a database which cannot be read any more. A crash between publishing and marking publishes the same
+// octets under the same id again.
+func (b *Box) Relay(ctx context.Context, audience string, to Publisher) error {
+	var ref int64
+	if err := b.db.Read().QueryRowContext(ctx, "SELECT ref FROM chain WHERE aud = ?", audience).Scan(&ref); err != nil {
+		return fmt.Errorf("read the chain of %s: %w", audience, err)
+	}
+	r := &relay{b: b, ref: ref, audience: audience, to: to}
+	backoff := minBackoff
+	for {
+		n, err := r.step(ctx)
+		wait := time.Duration(0)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, new(*databaseError)):
+			return err
+		case err != nil:
+			b.c.Log.WarnContext(ctx, "mid-point does not take messages; they wait in the outbox", "aud", audience, "retry_in", backoff.Round(time.Millisecond), "err", err)
+			wait = backoff/2 + rand.N(backoff) // jittered: many producers must not come back in step
+			backoff = min(2*backoff, maxBackoff)
+		case n == 0:
+			wait = pollEvery
+		default:
+			backoff = minBackoff
+		}
+		if wait > 0 {
+			t := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+				t.Stop()
+				return ctx.Err()
+			case <-t.C:
+			}
+		}
+	}
+}
+
+type relay struct {
+	b        *Box
+	ref      int64
+	audience string
+	to       Publisher
+}
+
+// databaseError ends the relay: without the database nothing can be published or marked.
+type databaseError struct{ err error }
+
+func (e *databaseError) Error() string { return e.err.Error() }
+func (e *databaseError) Unwrap() error { return e.err }
+
+type waiting struct {
+	id         int64
+	generation int
+	seq        uint64
+	event      string
+	msg        queue.Message
+}
+
+// step publishes one batch and marks what was confirmed. Marking is seen through even when ctx ends: what
+// is not marked is published once more, which is harmless but not needed.
+func (r *relay) step(ctx context.Context) (int, error) {
+	batch, err := r.next(ctx)
+	if err != nil || len(batch) == 0 {
+		return 0, err
+	}
+	msgs := make([]queue.Message, len(batch))
+	for i := range batch {
+		msgs[i] = batch[i].msg
+	}
+	n, err := r.to.Publish(ctx, msgs)
+	if n < 0 || n > len(batch) {
+		return 0, fmt.Errorf("the queue says that %d of %d messages were published", n, len(batch))
+	}
+	if n > 0 {
+		if merr := r.mark(context.WithoutCancel(ctx), batch[:n]); merr != nil {
+			return n, merr
+		}
+		first, last := &batch[0], &batch[n-1]
+		r.b.c.Log.InfoContext(ctx, "published", "aud", r.audience, "generation", last.generation, "first_seq", first.seq, "last_seq", last.seq, "count", n)
+	}
+	return n, err
+}
+
+func (r *relay) next(ctx context.Context) ([]waiting, error) {
+	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL ORDER BY id LIMIT ?", r.ref, maxBatch)
+	if err != nil {
+		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
+	}
+	defer rows.Close()
+	var batch []waiting
+	octets := 0
+	for rows.Next() && octets < maxOctets {
+		var w waiting
+		var seq int64
+		if err := rows.Scan(&w.id, &w.generation, &seq, &w.event, &w.msg.ID, &w.msg.Body); err != nil {
+			return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
+		}
+		w.seq = uint64(seq)
+		octets += len(w.msg.Body)
+		batch = append(batch, w)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
+	}
+	return batch, nil
+}
+
+func (r *relay) mark(ctx context.Context, batch []waiting) error {
+	now := r.b.c.Now().UnixMilli()
+	err := r.b.db.Tx(ctx, func(tx *store.Tx) error {
+		// Nothing else lies between: ids are given in the order of the chain and only we mark.
+		_, err := tx.Exec("UPDATE outbox SET sent = ? WHERE chain = ? AND sent IS NULL AND id BETWEEN ? AND ?", now, r.ref, batch[0].id, batch[len(batch)-1].id)
+		return err
+	})
+	if err != nil {
+		return &databaseError{fmt.Errorf("mark messages as sent: %w", err)}
+	}
+	return nil
+}
+
+// Prune deletes messages that were sent and that a wholly sent roster covers: an enclave that lost them
+// is healed by that roster. It returns how many.
+func (b *Box) Prune(ctx context.Context, audience string) (total int64, err error) {
+	for {
+		var n int64
+		err := b.db.Tx(ctx, func(tx *store.Tx) error {
+			c, err := b.chain(tx, audience)
+			if err != nil {
+				return err
+			}
+			var head, last int64
+			if err := tx.QueryRow("SELECT roster_head, roster_last FROM chain WHERE ref = ?", c.ref).Scan(&head, &last); err != nil {
+				return err
+			}
+			var open bool // part of the roster, or something before it, has not been sent
+			err = tx.QueryRow("SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND generation = ? AND seq <= ?)", c.ref, c.generation, last).Scan(&open)
+			if err != nil || open || last == 0 {
+				return err
+			}
+			res, err := tx.Exec("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE chain = ? AND sent IS NOT NULL AND (generation < ? OR generation = ? AND seq <= ?) LIMIT ?)",
+				c.ref, c.generation, c.generation, head, pruneBatch)
+			if err != nil {
+				return err
+			}
+			n, err = res.RowsAffected()
+			return err
+		})
+		total += n
+		if err != nil || n < pruneBatch {
+			return total, err
+		}
+	}
+}
