@@ -154,7 +154,7 @@ func (r *recorder) outgoing(req *http.Request, c *call, id string, trace *httptr
 func (x *exchange) take(resp *http.Response, req *http.Request, now func() time.Time) (*http.Response, error) {
 	defer resp.Body.Close()
 	x.request.Status = resp.StatusCode
-	x.request.RequestID = token(resp.Header.Get("Request-Id"), 64)
+	x.request.RequestID = word(resp.Header.Get("Request-Id"), 64)
 	header := make(http.Header)
 	switch {
 	case resp.StatusCode >= 400:
@@ -202,8 +202,8 @@ func readRefusal(resp *http.Response, body []byte, now func() time.Time) refusal
 	return refusal{resp.StatusCode, doc.Error.Code, doc.Error.Details, doc.Error.Message, retryAfter(resp.Header, now)}
 }
 
-// token returns s if it is a short word of an id or a code, else nothing: it goes into logs and ledgers.
-func token(s string, most int) string {
+// word returns s if it is a short word of an id or a code, else nothing: it goes into logs and ledgers.
+func word(s string, most int) string {
 	if len(s) > most {
 		return ""
 	}

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
 )
 
@@ -256,9 +259,12 @@ func TestForeignLink(t *testing.T) {
 			for _, op := range []string{"find-by-mark", "groups"} {
 				before := s.count()
 				_, err := operations[op](t.Context(), s.tenant(t))
-				if e, ok := errors.AsType[*directory.Error](err); !ok || name != "text" && e.Code != directory.CodeForeignLink {
-					t.Errorf("%s: %v", op, err)
+				if name == "text" {
+					wantKinds(t, op, err, directory.CodeUnreadable, directory.ErrAmbiguous)
+				} else {
+					wantKinds(t, op, err, directory.CodeForeignLink, directory.ErrInvalid, directory.ErrUnsent)
 				}
+				impersonal(t, err.Error())
 				if n := s.count() - before; n != 1 {
 					t.Errorf("%s: %d requests", op, n)
 				}
@@ -335,5 +341,44 @@ func TestDeadlines(t *testing.T) {
 	_, err = s.tenant(t).Disable(ctx, userID)
 	if !errors.Is(err, directory.ErrUnsent) || !errors.Is(err, directory.ErrAmbiguous) || !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before: %v", err)
+	}
+}
+
+// TestRefusalsLeakNothing: the SDK's own retries leave a connection behind for each refused attempt.
+func TestRefusalsLeakNothing(t *testing.T) {
+	s := newStub(t, says(429, "application/json", `{"error":{"code":"TooManyRequests"}}`, "Retry-After", "1"))
+	cfg := s.config(t)
+	cfg.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+	var dials atomic.Int32
+	dial := cfg.Transport.(*http.Transport).DialContext
+	cfg.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return dial(ctx, network, address)
+	}
+	tenant := open(t, cfg)
+	for range 50 {
+		_, err := tenant.Disable(t.Context(), userID)
+		wantKinds(t, "disable", err, directory.CodeThrottled, directory.ErrThrottled)
+	}
+	if n := dials.Load(); n > 2 {
+		t.Errorf("%d connections for 50 calls one after another", n)
+	}
+}
+
+func TestBadConfigs(t *testing.T) {
+	s := newStub(t, says(204, "", ""))
+	for name, change := range map[string]func(*Config){
+		"no transport given":                                   func(c *Config) { c.Transport = nil },
+		"the cloud is not complete":                            func(c *Config) { c.Cloud = cloud.Cloud{} },
+		"expected extensionAttribute1 to extensionAttribute15": func(c *Config) { c.MarkAttribute = "extensionAttribute16" },
+		"mark attribute is \"employeeId\"":                     func(c *Config) { c.MarkAttribute = "employeeId" },
+		"mark attribute is \"extension_1_x\"":                  func(c *Config) { c.MarkAttribute = "extension_1_x" },
+		"no such file":                                         func(c *Config) { c.Credential.SecretFile = "/nowhere/secret" },
+	} {
+		cfg := s.config(t)
+		change(&cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v; expected it to say %q", err, name)
+		}
 	}
 }

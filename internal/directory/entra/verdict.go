@@ -65,7 +65,8 @@ func cause(err error) error {
 			return e
 		}
 	}
-	if e, ok := errors.AsType[*url.Error](err); ok && !errors.Is(e.Err, errUnreadable) {
+	// An address that does not parse is no connection's failure, and its error quotes the address.
+	if e, ok := errors.AsType[*url.Error](err); ok && e.Op != "parse" && !errors.Is(e.Err, errUnreadable) {
 		return e.Err
 	}
 	return nil
@@ -79,7 +80,7 @@ const (
 
 // classify reads a refusal of operation op.
 func classify(op string, a refusal) *directory.Error {
-	v := &directory.Error{Op: op, Status: a.status, Reason: token(a.code, 64), After: a.after}
+	v := &directory.Error{Op: op, Status: a.status, Reason: word(a.code, 64), After: a.after}
 	is := func(code string, kinds ...error) *directory.Error {
 		v.Code, v.Kinds = code, kinds
 		return v
@@ -101,7 +102,7 @@ func classify(op string, a refusal) *directory.Error {
 	case http.StatusBadRequest:
 		for _, d := range a.details {
 			if slices.Contains([]string{"ObjectConflict", "ConflictingObjects"}, d.Code) {
-				v.Target = token(d.Target, 64)
+				v.Target = word(d.Target, 64)
 				return is(directory.CodeConflict, directory.ErrConflict)
 			}
 		}
