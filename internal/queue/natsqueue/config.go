@@ -228,7 +228,8 @@ func (c Config) credential() (nats.Option, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := nkeys.ParseDecoratedJWT(raw); err != nil {
+		jwt, err := nkeys.ParseDecoratedJWT(raw)
+		if _, e := nkeys.ParseDecoratedUserNKey(raw); err != nil || e != nil || jwt == "" {
 			return nil, fmt.Errorf("creds: %s is not a NATS credentials file", c.Creds)
 		}
 		return nats.UserCredentialBytes(raw), nil

@@ -147,7 +147,7 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 			go func() {
 				select {
 				case <-changed:
-					cancel(l.why())
+					cancel(&fellError{l.why()})
 				case <-live.Done():
 				}
 			}()
@@ -159,6 +159,35 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 		case <-patience.C:
 			return nil, nil, fmt.Errorf("waited %s: %w", l.patience, l.why())
 		}
+	}
+}
+
+// fellError ends the context of a connection that stood and fell.
+type fellError struct{ error }
+
+func (e *fellError) Unwrap() error { return e.error }
+
+// fell tells whether err means only that the connection fell, so that nothing speaks against waiting
+// for the next one.
+func fell(err error) bool {
+	var f *fellError
+	return errors.As(err, &f)
+}
+
+// noticed turns an error of nats.go's into a fellError if it says that the connection is down, which
+// the library knows a moment before its handlers have told us. It waits for that moment, so that the
+// next await does not take the old connection for standing.
+func noticed(live context.Context, err error) error {
+	if !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrDisconnected) {
+		return err
+	}
+	late := time.NewTimer(time.Second)
+	defer late.Stop()
+	select {
+	case <-live.Done():
+		return context.Cause(live)
+	case <-late.C:
+		return err
 	}
 }
 

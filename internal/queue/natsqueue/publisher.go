@@ -73,6 +73,10 @@ func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, e
 		if k > 0 && errors.As(err, &api) && api.ErrorCode == codeWrongLastMsgID {
 			continue // somebody else published in between: begin again behind them
 		}
+		var unsent *unsentError
+		if errors.As(err, &unsent) && fell(err) {
+			continue // nothing is under way: wait for the next connection
+		}
 		if err != nil {
 			return n, p.inWords(err)
 		}
@@ -120,7 +124,7 @@ func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) 
 			f, err := p.send(msgs[sent], last)
 			if err != nil {
 				if sent == done {
-					return done, explain(err)
+					return done, &unsentError{noticed(live, err)}
 				}
 				break // first hear of those under way
 			}
@@ -137,6 +141,11 @@ func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) 
 	}
 	return len(msgs), nil
 }
+
+// unsentError says that the next message never left, and that those before it are confirmed.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
 
 func (p *Publisher) send(m queue.Message, last string) (jetstream.PubAckFuture, error) {
 	msg := &nats.Msg{Subject: p.cfg.Subject, Data: m.Body, Header: nats.Header{}}

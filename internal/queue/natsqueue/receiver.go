@@ -94,7 +94,7 @@ func (r *Receiver) Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err != nil {
+		if err != nil && !fell(err) { // else wait for the next connection
 			return nil, err
 		}
 	}
@@ -204,6 +204,7 @@ func (r *Receiver) pull(live context.Context, max int, wait bool) (out []queue.D
 }
 
 func (r *Receiver) pullError(live context.Context, err error) error {
+	err = noticed(live, err)
 	switch {
 	case live.Err() != nil:
 		return context.Cause(live)
@@ -259,16 +260,26 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 		}
 		replies[i] = l.reply
 	}
+	for {
+		err := r.settle(ctx, replies)
+		var unsent *unsentError
+		if !errors.As(err, &unsent) || !fell(err) {
+			return err
+		}
+	}
+}
+
+func (r *Receiver) settle(ctx context.Context, replies []string) error {
 	live, cancel, err := r.await(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel(nil)
 
-	s := &settlement{left: len(batch), done: make(chan struct{})}
-	tokens := make([]string, len(batch))
+	s := &settlement{left: len(replies), done: make(chan struct{})}
+	tokens := make([]string, len(replies))
 	r.mu.Lock()
-	for i := range batch {
+	for i := range replies {
 		r.next++
 		tokens[i] = strconv.FormatUint(r.next, 36)
 		r.waiting[tokens[i]] = s
@@ -278,7 +289,10 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 
 	for i, reply := range replies {
 		if err := r.nc.PublishRequest(reply, r.prefix+tokens[i], []byte("+ACK")); err != nil {
-			return explain(err)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &unsentError{explain(noticed(live, err))}
 		}
 	}
 	timer := time.NewTimer(answerWait)
@@ -292,7 +306,7 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 		return context.Cause(live)
 	case <-timer.C:
 		return fmt.Errorf("settle: %w: %d of %d acknowledgements unconfirmed after %s; those messages come again",
-			queue.ErrUnreachable, r.left(s), len(batch), answerWait)
+			queue.ErrUnreachable, r.left(s), len(replies), answerWait)
 	}
 }
 
