@@ -87,7 +87,7 @@ func parse(args []string, stderr io.Writer) (tenant.Config, string, error) {
 	fs.DurationVar(&cfg.Latency, "latency", 0, "added to every Graph answer")
 	fs.BoolVar(&cfg.HTTP1, "http1", false, "speak HTTP/1.1 only")
 	fs.Uint64Var(&cfg.FaultSeed, "random-seed", 1, "seed of the faults' randomness")
-	fs.IntVar(&cfg.JournalKeep, "journal-keep", 0, "journal entries kept in memory for the control API; 0 means 200000, -1 none")
+	fs.IntVar(&cfg.JournalKeep, "journal-keep", 0, "journal entries kept in memory for the control API; 0 means 50000, -1 none")
 	noJournal := fs.Bool("no-journal", false, "write no journal.jsonl (for benchmarks)")
 	if err := fs.Parse(args); err != nil {
 		return cfg, "", err

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"jmlbridge/e2e/sandbox/tenant"
 )
 
 // What the program leaves in its folder is enough for a client to get in.
@@ -78,6 +80,26 @@ func TestRun(t *testing.T) {
 	}
 	if lines := strings.Count(string(read(t, left.Journal)), "\n"); lines != 3 {
 		t.Errorf("%d journal lines", lines)
+	}
+}
+
+// The example that users start from is a seed that works.
+func TestExampleSeed(t *testing.T) {
+	seed, err := tenant.ReadSeed("seed.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tenant.Start(t.Context(), tenant.Config{Seed: seed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	state := s.Snapshot()
+	if u := state.User("by.hand@rehearsal.example"); u == nil || u.Properties["department"] != "Operations" || len(u.Groups) != 1 {
+		t.Fatalf("user: %+v", u)
+	}
+	if len(state.Groups) != 4 || len(state.Units) != 1 {
+		t.Fatalf("%d groups, %d units", len(state.Groups), len(state.Units))
 	}
 }
 

@@ -33,7 +33,7 @@ type Config struct {
 	// Journal receives one JSON line a request, or is nil. It is written from
 	// many goroutines, one line a Write, never at the same time.
 	Journal io.Writer
-	// JournalKeep is how many entries are kept in memory: 0 means 200,000,
+	// JournalKeep is how many entries are kept in memory: 0 means 50,000,
 	// negative means none. The oldest go first.
 	JournalKeep int
 

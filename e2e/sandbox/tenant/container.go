@@ -19,24 +19,33 @@ type container struct {
 
 	edges []edge // by seq
 	place map[*node]int
-	off   int // edges that are not on
+	empty int // forgotten edges still in edges
 }
 
 // An edge is one membership, present or lately removed.
 type edge struct {
-	n   *node
+	n   *node // nil once the edge is forgotten
 	seq uint64
-	on  bool
-	at  int64 // unix nanoseconds of the last change; before it the edge was the other way round
-	// first is when the edge came to be; before that there was none. Of more
-	// than two changes inside the horizon a lagging replica shows the last two.
-	first int64
+	// flips are the moments (unix nanoseconds) at which the membership began,
+	// ended, began again… Pairs that no replica can show are dropped from the
+	// front, so the parity always tells the present.
+	flips []int64
 }
+
+// on reports whether the membership is there now.
+func (e *edge) on() bool { return len(e.flips)%2 == 1 }
 
 // seen reports whether a replica that is current up to t shows the membership.
 // A deleted member is not shown, and is again once it is restored.
 func (e *edge) seen(t int64) bool {
-	if e.n == nil || e.first > t || e.on != (e.at <= t) {
+	if e.n == nil {
+		return false
+	}
+	n := len(e.flips)
+	for n > 0 && e.flips[n-1] > t {
+		n--
+	}
+	if n%2 == 0 {
 		return false
 	}
 	if e.n.entry != nil {
@@ -69,7 +78,7 @@ func (d *directory) findContainer(key string, unit bool) *container {
 // has reports whether n is now a member of c.
 func (c *container) has(n *node) bool {
 	i, ok := c.place[n]
-	return ok && c.edges[i].on
+	return ok && c.edges[i].on()
 }
 
 // join makes n a member since always (the seed's way).
@@ -79,58 +88,52 @@ func (d *directory) join(c *container, n *node) { d.toggle(c, n, true, 0) }
 func (d *directory) toggle(c *container, n *node, on bool, at int64) {
 	i, ok := c.place[n]
 	if !ok {
+		if !on {
+			return
+		}
 		i = len(c.edges)
 		c.place[n] = i
-		c.edges = append(c.edges, edge{n: n, seq: d.next(), first: at})
-		c.off++
+		c.edges = append(c.edges, edge{n: n, seq: d.next()})
 		n.in = append(n.in, c)
 	}
-	if c.edges[i].on == on && ok {
+	e := &c.edges[i]
+	if e.on() == on {
 		return
 	}
-	c.edges[i].on, c.edges[i].at = on, at
-	if on {
-		c.off--
-	} else {
-		c.off++
-		if d.horizon == 0 {
-			c.drop(n)
-		} else {
-			d.due = append(d.due, retire{at: at, c: c, n: n})
-		}
+	e.flips = append(e.flips, at)
+	for len(e.flips) > 2 && e.flips[1]+int64(d.horizon) < at {
+		e.flips = e.flips[2:]
+	}
+	switch {
+	case on:
+	case d.horizon == 0:
+		c.drop(n)
+	default:
+		d.due = append(d.due, retire{at: at, c: c, n: n})
 	}
 	d.forget(at)
 }
 
-// drop forgets an edge that is off, or any edge of a purged node.
+// drop forgets the edge to n, whatever its state.
 func (c *container) drop(n *node) {
 	i, ok := c.place[n]
-	if !ok || (c.edges[i].on && (n.entry == nil || !n.entry.gone)) {
+	if !ok {
 		return
 	}
-	if c.edges[i].on {
-		c.edges[i].on = false
-		c.off++
-	}
 	delete(c.place, n)
-	c.edges[i].n = nil
+	c.edges[i] = edge{seq: c.edges[i].seq} // keeps its place for pages under way
 	n.in = slices.DeleteFunc(n.in, func(o *container) bool { return o == c })
-	if c.off > 64 && c.off > len(c.edges)/2 {
-		kept := make([]edge, 0, len(c.edges)-c.off)
-		for _, e := range c.edges {
-			if e.n != nil {
-				c.place[e.n] = len(kept)
-				kept = append(kept, e)
-			}
-		}
-		c.edges = kept
-		c.off = 0
-		for _, e := range kept {
-			if !e.on {
-				c.off++
-			}
+	if c.empty++; c.empty <= 64 || c.empty <= len(c.edges)/2 {
+		return
+	}
+	kept := make([]edge, 0, len(c.edges)-c.empty)
+	for _, e := range c.edges {
+		if e.n != nil {
+			c.place[e.n] = len(kept)
+			kept = append(kept, e)
 		}
 	}
+	c.edges, c.empty = kept, 0
 }
 
 // after is where a page that follows seq begins.

@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-
-	"github.com/goccy/go-yaml"
 )
 
 // A controlServer is the control API of a running tenant: not part of Graph,
@@ -82,7 +80,7 @@ func startControl(s *Server, addr string) (*controlServer, error) {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 		var seed Seed
 		if err == nil {
-			err = yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&seed)
+			err = decodeYAML(raw, &seed)
 		}
 		if err == nil {
 			err = s.Plant(seed)
@@ -120,12 +118,12 @@ func ParseFaults(raw []byte) ([]Fault, error) {
 	trimmed := bytes.TrimSpace(raw)
 	if len(trimmed) > 0 && trimmed[0] == '{' {
 		var one Fault
-		if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&one); err != nil {
+		if err := decodeYAML(raw, &one); err != nil {
 			return nil, fmt.Errorf("fault: %w", err)
 		}
 		return append(list, one), nil
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&list); err != nil {
+	if err := decodeYAML(raw, &list); err != nil {
 		return nil, fmt.Errorf("faults: %w", err)
 	}
 	return list, nil

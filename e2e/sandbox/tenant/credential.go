@@ -101,7 +101,7 @@ func checkAssertion(text string, app *registration, endpoint string, now time.Ti
 	if cert == nil {
 		return 700027, "The certificate with identifier used to sign the client assertion is not registered on application."
 	}
-	sig, err := jose.ParseSigned(text, []jose.SignatureAlgorithm{jose.PS256, jose.RS256})
+	sig, err := jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{jose.PS256, jose.RS256})
 	if err != nil {
 		return 50027, "JWT token is invalid or malformed."
 	}

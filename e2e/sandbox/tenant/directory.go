@@ -90,6 +90,10 @@ func (d *directory) addUser(id string, u *user) *entry {
 func (d *directory) publish(e *entry, next *user, at int64) {
 	prev := e.cur
 	next.at = at
+	if d.horizon > 0 { // before the index entries: these go only when no kept version has the value
+		e.old = append(e.old, prev)
+		d.due = append(d.due, retire{at: at, e: e})
+	}
 	for i := range texts {
 		if ix := d.index[i]; ix != nil && next.text[i] != prev.text[i] {
 			d.reindex(ix, prev.text[i], next.text[i], e, at)
@@ -101,10 +105,6 @@ func (d *directory) publish(e *entry, next *user, at int64) {
 		}
 	}
 	e.cur = next
-	if d.horizon > 0 {
-		e.old = append(e.old, prev)
-		d.due = append(d.due, retire{at: at, e: e})
-	}
 	d.forget(at)
 }
 
@@ -135,7 +135,9 @@ func (d *directory) forget(now int64) {
 		n++
 		switch {
 		case r.c != nil:
-			r.c.drop(r.n)
+			if i, ok := r.c.place[r.n]; ok && slices.Max(r.c.edges[i].flips) == r.at { // not changed again since
+				r.c.drop(r.n)
+			}
 		case r.ix != nil:
 			if !d.has(r.ix, r.value, r.e) {
 				r.ix.remove(r.value, r.e)
@@ -146,7 +148,8 @@ func (d *directory) forget(now int64) {
 			}
 		}
 	}
-	d.due = slices.Delete(d.due, 0, n)
+	clear(d.due[:n]) // the array lives until append moves on
+	d.due = d.due[n:]
 }
 
 // pending counts the superseded versions of e that a replica may still show:
@@ -164,22 +167,26 @@ func (d *directory) pending(e *entry, now int64) int {
 	return len(e.old)
 }
 
-// has reports whether the current version of e still bears value in ix.
+// has reports whether a version of e that is current or still kept bears value
+// in ix.
 func (d *directory) has(ix *index, value string, e *entry) bool {
 	if e.gone {
 		return false
 	}
-	for i := range texts {
-		if d.index[i] == ix {
-			return fold(e.cur.text[i]) == fold(value)
+	bears := func(u *user) bool {
+		for i := range texts {
+			if d.index[i] == ix {
+				return fold(u.text[i]) == fold(value)
+			}
 		}
-	}
-	for name, x := range d.extIndex {
-		if x == ix {
-			return fold(e.cur.extensions[name]) == fold(value)
+		for name, x := range d.extIndex {
+			if x == ix {
+				return fold(u.extensions[name]) == fold(value)
+			}
 		}
+		return false
 	}
-	return false
+	return bears(e.cur) || slices.ContainsFunc(e.old, bears)
 }
 
 // purge takes e away for good.

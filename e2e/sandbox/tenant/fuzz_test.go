@@ -76,7 +76,7 @@ func FuzzAssign(f *testing.F) {
 }
 
 func FuzzParseFaults(f *testing.F) {
-	for _, s := range []string{"- {kind: error, status: 503, retryAfter: 2s}", `{"kind":"drop","applied":true}`, "", "- kind: [", "{"} {
+	for _, s := range []string{"- {kind: error, status: 503, retryAfter: 2s}", `{"kind":"drop","applied":true}`, "", "- kind: [", "{", "! {0}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

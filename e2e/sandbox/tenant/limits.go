@@ -23,6 +23,6 @@ const (
 
 	defaultTokenLife = time.Hour      // of an ordinary access token
 	defaultCAELife   = 24 * time.Hour // of a token under continuous access evaluation (documented: up to 28 h)
-	defaultKeep      = 200_000        // journal entries kept in memory
+	defaultKeep      = 50_000         // journal entries kept in memory
 	certificateLife  = 10 * 365 * 24 * time.Hour
 )

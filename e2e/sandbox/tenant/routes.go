@@ -134,6 +134,27 @@ func split(escaped string) ([]string, bool) {
 	return raw, true
 }
 
+// optionsOf are the query options that a route takes beside $select, $top,
+// $count and $skiptoken. Another one is refused: ignored in silence it would
+// answer a question that was not asked.
+var optionsOf = map[string][]string{
+	"users": {"$filter", "$expand"}, "users/$count": {"$filter"}, "users/{}": {"$expand"},
+	"groups": {"$filter"}, "directory/administrativeUnits": {"$filter"}, "directory/deletedItems/microsoft.graph.user": {"$filter"},
+}
+
+func (c *call) checkOptions(r *route) *refusal {
+	for name := range c.query {
+		switch name {
+		case "$select", "$top", "$count", "$skiptoken":
+			continue
+		}
+		if strings.HasPrefix(name, "$") && !slices.Contains(optionsOf[r.path], name) {
+			return unsupported("The query option '%s' is not supported for this request.", name)
+		}
+	}
+	return nil
+}
+
 // writes reports whether a call counts against the write quota: queries in the
 // form of a POST do not.
 func (r *route) writes() bool {

@@ -3,6 +3,7 @@ package tenant
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 // fill makes n users as a bridge would leave them.
@@ -31,6 +32,33 @@ func TestLookupsUseTheIndex(t *testing.T) {
 		list, ok := d.candidates(f)
 		if !ok || len(list) != 1 || list[0].cur.text[pEmployeeID] != "E004999" {
 			t.Errorf("%s looks at %d users (index used: %t)", text, len(list), ok)
+		}
+	}
+}
+
+// What no replica can show any more is not kept: neither old versions, nor old
+// index entries, nor removed memberships.
+func TestThePastIsForgotten(t *testing.T) {
+	d := fuzzDirectory()
+	d.horizon = 10 * time.Second
+	fill(d, 1)
+	e := d.order[1]
+	g := &container{node: node{id: "g"}}
+	d.addContainer(g)
+	var at int64
+	for i := range 1000 {
+		at += int64(time.Second)
+		next := e.cur.copyOf()
+		next.text[pEmployeeID] = fmt.Sprintf("N%d", i)
+		d.publish(e, next, at)
+		d.toggle(g, &e.node, i%2 == 0, at)
+	}
+	if len(e.old) > 12 || len(d.index[pEmployeeID].one) > 14 || len(d.due) > 50 || len(g.edges) > 100 {
+		t.Fatalf("kept: %d versions, %d values, %d due, %d edges", len(e.old), len(d.index[pEmployeeID].one), len(d.due), len(g.edges))
+	}
+	for back := range int64(10) {
+		if got, want := e.seen(at - back*int64(time.Second)).text[pEmployeeID], fmt.Sprintf("N%d", 999-back); got != want {
+			t.Errorf("%d s back: %s, want %s", back, got, want)
 		}
 	}
 }

@@ -68,11 +68,26 @@ func ReadSeed(path string) (Seed, error) {
 	if err != nil {
 		return s, fmt.Errorf("read seed: %w", err)
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict())
-	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
+	if err := decodeYAML(raw, &s); err != nil {
 		return s, fmt.Errorf("seed %s: %w", path, err)
 	}
 	return s, nil
+}
+
+// decodeYAML reads one YAML document strictly; nothing at all leaves v as it
+// is. The library panics on some malformed text (found by fuzzing): that too is
+// an error here.
+func decodeYAML(raw []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not readable as YAML: %v", p)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(v)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // plant puts a seed into an empty or running tenant. The caller holds the lock.

@@ -246,6 +246,9 @@ func (s *Server) effect(r *http.Request, c *call, isGraph, unzipped bool) answer
 	if !c.app.allows(route.any...) {
 		return refuse(denied())
 	}
+	if bad := c.checkOptions(route); bad != nil {
+		return refuse(bad)
+	}
 	c.advanced = strings.EqualFold(c.header.Get("ConsistencyLevel"), "eventual")
 	lagging := s.faults.chance(s.cfg.Replication.Share)
 	if c.method == http.MethodGet || !route.writes() {

@@ -80,7 +80,7 @@ func (d *directory) snapshot() Snapshot {
 	for _, c := range d.sorted {
 		g := GroupState{ID: c.id, DisplayName: c.name}
 		for _, m := range c.edges {
-			if m.n != nil && m.on && (m.n.entry == nil || m.n.entry.cur.live()) {
+			if m.n != nil && m.on() && (m.n.entry == nil || m.n.entry.cur.live()) {
 				g.Members = append(g.Members, m.n.name())
 			}
 		}

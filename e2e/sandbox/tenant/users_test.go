@@ -215,6 +215,8 @@ func TestUnknownCalls(t *testing.T) {
 	p.do("GET", "/users/x/photos", "").want(t, 400, "Resource not found for the segment 'photos'.")
 	p.do("GET", "/nonsense", "").want(t, 400, "Resource not found for the segment 'nonsense'.")
 	p.do("PUT", "/users", "").want(t, http.StatusMethodNotAllowed)
+	p.do("GET", "/users?$orderby=displayName", "").want(t, 400, `"Request_UnsupportedQuery"`)
+	p.do("GET", "/organization?$filter=id eq 'x'", "").want(t, 400, `"Request_UnsupportedQuery"`)
 	p.do("GET", "/organization", "").want(t, 200, s.Endpoints().Tenant, `"name":"rehearsal.example"`)
 	p.do("GET", "/organization/"+s.Endpoints().Tenant, "").want(t, 200, `"displayName":"Rehearsal"`)
 }
