@@ -1,0 +1,264 @@
+// Package announce makes of an export what is to be said to each enclave, shows it, and says it.
+//
+// A plan is computed from what is stored and changes nothing. Carrying it out decides each person again
+// inside the transaction that stores the events; whoever was changed by someone else meanwhile is left
+// for the next import. Two kinds of leavers are not stated by a row and are therefore limited: absence
+// from a file that the operator calls complete, and leaving the scope, which one edit of a rule can do to
+// everyone. Past a limit they are held back, and everything else goes on.
+package announce
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"jmlbridge/producer/outbox"
+	"jmlbridge/producer/register"
+	"jmlbridge/producer/scope"
+	"jmlbridge/producer/source"
+	"jmlbridge/schema"
+)
+
+// batch is how many people are decided in one transaction.
+const batch = 1000
+
+// Limit lets n leavers of one kind pass when n is at most Count, or at most Share of those who are live.
+type Limit struct {
+	Count int     `yaml:"count"`
+	Share float64 `yaml:"share"`
+}
+
+func (l Limit) lets(n, live int) bool { return n <= l.Count || float64(n) <= l.Share*float64(live) }
+
+// Limits hold for one import and one enclave.
+type Limits struct {
+	Absences  Limit `yaml:"absences"`
+	Transfers Limit `yaml:"transfers"`
+}
+
+// Options of one import.
+type Options struct {
+	Complete       bool // the operator says that the file names everyone
+	AllowAbsences  int  // lets this many pass all the same; shown by a dry run before
+	AllowTransfers int
+	Limits         Limits
+}
+
+// Enclave is where to, and who crosses.
+type Enclave struct {
+	Audience string
+	Name     string
+	Scope    *scope.Rules
+}
+
+// Change is what will be said of one person.
+type Change struct {
+	Subject    string          `json:"subject"`
+	Lines      []int           `json:"lines,omitempty"` // none for someone absent
+	Cases      []register.Case `json:"cases"`
+	Kinds      []schema.Kind   `json:"events"`
+	Engagement int             `json:"engagement"`
+
+	rec   *source.Record // nil for someone absent
+	in    bool
+	last  register.State
+	quiet bool // says nothing, but the register remembers something
+}
+
+// Plan is what an import comes to for one enclave.
+type Plan struct {
+	Enclave   string                `json:"enclave"`
+	Audience  string                `json:"aud"`
+	Live      int                   `json:"live_before"`
+	Cases     map[register.Case]int `json:"cases"`
+	Changes   []Change              `json:"changes"`
+	Notes     []source.Note         `json:"notes,omitempty"`
+	Absent    int                   `json:"absent"`              // live people whom the file does not name
+	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
+	Confirmed int                   `json:"-"`                   // changes of the register that say nothing
+
+	quiet []Change
+}
+
+// HeldBack is a set of leavers that a rule stopped.
+type HeldBack struct {
+	What   string   `json:"what"` // absences or transfers
+	Count  int      `json:"count"`
+	Why    string   `json:"why"`
+	Flag   string   `json:"flag,omitempty"` // lets exactly these pass
+	People []string `json:"subjects"`
+}
+
+// Make computes the plan.
+func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot, o Options, now time.Time) (*Plan, error) {
+	p := &Plan{Enclave: e.Name, Audience: e.Audience, Cases: map[register.Case]int{}, Changes: []Change{}}
+	states := map[string]register.State{}
+	err := box.States(ctx, e.Audience, func(subject string, s register.State) error {
+		states[subject] = s
+		if s.Status.Live() {
+			p.Live++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	records := p.managers(e, snap, states, now)
+	var transfers []Change
+	for i := range records {
+		rec := &records[i]
+		last := states[rec.Subject]
+		in := e.Scope.Crosses(rec.Cells)
+		d := register.Diff(last, rec, in, now)
+		c := change(rec.Subject, rec, in, last, &d)
+		if !in && rec.Status != source.Inactive && len(d.Events) > 0 {
+			transfers = append(transfers, c)
+			continue
+		}
+		p.add(c)
+	}
+	p.limit("transfers", transfers, o.Limits.Transfers, o.AllowTransfers, "--allow-transfers",
+		"leave the scope; check the scope rules")
+	var absent []Change
+	for subject, s := range states {
+		if s.Status.Live() && !snap.Names(subject) {
+			d := register.Absent(s, now)
+			absent = append(absent, change(subject, nil, true, s, &d))
+		}
+	}
+	p.Absent = len(absent)
+	slices.SortFunc(absent, func(a, b Change) int { return cmp.Compare(a.Subject, b.Subject) })
+	switch {
+	case !o.Complete || len(absent) == 0: // absence says nothing
+	case snap.Unreadable:
+		p.hold("absences", absent, "some row has no readable id, so who is absent is not known; correct the file", "")
+	default:
+		p.limit("absences", absent, o.Limits.Absences, o.AllowAbsences, "--allow-absences", "are absent; check that the export is complete")
+	}
+	// What takes access away is said first.
+	slices.SortStableFunc(p.Changes, func(a, b Change) int { return cmp.Compare(rank(&a), rank(&b)) })
+	return p, nil
+}
+
+func change(subject string, rec *source.Record, in bool, last register.State, d *register.Decision) Change {
+	c := Change{Subject: subject, Cases: d.Cases, Engagement: d.Next.Engagement, rec: rec, in: in, last: last}
+	if rec != nil {
+		c.Lines = rec.Lines
+	}
+	for _, s := range d.Events {
+		c.Kinds = append(c.Kinds, s.Event.Kind())
+	}
+	c.quiet = len(d.Events) == 0 && (d.Next.By != last.By || d.Next.Key != last.Key)
+	return c
+}
+
+func rank(c *Change) int {
+	if c.Kinds[0].Cuts() {
+		return 0
+	}
+	return 1
+}
+
+func (p *Plan) add(c Change) {
+	for _, k := range c.Cases {
+		p.Cases[k]++
+	}
+	switch {
+	case len(c.Kinds) > 0:
+		p.Changes = append(p.Changes, c)
+	case c.quiet:
+		p.quiet = append(p.quiet, c)
+	}
+}
+
+func (p *Plan) limit(what string, set []Change, l Limit, allowed int, flag, why string) {
+	if len(set) == 0 {
+		return
+	}
+	if l.lets(len(set), p.Live) || len(set) <= allowed {
+		for _, c := range set {
+			p.add(c)
+		}
+		return
+	}
+	p.hold(what, set, "more people than the limit "+why, flag)
+}
+
+func (p *Plan) hold(what string, set []Change, why, flag string) {
+	h := HeldBack{What: what, Count: len(set), Why: why, Flag: flag}
+	for _, c := range set {
+		h.People = append(h.People, c.Subject)
+	}
+	p.HeldBack = append(p.HeldBack, h)
+}
+
+// managers drops references to people whom the enclave was never told of and is not about to be: an id
+// of someone who does not cross must not cross either.
+func (p *Plan) managers(e Enclave, snap *source.Snapshot, states map[string]register.State, now time.Time) []source.Record {
+	joining := map[string]bool{}
+	for i := range snap.Records {
+		rec := &snap.Records[i]
+		d := register.Diff(states[rec.Subject], rec, e.Scope.Crosses(rec.Cells), now)
+		if slices.Contains(d.Cases, register.Join) {
+			joining[rec.Subject] = true
+		}
+	}
+	records := slices.Clone(snap.Records)
+	for i := range records {
+		rec := &records[i]
+		m := rec.Person.Manager
+		if m == nil || joining[m.Value] || states[m.Value].Status != "" {
+			continue
+		}
+		rec.Person.Manager = nil
+		if joining[rec.Subject] || states[rec.Subject].Status.Live() {
+			p.Notes = append(p.Notes, source.Note{Line: rec.Lines[0], Subject: rec.Subject, Text: "the manager is not announced to this enclave; left out"})
+		}
+	}
+	return records
+}
+
+// Result is what carrying out a plan came to.
+type Result struct {
+	Sent    []outbox.Sent
+	Skipped []string // changed by someone else since the plan was made
+}
+
+// Do carries p out, a batch in a transaction. An error leaves whole batches done: importing the file
+// again does the rest. progress hears how many people are done; it may be nil.
+func (p *Plan) Do(ctx context.Context, box *outbox.Box, now time.Time, progress func(done int)) (*Result, error) {
+	res := &Result{}
+	todo := slices.Concat(p.Changes, p.quiet)
+	for done := 0; done < len(todo); {
+		part := todo[done:min(done+batch, len(todo))]
+		byID := make(map[string]*Change, len(part))
+		subjects := make([]string, len(part))
+		for i := range part {
+			subjects[i] = part[i].Subject
+			byID[part[i].Subject] = &part[i]
+		}
+		var skipped []string
+		sent, err := box.Update(ctx, p.Audience, subjects, func(subject string, last register.State) (register.Decision, error) {
+			c := byID[subject]
+			if last.Status != c.last.Status || last.Engagement != c.last.Engagement || last.By != c.last.By {
+				skipped = append(skipped, subject)
+				return register.Decision{Cases: []register.Case{register.Unchanged}, Next: last}, nil
+			}
+			if c.rec == nil {
+				return register.Absent(last, now), nil
+			}
+			return register.Diff(last, c.rec, c.in, now), nil
+		})
+		if err != nil {
+			return res, err
+		}
+		res.Sent = append(res.Sent, sent...)
+		res.Skipped = append(res.Skipped, skipped...)
+		done += len(part)
+		if progress != nil {
+			progress(done)
+		}
+	}
+	return res, nil
+}

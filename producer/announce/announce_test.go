@@ -1,0 +1,336 @@
+package announce
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"jmlbridge/internal/config"
+	"jmlbridge/internal/envelope/seal"
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/outbox"
+	"jmlbridge/producer/register"
+	"jmlbridge/producer/scope"
+	"jmlbridge/producer/source"
+	"jmlbridge/schema"
+)
+
+const aud = "urn:jmlbridge:enclave:gov-1"
+
+var (
+	ctx = context.Background()
+	now = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+)
+
+type bench struct {
+	*outbox.Box
+	db *store.DB
+	im *source.Importer
+	e  Enclave
+}
+
+func setup(t testing.TB, m source.Mapping, rules scope.Rules) *bench {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "producer.db")
+	if err := store.Create(path, outbox.Schema); err != nil {
+		t.Fatal(err)
+	}
+	db, err := store.Open(path, outbox.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := outbox.Init(ctx, db, "https://iam.mssp.example/jml", "hr", []string{aud}, now); err != nil {
+		t.Fatal(err)
+	}
+	signing, err := keys.GenerateSigning(keys.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := seal.NewSigner(signing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decryption, err := keys.GenerateDecryption(keys.P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipient, err := seal.NewRecipient(decryption.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := outbox.New(db, outbox.Config{
+		Issuer: "https://iam.mssp.example/jml", Stream: "hr", Signer: signer, Recipients: map[string]*seal.Recipient{aud: recipient},
+		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rules.Compile(); err != nil {
+		t.Fatal(err)
+	}
+	im, err := source.New(m, rules.Columns(), box.Fits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{box, db, im, Enclave{aud, "GOV-1", &rules}}
+}
+
+func (b *bench) read(t testing.TB, text string) *source.Snapshot {
+	t.Helper()
+	s, err := b.im.Read("export.csv", source.CSV, strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (b *bench) plan(t testing.TB, text string, o Options) *Plan {
+	t.Helper()
+	p, err := Make(ctx, b.Box, b.e, b.read(t, text), o, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (b *bench) take(t testing.TB, text string, o Options) *Plan {
+	t.Helper()
+	p := b.plan(t, text, o)
+	res, err := p.Do(ctx, b.Box, now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range p.Changes {
+		n += len(c.Kinds)
+	}
+	if len(res.Sent) != n || len(res.Skipped) != 0 {
+		t.Fatalf("planned %d events, said %d, skipped %v", n, len(res.Sent), res.Skipped)
+	}
+	return p
+}
+
+func said(p *Plan) string {
+	var out []string
+	for _, c := range p.Changes {
+		for _, k := range c.Kinds {
+			out = append(out, c.Subject+" "+string(k))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func simple() source.Mapping {
+	return source.Mapping{
+		Subject: "id", Manager: "manager", Person: source.Person{DisplayName: "name", Department: "dept"},
+		Status: &source.StatusColumn{Column: "status", Active: []config.Text{"a"}, Inactive: []config.Text{"i"}},
+		Leave:  &source.LeaveColumn{Column: "leave", OnLeave: []config.Text{"y"}, Present: []config.Text{"n"}},
+	}
+}
+
+func security() scope.Rules {
+	return scope.Rules{In: []scope.Rule{{When: []source.Condition{{Column: "dept", In: []config.Text{"sec"}}}}}}
+}
+
+const header = "id,name,dept,status,leave,manager\n"
+
+func TestTheWayOfAPerson(t *testing.T) {
+	b := setup(t, simple(), security())
+	for _, step := range []struct{ rows, want string }{
+		{"1,A,sec,a,n,\n2,B,sec,a,n,1\n3,C,sales,a,n,\n4,D,sec,i,n,\n", "1 joiner, 2 joiner"},
+		{"1,A,sec,a,n,\n2,B,sec,a,n,1\n3,C,sales,a,n,\n4,D,sec,i,n,\n", ""},
+		{"2,B,sec,a,n,1\n", ""},                               // absence says nothing
+		{"1,A,sec,a,n,3\n2,BB,sec,a,n,1\n", "2 mover"},        // 3 does not cross, so is not named
+		{"1,A,sec,a,n,\n1,AA,sec,i,n,\n2,BB,sec,a,n,1\n", ""}, // contradiction
+		{"1,A,sec,?,n,\n2,BB,sec,a,n,1\n", ""},                // refused
+		{"2,BB,sec,a,y,1\n1,A,sec,i,n,\n", "2 suspend, 1 leaver"},
+		{"1,A,sec,i,n,\n2,BB,sec,a,n,1\n", "2 resume"},
+		{"1,A,sec,a,n,\n2,BB,sales,a,n,1\n", "2 leaver, 1 joiner"}, // out of scope; hired again
+		{"1,A,sec,a,n,\n2,BB,sec,a,n,1\n", "2 joiner"},
+	} {
+		if p := b.take(t, header+step.rows, Options{Limits: Limits{Transfers: Limit{Count: 5}}}); said(p) != step.want {
+			t.Errorf("%q:\nwant %q\ngot  %q", step.rows, step.want, said(p))
+		}
+	}
+}
+
+func TestAbsence(t *testing.T) {
+	b := setup(t, simple(), security())
+	rows := header
+	for i := range 20 {
+		rows += fmt.Sprintf("%d,P,sec,a,n,\n", i)
+	}
+	b.take(t, rows, Options{})
+	two := strings.Replace(strings.Replace(rows, "3,P,sec,a,n,\n", "", 1), "\n4,P,sec,a,n,\n", "\n", 1)
+	limits := Limits{Absences: Limit{Count: 1}}
+	for _, c := range []struct {
+		name, file, want string
+		o                Options
+		held             int
+	}{
+		{"not complete", two, "", Options{Limits: limits}, 0},
+		{"complete, past the limit", two, "", Options{Complete: true, Limits: limits}, 2},
+		{"a row without an id", two + ",P,sec,a,n,\n", "", Options{Complete: true, AllowAbsences: 9, Limits: limits}, 2},
+		{"inside the share", two, "3 leaver, 4 leaver", Options{Complete: true, Limits: Limits{Absences: Limit{Share: 0.1}}}, 0},
+		{"allowed by number", two, "3 leaver, 4 leaver", Options{Complete: true, AllowAbsences: 2, Limits: limits}, 0},
+		{"allowed a smaller number", two, "", Options{Complete: true, AllowAbsences: 1, Limits: limits}, 2},
+		{"held rows are no absence", strings.Replace(rows, "7,P,", "7,P,sec,a,n,\n7,Q,", 1), "", Options{Complete: true, Limits: Limits{Absences: Limit{Share: 1}}}, 0},
+		{"refused rows are no absence", strings.Replace(rows, "7,P,sec,a", "7,P,sec,?", 1), "", Options{Complete: true, Limits: Limits{Absences: Limit{Share: 1}}}, 0},
+	} {
+		p := b.plan(t, c.file, c.o)
+		held := 0
+		for _, h := range p.HeldBack {
+			held += h.Count
+		}
+		if said(p) != c.want || held != c.held {
+			t.Errorf("%s: want %q with %d held, got %q with %d", c.name, c.want, c.held, said(p), held)
+		}
+	}
+}
+
+func TestScopeChangeIsLimited(t *testing.T) {
+	b := setup(t, simple(), security())
+	rows := header
+	for i := range 20 {
+		rows += fmt.Sprintf("%d,P,sec,a,n,\n", i)
+	}
+	b.take(t, rows, Options{})
+	nobody := scope.Rules{In: []scope.Rule{{When: []source.Condition{{Column: "dept", In: []config.Text{"security"}}}}}}
+	b.e.Scope = &nobody
+	moved := strings.Replace(rows, "\n5,P,sec,a", "\n5,P,sec,i", 1)
+	o := Options{Limits: Limits{Transfers: Limit{Count: 3, Share: 0.1}}}
+	p := b.plan(t, moved, o)
+	if said(p) != "5 leaver" || len(p.HeldBack) != 1 || p.HeldBack[0].Count != 19 || p.HeldBack[0].What != "transfers" {
+		t.Errorf("got %q, %+v", said(p), p.HeldBack)
+	}
+	o.AllowTransfers = 19
+	if p := b.plan(t, moved, o); len(p.Changes) != 20 {
+		t.Errorf("allowed by number: %d", len(p.Changes))
+	}
+}
+
+// Whoever an operator changed between plan and execution is left alone.
+func TestSomeoneElseWasFaster(t *testing.T) {
+	b := setup(t, simple(), security())
+	b.take(t, header+"1,A,sec,a,n,\n", Options{})
+	p := b.plan(t, header+"1,AA,sec,a,n,\n2,B,sec,a,n,\n", Options{})
+	leaver := &schema.Leaver{Effective: schema.At(now), Reason: "other"}
+	_, err := b.Update(ctx, aud, []string{"1"}, func(_ string, last register.State) (register.Decision, error) {
+		return register.Emit(last, register.Said{Event: leaver}, now)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := p.Do(ctx, b.Box, now, nil)
+	if err != nil || len(res.Sent) != 1 || !slices.Equal(res.Skipped, []string{"1"}) {
+		t.Errorf("%+v %v", res, err)
+	}
+}
+
+// Whatever files come: the same file again says nothing, and no leaver comes of absent, refused or held
+// rows.
+func TestImportIsIdempotent(t *testing.T) {
+	b := setup(t, simple(), security())
+	rapid.Check(t, func(rt *rapid.T) {
+		text := header
+		stated := map[string]bool{}
+		pick := func(what string, from ...string) string { return rapid.SampledFrom(from).Draw(rt, what) }
+		for range rapid.IntRange(1, 12).Draw(rt, "rows") {
+			id, dept, status := pick("id", "1", "2", "3", "4", "5", "6"), pick("dept", "sec", "sec", "sales"), pick("status", "a", "a", "i", "?")
+			if status == "i" || dept == "sales" {
+				stated[id] = true
+			}
+			text += fmt.Sprintf("%s,%s,%s,%s,%s,%s\n", id, pick("name", "A", "B"), dept, status, pick("leave", "n", "y", "!"), pick("manager", "", "1", "9"))
+		}
+		o := Options{Limits: Limits{Transfers: Limit{Share: 1}}}
+		for _, c := range b.take(t, text, o).Changes {
+			if slices.Contains(c.Kinds, schema.KindLeaver) && !stated[c.Subject] {
+				rt.Fatalf("%s: a leaver that no row states", c.Subject)
+			}
+		}
+		if again := b.take(t, text, o); len(again.Changes) != 0 {
+			rt.Fatalf("the same file again says %s", said(again))
+		}
+	})
+}
+
+// Microsoft's own sample export, as its example configuration maps it.
+func TestMicrosoftSample(t *testing.T) {
+	data, err := os.ReadFile(sample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Source  source.Mapping `yaml:"source"`
+		Enclave struct {
+			Scope scope.Rules `yaml:"scope"`
+		} `yaml:"enclave"`
+	}
+	if _, err := config.Load(filepath.Join("..", "testdata", "microsoft-sample.yaml"), &c); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, c.Source, c.Enclave.Scope)
+	snap := b.read(t, string(data))
+	if snap.Rows != 1000 || snap.Accepted()+len(snap.Refused)+snap.HeldRows() != 1000 {
+		t.Errorf("%d rows: %d accepted, %d refused, %d held", snap.Rows, snap.Accepted(), len(snap.Refused), snap.HeldRows())
+	}
+	// 624 ids, 265 of them on several rows that always contradict each other.
+	if len(snap.Records) != 359 || len(snap.Held) != 265 || len(snap.Refused) != 0 || snap.Unreadable {
+		t.Errorf("%d records, %d held, %d refused: %v", len(snap.Records), len(snap.Held), len(snap.Refused), snap.Refused)
+	}
+	for _, r := range snap.Records {
+		if r.Person.UsageLocation == "UK" {
+			t.Fatalf("line %v: UK crosses", r.Lines)
+		}
+	}
+	p := b.take(t, string(data), Options{})
+	total := 0
+	for _, n := range p.Cases {
+		total += n
+	}
+	if total != len(snap.Records) || p.Cases[register.Join] == 0 || p.Cases[register.Leave] != 0 {
+		t.Errorf("%d people, %v", total, p.Cases)
+	}
+	if again := b.take(t, string(data), Options{}); len(again.Changes) != 0 {
+		t.Errorf("the same file again says %d things", len(again.Changes))
+	}
+	// Half of the file, called complete, past the limit: nobody is cut.
+	half := strings.Join(strings.SplitAfter(string(data), "\n")[:500], "")
+	cut := b.plan(t, half, Options{Complete: true, Limits: Limits{Absences: Limit{Count: 5, Share: 0.02}}})
+	if cut.Cases[register.Leave] != 0 || len(cut.HeldBack) != 1 {
+		t.Errorf("%v, %d held back", cut.Cases, len(cut.HeldBack))
+	}
+}
+
+// sample finds the shared test data beside the module.
+func sample(t *testing.T) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test")
+		}
+		dir = filepath.Dir(dir)
+	}
+	path := filepath.Join(filepath.Dir(dir), "shared", "data", "hr", "workers-1000.csv")
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("the sample export is not beside this clone (%s)", path)
+	}
+	return path
+}
