@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
 )
@@ -45,8 +47,8 @@ func wantKinds(t *testing.T, what string, err error, code string, kinds ...error
 // whole, and nothing of what the answer said about people.
 func TestRefusals(t *testing.T) {
 	const names = "Another object with the same value for property userPrincipalName already exists. pat.doe@agency.example"
-	in30s := time.Now().Add(30 * time.Second).UTC().Format(http.TimeFormat)
-	past := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	theirs := time.Now().Add(-time.Hour).UTC() // a clock that differs from ours
+	date := func(d time.Duration) string { return theirs.Add(d).Format(http.TimeFormat) }
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc
@@ -85,9 +87,9 @@ func TestRefusals(t *testing.T) {
 			status: 401, code: "token-refused", kinds: []error{directory.ErrDenied}},
 		{name: "throttled, seconds", answer: refuses(429, "TooManyRequests", "x", "", "Retry-After", "7"),
 			status: 429, code: "throttled", reason: "TooManyRequests", after: 7 * time.Second, kinds: []error{directory.ErrThrottled}},
-		{name: "throttled, date", answer: refuses(429, "TooManyRequests", "x", "", "Retry-After", in30s, "Date", time.Now().UTC().Format(http.TimeFormat)),
+		{name: "throttled, date", answer: refuses(429, "TooManyRequests", "x", "", "Retry-After", date(30*time.Second), "Date", date(0)),
 			status: 429, code: "throttled", reason: "TooManyRequests", after: 30 * time.Second, kinds: []error{directory.ErrThrottled}},
-		{name: "throttled, past date", answer: refuses(429, "TooManyRequests", "x", "", "Retry-After", past),
+		{name: "throttled, past date", answer: refuses(429, "TooManyRequests", "x", "", "Retry-After", date(-time.Second), "Date", date(0)),
 			status: 429, code: "throttled", reason: "TooManyRequests", kinds: []error{directory.ErrThrottled}},
 		{name: "throttled, no time", answer: refuses(429, "TooManyRequests", "x", ""),
 			status: 429, code: "throttled", reason: "TooManyRequests", kinds: []error{directory.ErrThrottled}},
@@ -321,9 +323,12 @@ func TestDeadlines(t *testing.T) {
 		<-release
 	})
 	defer close(release)
-	cfg := s.config(t)
-	cfg.Timeout = 300 * time.Millisecond
-	_, err := open(t, cfg).Disable(t.Context(), userID)
+	tenant := s.tenant(t)
+	if _, err := tenant.token.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{s.config(t).Cloud.Scope}}); err != nil {
+		t.Fatal(err)
+	}
+	tenant.timeout = time.Second // for the request alone
+	_, err := tenant.Disable(t.Context(), userID)
 	wantKinds(t, "our own", err, directory.CodeLostAnswer, directory.ErrAmbiguous)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
