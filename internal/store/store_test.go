@@ -284,7 +284,7 @@ func TestMigrationsRunInOrderAndOnce(t *testing.T) {
 
 func TestPragmas(t *testing.T) {
 	db := create(t)
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"} {
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "page_size": "8192"} {
 		var got string
 		if err := db.w.conn.QueryRowContext(context.Background(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s: want %s, got %s, %v", pragma, want, got, err)
