@@ -52,7 +52,7 @@ func newSetup(t *testing.T, edit func(*midpoint.Config)) *setup {
 }
 
 // readConfig reads a configuration as the command does: strictly, file names relative to it.
-func readConfig(t *testing.T, name string) (c midpoint.Config) {
+func readConfig(t testing.TB, name string) (c midpoint.Config) {
 	t.Helper()
 	raw, err := os.ReadFile(name)
 	if err != nil {
@@ -82,17 +82,22 @@ func (s *setup) stop() {
 // client is a client's settings as Init wrote them, with the port that the server got.
 func (s *setup) client(folder string) natsqueue.Config {
 	s.t.Helper()
+	return readQueue(s.t, folder, s.srv.Addr())
+}
+
+func readQueue(t testing.TB, folder, addr string) natsqueue.Config {
+	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(folder, midpoint.QueueFile))
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var f struct {
 		Queue natsqueue.Config `yaml:"queue"`
 	}
 	if err := yaml.UnmarshalWithOptions(raw, &f, yaml.Strict()); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.Queue.URL = []string{"tls://" + s.srv.Addr()}
+	f.Queue.URL = []string{"tls://" + addr}
 	return f.Queue.In(folder)
 }
 
