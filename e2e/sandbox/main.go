@@ -32,6 +32,23 @@ It writes into DIR: ca.pem, endpoints.json, journal.jsonl, and for each app regi
 NAME.secret and NAME.pem (mode 0600), and control.token. When it is ready it prints one line
 of JSON, which is endpoints.json. Ctrl-C ends it.
 
+The control API (see endpoints.json; header "Authorization: Bearer" with control.token) is no part of Graph:
+
+  GET    /state, /state/comparable      who and what is there; comparable leaves ids and times out
+  GET    /journal?since=N               every request, as JSON Lines
+  GET    /faults                        faults in force, and how often each has struck
+  POST   /faults                        YAML or JSON, one or a list: kind (error drop break html gateway garbage throttle
+                                        unauthorized ignore delay), method, path, body (regular expressions), app, skip,
+                                        count, probability, applied, status, retryAfter, claims, gate, delay, name
+  DELETE /faults, /faults/NAME          ends them
+  POST   /outage/MODE                   none, unavailable (503) or refused (no connection)
+  GET    /gates/NAME/held?n=N           waits up to 30 s until N requests are held by a delay with that gate
+  POST   /gates/NAME/release            lets them go
+  POST   /tokens/APP/revoke             voids the tokens that an app has
+  POST   /plant                         adds groups, units and users of a seed
+
+seed.example.yaml beside this program shows a seed.
+
 Exit codes: 0 ended as asked, 1 failed, 2 misused.
 
 `

@@ -119,6 +119,7 @@ func TestMisuse(t *testing.T) {
 		{"bad fault", []string{"-dir", dir, "-faults", write(t, "- {kind: nothing}\n")}, 2, `kind "nothing"`},
 		{"not loopback", []string{"-dir", dir, "-listen", "0.0.0.0:0"}, 2, "not on loopback"},
 		{"bad user", []string{"-dir", dir, "-seed", write(t, "users: [{userPrincipalName: a@elsewhere.example, displayName: A}]")}, 2, "a@elsewhere.example"},
+		{"one id twice", []string{"-dir", dir, "-seed", write(t, "groups: [{displayName: A, id: x}]\nusers: [{userPrincipalName: a@rehearsal.example, displayName: A, id: X}]")}, 2, "two objects have the id x"},
 		{"bad nesting", []string{"-dir", dir, "-seed", write(t, "groups: [{displayName: A, memberOf: [B]}]")}, 2, "memberOf B"},
 		{"help", []string{"-h"}, 0, "sandbox serves a tenant"},
 	} {

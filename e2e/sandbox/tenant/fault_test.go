@@ -210,6 +210,24 @@ func TestGates(t *testing.T) {
 	}
 }
 
+// Closing lets go what a gate still holds.
+func TestCloseWithRequestsHeld(t *testing.T) {
+	s := start(t, tenant.Config{Seed: seed()})
+	p := as(t, s, "bridge")
+	add(t, s, tenant.Fault{Kind: tenant.Delay, Gate: "g"})
+	done := make(chan got)
+	go func() { done <- p.do("GET", "/users", "") }()
+	if err := s.WaitHeld(t.Context(), "g", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if g := <-done; g.err == nil {
+		t.Fatalf("got %d", g.status)
+	}
+}
+
 func TestOutage(t *testing.T) {
 	for _, http1 := range []bool{false, true} {
 		s := start(t, tenant.Config{Seed: seed(), HTTP1: http1})

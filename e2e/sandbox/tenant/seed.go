@@ -101,7 +101,11 @@ func (d *directory) plant(s Seed) error {
 		if u.DisplayName == "" {
 			return errors.New("seed: an administrative unit has no displayName")
 		}
-		d.addContainer(&container{node: node{id: orNew(u.ID)}, unit: true, name: u.DisplayName})
+		id := orNew(u.ID)
+		if d.users[id] != nil || d.containers[id] != nil {
+			return fmt.Errorf("seed: two objects have the id %s", id)
+		}
+		d.addContainer(&container{node: node{id: id}, unit: true, name: u.DisplayName})
 	}
 	for _, u := range s.Users {
 		if err := d.plantUser(u); err != nil {
@@ -115,10 +119,11 @@ func (d *directory) plantGroup(g SeedGroup) (*container, error) {
 	if g.DisplayName == "" {
 		return nil, errors.New("seed: a group has no displayName")
 	}
-	if d.containers[g.ID] != nil {
-		return nil, fmt.Errorf("seed: two objects have the id %s", g.ID)
+	id := orNew(g.ID)
+	if d.users[id] != nil || d.containers[id] != nil {
+		return nil, fmt.Errorf("seed: two objects have the id %s", id)
 	}
-	c := &container{node: node{id: orNew(g.ID)}, name: g.DisplayName, description: g.Description,
+	c := &container{node: node{id: id}, name: g.DisplayName, description: g.Description,
 		dynamic: g.Dynamic, roleAssignable: g.RoleAssignable, mailEnabled: g.MailEnabled}
 	d.addContainer(c)
 	for _, p := range g.MemberOf {
@@ -144,7 +149,11 @@ func (d *directory) plantUser(u SeedUser) error {
 	if bad := d.checkNew(next, props); bad != nil {
 		return errors.New(bad.message)
 	}
-	e := d.addUser(orNew(u.ID), next)
+	id := orNew(u.ID)
+	if d.users[id] != nil || d.containers[id] != nil {
+		return fmt.Errorf("two objects have the id %s", id)
+	}
+	e := d.addUser(id, next)
 	e.roles = slices.Clone(u.Roles)
 	for _, part := range []struct {
 		names []string
