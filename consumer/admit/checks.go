@@ -52,7 +52,7 @@ func Judge(c *Case) Verdict {
 
 // mayCut reports whether the content can be believed where the chain does not vouch for it.
 func (c *Case) mayCut() bool {
-	return c.Key.may(c.Message.Kind) && (c.Message.Content == "" || c.Message.Content == CodeNewerVersion)
+	return c.Key.May(c.Message.Kind) && (c.Message.Content == "" || c.Message.Content == CodeNewerVersion)
 }
 
 func (v *Verdict) decide(d Disposition, code Code, acts Acts) bool {
@@ -212,10 +212,11 @@ func content(c *Case, v *Verdict) bool {
 	switch {
 	case m.Content != "":
 		return v.decide(ContentRefused, m.Content, Nothing)
-	case !c.Key.may(m.Kind):
+	case !c.Key.May(m.Kind):
 		return v.decide(ContentRefused, CodeKind, Nothing)
 	}
 	return v.decide(Admitted, "", Fully)
 }
 
-func (k *Key) may(kind schema.Kind) bool { return slices.Contains(k.Kinds, kind) }
+// May reports whether k may sign events of this kind.
+func (k *Key) May(kind schema.Kind) bool { return slices.Contains(k.Kinds, kind) }

@@ -140,3 +140,16 @@ func EndRefusals(tx *store.Tx, before time.Time) (list []Refusals, err error) {
 	}
 	return list, nil
 }
+
+// ParkedCodes counts what is parked by code.
+func ParkedCodes(r Reader) (map[string]int64, error) {
+	count := map[string]int64{}
+	err := each(r, func(scan func(...any) error) error {
+		var code string
+		var n int64
+		err := scan(&code, &n)
+		count[code] = n
+		return err
+	}, `SELECT code, COUNT(*) FROM parked GROUP BY code`)
+	return count, err
+}

@@ -94,8 +94,8 @@ CREATE TABLE refused (
   chain   BLOB NOT NULL                         -- SHA-256 over (chain before, wire digest) of the counted ones
 ) STRICT, WITHOUT ROWID;
 
--- Rosters of a stream while their parts come in, and what became of them. sum is the marshalled state
--- of the SHA-256 over the statements of the parts so far; parts come in order, because admission is.
+-- Rosters of a stream while their parts come in, and what became of them. Only a verified one may be
+-- believed; its statements are in the messages that roster_part names.
 CREATE TABLE roster (
   stream_ref      INTEGER NOT NULL REFERENCES stream (ref),
   id              TEXT NOT NULL,
@@ -104,10 +104,9 @@ CREATE TABLE roster (
   head_generation INTEGER NOT NULL,
   head_seq        INTEGER NOT NULL,
   head_hash       BLOB NOT NULL,
-  seen            INTEGER NOT NULL,             -- parts 1..seen are here
+  seen            INTEGER NOT NULL,             -- parts 1..seen are here: they come in order, because admission is
   live            INTEGER NOT NULL,             -- statements so far
   closed          INTEGER NOT NULL,
-  sum             BLOB NOT NULL,
   state           TEXT NOT NULL CHECK (state IN ('collecting', 'verified', 'broken')),
   since           INTEGER NOT NULL,
   done_at         INTEGER NOT NULL DEFAULT 0,

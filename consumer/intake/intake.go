@@ -1,0 +1,270 @@
+// Package intake makes what the mid-point holds durably ours: fetch a batch, open its messages in
+// parallel, admit them in order, commit, settle.
+//
+// The queue is NOT trusted: whoever runs it can drop, delay, repeat, reorder, alter or withhold messages.
+// Nothing is believed before its signature is, nothing is applied here, and nothing is settled before the
+// one transaction that holds all of it is durable: archive, stream state, what the facts say of each
+// person, position and ledger entries. A crash before the commit is repaired by redelivery, a crash after
+// it by the duplicates being recognised. Every message leaves a trace on the ledger, one by one or, in a
+// flood, in a summary.
+//
+// What takes access away acts from any verified position; what gives waits until everything before it is
+// known.
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/envelope"
+	"jmlbridge/internal/queue"
+)
+
+// Queue is what intake needs of a receiver: at least once, in any order, from a mid-point that is not
+// trusted. See [queue.Receiver] for what each call promises.
+type Queue interface {
+	Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
+	Settle(ctx context.Context, batch []queue.Delivery) error
+}
+
+// Limits bound what strangers can make us keep and write.
+type Limits struct {
+	Batch      int           // messages in one transaction; 500
+	Parked     int64         // octets of parked messages in all; 64 MiB
+	ParkedKey  int64         // octets of parked messages that name the same key; a quarter of it
+	Rate       int64         // refusals or repetitions of one code in an interval that get entries of their own; 20
+	Interval   time.Duration // of Rate, and between looks at what may have changed; 1 min
+	RetryAfter time.Duration // how often parked messages are tried again without a reason; 5 min
+}
+
+func (l *Limits) fill() {
+	def := func(v *int64, d int64) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	if l.Batch <= 0 {
+		l.Batch = 500
+	}
+	def(&l.Parked, 64<<20)
+	def(&l.ParkedKey, l.Parked/4)
+	def(&l.Rate, 20)
+	def((*int64)(&l.Interval), int64(time.Minute))
+	def((*int64)(&l.RetryAfter), int64(5*time.Minute))
+}
+
+// Config is what an Intake works with. All but Limits, StaleAfter and Committed must be set.
+type Config struct {
+	DB    *state.DB
+	Queue Queue
+	Name  string         // of the queue; its position is kept under it
+	Ring  *envelope.Ring // the enclave's decryption keys
+	Now   func() time.Time
+	Log   *slog.Logger
+
+	StaleAfter time.Duration // without a heartbeat for so long a stream is stale: entries say so; 0: never
+	Committed  func()        // called after each commit: there may be work, and entries to publish
+	Limits     Limits
+}
+
+// Intake is one reader of one queue.
+type Intake struct {
+	Config
+	trust trust // what the openers go by; see sweep.go
+
+	// Owned by whoever commits: one goroutine.
+	swept   time.Time
+	retried time.Time
+	seen    string // what was trusted when parked messages were last tried
+}
+
+// New returns an Intake. It reads what is trusted, and does nothing else before Run.
+func New(c Config) (*Intake, error) {
+	c.Limits.fill()
+	if c.Committed == nil {
+		c.Committed = func() {}
+	}
+	in := &Intake{Config: c}
+	if err := in.trust.load(c.DB.Read()); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// retryPause is how long to wait before asking again what did not answer: a key store, or a mid-point
+// that refuses us.
+const retryPause = 5 * time.Second
+
+// Run takes in messages until ctx ends; what was fetched by then is still opened, committed and settled.
+// Ending work as well cuts that short, safely: what is not settled comes again. An error is one of the
+// database: nothing can be recorded any more.
+func (in *Intake) Run(ctx, work context.Context) error {
+	// Each stage holds at most one batch and one more waits before it, so memory is bounded, and one
+	// batch commits while the next is opened.
+	fetched := make(chan []queue.Delivery, 1)
+	opened := make(chan []*item, 1)
+	committed := make(chan []queue.Delivery, 4)
+	g, work := errgroup.WithContext(work)
+	fetching, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(work, stop)
+
+	g.Go(func() error {
+		defer close(fetched)
+		return in.fetch(fetching, work, fetched)
+	})
+	g.Go(func() error {
+		defer close(opened)
+		for batch := range fetched {
+			items, err := in.open(work, batch)
+			if err != nil {
+				return nil // work ended; the batch comes again
+			}
+			if !send(work, opened, items) {
+				return nil
+			}
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(committed)
+		return in.commits(work, opened, committed)
+	})
+	g.Go(func() error {
+		for batch := range committed {
+			// Late or lost: they come again and are known.
+			if err := in.Queue.Settle(work, batch); err != nil && work.Err() == nil {
+				in.Log.Warn("could not settle; the messages will come again", "messages", len(batch), "err", err)
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// send returns false where ctx ended first.
+func send[T any](ctx context.Context, to chan<- T, v T) bool {
+	select {
+	case to <- v:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (in *Intake) fetch(ctx, work context.Context, to chan<- []queue.Delivery) error {
+	for ctx.Err() == nil {
+		batch, err := in.Queue.Fetch(ctx, in.Limits.Batch)
+		switch {
+		case err == nil:
+			if !send(work, to, batch) {
+				return nil
+			}
+		case ctx.Err() != nil:
+		case errors.Is(err, queue.ErrClosed):
+			return fmt.Errorf("fetch: %w", err)
+		default:
+			in.Log.Warn("could not fetch", "err", err)
+			if !errors.Is(err, queue.ErrUnreachable) { // which comes only after the adapter's patience
+				pause(ctx, retryPause)
+			}
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// commits is the one goroutine that writes.
+func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<- []queue.Delivery) error {
+	if err := in.Sweep(work); err != nil {
+		return stopped(work, err)
+	}
+	tick := time.NewTicker(in.Limits.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := in.Sweep(work); err != nil {
+				return stopped(work, err)
+			}
+		case items, ok := <-opened:
+			if !ok {
+				return nil
+			}
+			if err := in.commit(work, items); err != nil {
+				return stopped(work, err)
+			}
+			batch := make([]queue.Delivery, len(items))
+			for i, it := range items {
+				batch[i] = it.delivery
+			}
+			if !send(work, to, batch) {
+				return nil
+			}
+		}
+	}
+}
+
+// stopped is nil where the error is only that work ended.
+func stopped(work context.Context, err error) error {
+	if work.Err() != nil && errors.Is(err, work.Err()) {
+		return nil
+	}
+	return err
+}
+
+// open opens a batch on all processors. It fails only where work ended.
+func (in *Intake) open(work context.Context, batch []queue.Delivery) ([]*item, error) {
+	items := make([]*item, len(batch))
+	for i, d := range batch {
+		items[i] = &item{delivery: d, body: d.Body}
+	}
+	return items, in.openAll(work, items)
+}
+
+func (in *Intake) openAll(work context.Context, items []*item) error {
+	const chunk = 16 // messages that a worker takes at a time
+	keys := in.trust.keys()
+	var wg sync.WaitGroup
+	next := make(chan []*item, (len(items)+chunk-1)/chunk)
+	for from := 0; from < len(items); from += chunk {
+		next <- items[from:min(from+chunk, len(items))]
+	}
+	close(next)
+	for range min(runtime.GOMAXPROCS(0), cap(next)) {
+		wg.Go(func() {
+			for some := range next {
+				for _, it := range some {
+					it.open(in.Ring, keys)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, it := range items {
+		for it.failed != nil { // a key store did not answer: that says nothing about the message
+			in.Log.Warn("could not ask for a decryption key; trying again", "err", it.failed)
+			if pause(work, retryPause); work.Err() != nil {
+				return work.Err()
+			}
+			it.open(in.Ring, keys)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,408 @@
+package intake
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+func setup(t testing.TB) (*world, *producer) {
+	w := newWorld(t)
+	p := newProducer(t, "hr", w.to)
+	w.trust(p)
+	return w, p
+}
+
+func access(w *world, id string) fence.View {
+	s := w.subject(id)
+	return s.Doc.At(*w.now.Load())
+}
+
+func TestMessagesInOrderAreAdmitted(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "analyst"), p.heartbeat(), p.leaver("1", 1))
+	w.give(p.joiner("1", 2, "lead"))
+	w.want(1, "received joiner:v1 1 admitted", "received heartbeat:v1 2 admitted", "received leaver:v1 3 admitted", "received joiner:v1 4 admitted")
+	if v := access(w, "1"); !v.Access || v.Want.Engagement != 2 || !slices.Equal(v.Want.Roles, []string{"lead"}) {
+		t.Errorf("want the second engagement active, got %+v", v)
+	}
+	s := w.stream()
+	if s.Head != 4 || s.HeadHash != p.prev || s.Highest != 4 || !s.HeartbeatIAT.Equal(t0) || !s.ReceivedAt.Equal(t0) {
+		t.Errorf("want the head at 4, got %+v", s)
+	}
+	if pos, err := state.Position(w.db.Read(), "test"); string(pos) != "4" || err != nil {
+		t.Errorf("want the position kept with the batch, got %q, %v", pos, err)
+	}
+	rows, err := w.db.Unarchived(t.Context(), 0, 10)
+	if err != nil || len(rows) != 4 || rows[3].Payload != p.prev {
+		t.Errorf("want 4 messages in the archive, got %d, %v", len(rows), err)
+	}
+}
+
+func TestLanes(t *testing.T) {
+	w, p := setup(t)
+	lane := func(id string, want plan.Lane) {
+		t.Helper()
+		if s := w.subject(id); s.Lane != want || !s.Due.Equal(t0) {
+			t.Errorf("subject %s: want lane %s now, got %s at %s", id, want, s.Lane, s.Due)
+		}
+	}
+	w.give(p.joiner("1", 1, "a"), p.joiner("2", 1, "a"), p.joiner("3", 1, "a"))
+	lane("1", plan.Give)
+	w.give(p.mover("1", 1, "b"), p.leaver("2", 1), p.mover("2", 1, "b"))
+	lane("1", plan.Take)
+	lane("2", plan.Disable)
+	w.give(p.say("3", &schema.Leaver{Engagement: 1, Effective: schema.At(t0), Reason: schema.ReasonTermination, Urgent: true}))
+	if s := w.subject("3"); !s.Urgent || s.Lane != plan.Disable {
+		t.Errorf("want an urgent cut, got %+v", s)
+	}
+}
+
+func TestAGapLetsCutsActAndGrantsWait(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "a"), p.joiner("2", 1, "a", "b"))
+	lost := p.leaver("9", 1)
+	n := w.want(1, "received joiner:v1 1 admitted", "received joiner:v1 2 admitted")
+	w.give(p.leaver("1", 1), p.joiner("3", 1, "a"), p.mover("2", 1, "b", "c"), p.heartbeat())
+	n = w.want(n, "received leaver:v1 4 gap: gap", "received joiner:v1 5 gap: gap", "received mover:v1 6 gap: gap", "received heartbeat:v1 7 gap: gap", "raised gap")
+	if v := access(w, "1"); v.Access || v.Why != fence.WhyLeft {
+		t.Errorf("want the leaver past the gap cut, got %+v", v)
+	}
+	if v := access(w, "3"); v.Access {
+		t.Errorf("want the joiner to wait, got %+v", v)
+	}
+	if v := access(w, "2"); !v.Access || !slices.Equal(v.Want.Roles, []string{"b"}) {
+		t.Errorf("want the mover to take and not to give, got %+v", v.Want.Roles)
+	}
+	if s := w.stream(); s.Head != 2 || s.Highest != 7 || !s.GapSince.Equal(t0) || !s.HeartbeatIAT.Equal(t0) {
+		t.Errorf("want a gap after 2, got %+v", s)
+	}
+	if list, _ := state.Alarms(w.db.Read()); len(list) != 1 || !bytes.Contains([]byte(list[0].Text), []byte("messages 3 to 3")) {
+		t.Errorf("want an alarm that names the hole, got %+v", list)
+	}
+	w.set(t0.Add(time.Minute))
+	w.give(lost)
+	w.want(n, "received leaver:v1 3 filled", "cleared gap")
+	if v := access(w, "3"); !v.Access {
+		t.Errorf("want the joiner to act when the gap closed, got %+v", v)
+	}
+	if v := access(w, "2"); !slices.Equal(v.Want.Roles, []string{"b", "c"}) {
+		t.Errorf("want the mover whole, got %+v", v.Want.Roles)
+	}
+	if v := access(w, "9"); v.Access || !v.Closed {
+		t.Errorf("want a tombstone for a leaver of nobody, got %+v", v)
+	}
+	if s := w.stream(); s.Head != 7 || s.HeadHash != p.prev || !s.GapSince.IsZero() || s.State != admit.Live {
+		t.Errorf("want the chain whole up to 7, got %+v", s)
+	}
+}
+
+func TestAGapWithinABatchRaisesNothing(t *testing.T) {
+	w, p := setup(t)
+	a, b, c := p.joiner("1", 1), p.joiner("2", 1), p.joiner("3", 1)
+	w.give(c, b, a)
+	w.want(1, "received joiner:v1 3 gap: gap", "received joiner:v1 2 gap: gap", "received joiner:v1 1 filled")
+	if s := w.stream(); s.Head != 3 || !access(w, "3").Access {
+		t.Errorf("want the chain whole, got %+v", s)
+	}
+}
+
+func TestRedeliveryIsRecognised(t *testing.T) {
+	w, p := setup(t)
+	list := []sealed{p.joiner("1", 1), p.leaver("1", 1)}
+	w.give(list...)
+	w.give(list...) // committed, and the settlement was lost
+	n := w.want(1, "received joiner:v1 1 admitted", "received leaver:v1 2 admitted", "received  1 duplicate: replay", "received  2 duplicate: replay")
+	rev := w.subject("1").Rev
+	for range 30 {
+		w.give(list[0])
+	}
+	if w.subject("1").Rev != rev {
+		t.Error("want a repetition to change nothing")
+	}
+	w.set(t0.Add(time.Minute))
+	w.sweep()
+	if got := w.entries()[n:]; len(got) != 19 || got[18] != "refused replay and 12 more" {
+		t.Errorf("want a flood of repetitions in a summary, got %q", got)
+	}
+}
+
+func TestALostTransactionIsRepairedByRedelivery(t *testing.T) {
+	w, p := setup(t)
+	list := []sealed{p.joiner("1", 1), p.leaver("2", 1)}
+	in := w.intake()
+	boom := in.Now
+	in.Now = func() time.Time { panic("crash inside the transaction") }
+	func() {
+		defer func() { _ = recover() }()
+		_ = w.tryGive(t.Context(), list...)
+	}()
+	in.Now = boom
+	w.reopen()
+	n := w.want(1)
+	w.give(list...)
+	w.want(n, "received joiner:v1 1 admitted", "received leaver:v1 2 admitted")
+}
+
+func TestAForkIsNoticedAndCutsOnly(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1), p.joiner("2", 1))
+	q := *p // the same key says something else
+	w.give(p.joiner("3", 1))
+	w.give(q.joiner("4", 1), q.leaver("1", 1), p.joiner("5", 1), p.heartbeat(schema.CutNotice{Subject: "2", Engagement: 1, Kind: schema.KindLeaver, Effective: schema.At(t0), Seq: 4}))
+	w.want(4, "received joiner:v1 3 fork: fork", "received leaver:v1 4 fork: fork", "received joiner:v1 4 fork: fork", "received heartbeat:v1 5 fork: fork", "raised fork")
+	if s := w.stream(); s.State != admit.ForkedAway || s.Head != 3 || s.ForkSeq != 3 || !s.HeartbeatIAT.IsZero() {
+		t.Errorf("want a forked stream at 3, got %+v", s)
+	}
+	for id, want := range map[string]bool{"1": false, "2": false, "3": true, "4": false, "5": false} {
+		if got := access(w, id).Access; got != want {
+			t.Errorf("subject %s: want access %v, got %v", id, want, got)
+		}
+	}
+	// The next generation, once an operator trusts it, goes on.
+	p.generation, p.seq, p.prev = 2, 0, schema.Digest{}
+	first := p.joiner("6", 1)
+	w.give(first)
+	if access(w, "6").Access {
+		t.Error("want a generation that nobody trusts to give nothing")
+	}
+	w.update(func(tx *store.Tx) error {
+		return state.TrustGeneration(tx, iss, "hr", state.Pin{Generation: 2}, w.by())
+	})
+	w.sweep()
+	if !access(w, "6").Access {
+		t.Error("want it to give once it is trusted")
+	}
+	if got := w.alarms(); len(got) != 0 {
+		t.Errorf("want the alarms over, got %v", got)
+	}
+}
+
+func TestUnknownKeysAreParkedUntilTrusted(t *testing.T) {
+	w, p := setup(t)
+	x := newProducer(t, "approvals", w.to)
+	m := x.say("1", &schema.Approval{Engagement: 1, Roles: []string{"a"}, Expiry: schema.At(t0.Add(time.Hour))})
+	w.give(m, p.heartbeat())
+	w.give(m)
+	n := w.want(1, "parked unknown-key", "received heartbeat:v1 1 admitted")
+	w.sweep()
+	w.want(n)
+	w.trust(x, schema.KindApproval)
+	w.sweep()
+	w.want(n+1, "received approval:v1 1 admitted")
+	if list, _ := state.ListParked(w.db.Read()); len(list) != 0 {
+		t.Errorf("want nothing parked any more, got %+v", list)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w, p := setup(t)
+	other := newProducer(t, "other", w.to)
+	w.trust(other, schema.KindHeartbeat)
+	impostor := *other
+	impostor.stream = "hr" // its key is trusted, for another stream
+	elsewhere := *p
+	elsewhere.audience = "urn:jmlbridge:enclave:gov-2"
+	altered := p.joiner("1", 1)
+	p.seq, p.prev = 0, schema.Digest{}
+	flipped := bytes.Clone(altered.wire)
+	flipped[len(flipped)-1] = 'A' + (flipped[len(flipped)-1]-'A'+1)%26
+	n := len(w.entries())
+	w.give(sealed{wire: []byte("garbage")}, impostor.leaver("1", 1), elsewhere.joiner("1", 1), sealed{wire: flipped}, sealed{}, p.sign2(`{"not":"a SET"}`))
+	got := w.entries()[n:]
+	want := []string{"refused malformed", "refused forged", "refused wrong-enclave", "refused decrypt-failed", "refused malformed", "refused unknown-member"}
+	if got[3] == "refused bad-base64" { // the last character can carry bits that must be zero
+		want[3] = got[3]
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("want %q, got %q", want, got)
+	}
+	if w.subject("1").Rev != 0 {
+		t.Error("want nothing believed")
+	}
+}
+
+func TestContentThatIsRefusedKeepsItsPlace(t *testing.T) {
+	w, p := setup(t)
+	p.replace(`"roles":`, `"salary":1,"roles":`)
+	bad := p.joiner("1", 1)
+	w.give(bad, p.joiner("2", 1))
+	got := w.entries()[1:]
+	if len(got) != 2 || got[0] != "received joiner:v1 1 refused: unknown-member" || got[1] != "received joiner:v1 2 admitted" {
+		t.Errorf("want the chain to go on, got %q", got)
+	}
+	if access(w, "1").Access || !access(w, "2").Access {
+		t.Error("want the refused content to say nothing")
+	}
+}
+
+func TestAKeyMayOnlySignItsKinds(t *testing.T) {
+	w := newWorld(t)
+	p := newProducer(t, "hr", w.to)
+	w.trust(p, schema.KindHeartbeat, schema.KindJoiner)
+	w.give(p.joiner("1", 1), p.leaver("1", 1), p.heartbeat())
+	w.want(1, "received joiner:v1 1 admitted", "received leaver:v1 2 refused: kind-not-allowed", "received heartbeat:v1 3 admitted")
+	if !access(w, "1").Access {
+		t.Error("want a leaver of a key that may not say it to do nothing")
+	}
+}
+
+func TestALeaverOfANewerVersionIsCut(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1))
+	p.replace(`leaver:v1":{`, `leaver:v2":{"handover":{"to":"3"},`)
+	newer := p.leaver("1", 1)
+	w.give(newer, p.joiner("2", 1))
+	n := w.want(1, "received joiner:v1 1 admitted", "received leaver:v2 2 cut-core: newer-version", "received joiner:v1 3 gap: gap", "raised newer-version")
+	if access(w, "1").Access || access(w, "2").Access {
+		t.Error("want the cut to act and the grant after it to wait")
+	}
+	w.set(t0.Add(2 * time.Minute))
+	w.sweep()
+	w.give(newer)
+	w.want(n, "received  2 duplicate: replay")
+}
+
+func TestMessagesOfTheFutureWaitForTheClock(t *testing.T) {
+	w, p := setup(t)
+	p.now = t0.Add(admit.MaxSkew + time.Minute)
+	w.give(p.joiner("1", 1), p.leaver("2", 1))
+	w.want(1, "parked future", "raised future", "parked future")
+	if access(w, "1").Access || access(w, "2").Why != fence.WhyLeft {
+		t.Error("want the cut to act and the grant to wait")
+	}
+	w.set(p.now)
+	w.sweep()
+	w.want(4, "received joiner:v1 1 admitted", "received leaver:v1 2 admitted", "cleared future")
+}
+
+func TestARetiredKeyIsGoodUpToItsEnd(t *testing.T) {
+	w, p := setup(t)
+	a, b, c := p.joiner("1", 1), p.joiner("2", 1), p.leaver("1", 1)
+	k, err := state.Keys(w.db.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.give(a)
+	w.update(func(tx *store.Tx) error {
+		return state.RetireKey(tx, k[0].KID, admit.Point{Generation: 1, Seq: 2}, w.by())
+	})
+	w.give(b, c)
+	w.want(3, "received joiner:v1 2 admitted", "refused key-retired")
+	if !access(w, "1").Access {
+		t.Error("want what a retired key says after its end to do nothing")
+	}
+}
+
+func TestAHeartbeatRepeatsWithheldCuts(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1), p.joiner("2", 1))
+	p.leaver("1", 1) // withheld
+	hb := p.heartbeat(schema.CutNotice{Subject: "1", Engagement: 1, Kind: schema.KindLeaver, Effective: schema.At(t0.Add(-time.Minute)), Seq: 3})
+	w.give(hb)
+	if access(w, "1").Access || !access(w, "2").Access {
+		t.Error("want the withheld leaver cut by the heartbeat that repeats it")
+	}
+	rev := w.subject("1").Rev
+	w.give(p.heartbeat(schema.CutNotice{Subject: "1", Engagement: 1, Kind: schema.KindLeaver, Effective: schema.At(t0.Add(-time.Minute)), Seq: 3}))
+	if w.subject("1").Rev != rev {
+		t.Error("want the same word again to change nothing")
+	}
+}
+
+func TestADelayedHeartbeatIsNotFresh(t *testing.T) {
+	w, p := setup(t)
+	hb := p.heartbeat()
+	w.set(t0.Add(time.Hour))
+	w.give(hb)
+	since, ok, err := state.FreshSince(w.db.Read(), iss)
+	if err != nil || !ok || !since.Equal(t0) {
+		t.Errorf("want freshness by what the heartbeat states, got %s %v %v", since, ok, err)
+	}
+}
+
+func TestRostersAreVerifiedAndKept(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.heartbeat())
+	live := make([]schema.LiveEngagement, 0, 500)
+	for i := range 500 {
+		live = append(live, schema.LiveEngagement{Subject: string(rune('a'+i/100)) + string(rune('0'+i/10%10)) + string(rune('0'+i%10)), Engagement: 1, State: schema.StateActive,
+			Since: schema.At(t0), Person: schema.Person{DisplayName: "Someone With A Long Name To Fill The Part " + string(bytes.Repeat([]byte("x"), 150))}, Roles: []string{"a"}, Start: schema.At(t0)})
+	}
+	head := schema.RosterHead{Generation: 1, Seq: p.seq, Hash: p.prev}
+	roster := func(id string) []*schema.Roster {
+		parts, err := schema.SplitRoster(id, head, live, nil)
+		if err != nil || len(parts) < 2 {
+			t.Fatalf("want a roster of several parts, got %d, %v", len(parts), err)
+		}
+		return parts
+	}
+	say := func(parts []*schema.Roster) (list []sealed) {
+		for _, r := range parts {
+			list = append(list, p.say("", r))
+		}
+		return list
+	}
+	broken := roster("0193e2c0-0000-7000-8000-000000000001")
+	w.give(say(broken[:1])...)
+	list := say(roster("0193e2c0-0000-7000-8000-000000000002"))
+	w.give(list[0])
+	if got := w.alarms(); !slices.Equal(got, []string{"roster-broken"}) {
+		t.Errorf("want an alarm on a roster that was never whole, got %v", got)
+	}
+	w.give(list[1:]...)
+	rosters, err := state.Rosters(w.db.Read(), 10)
+	if err != nil || len(rosters) != 2 || rosters[0].State != state.RosterVerified || rosters[0].Live != 500 || rosters[1].State != state.RosterBroken {
+		t.Fatalf("want one roster verified and one broken, got %+v, %v", rosters, err)
+	}
+	if w.subject("a00").Rev != 0 {
+		t.Error("want a roster not applied")
+	}
+	if got := w.alarms(); len(got) != 0 {
+		t.Errorf("want the alarm over, got %v", got)
+	}
+}
+
+func TestStrangersCannotFillTheDisk(t *testing.T) {
+	w, p := setup(t)
+	w.in = nil
+	c := w.config(nil)
+	c.Limits = Limits{Parked: 20_000, ParkedKey: 9_000, Rate: 4}
+	var err error
+	if w.in, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	w.sweep()
+	for range 3 {
+		x := newProducer(t, "hr", w.to)
+		for range 10 {
+			w.give(x.joiner("1", 1))
+		}
+	}
+	w.give(p.leaver("1", 1))
+	list, err := state.ListParked(w.db.Read())
+	size := int64(0)
+	for _, m := range list {
+		size += m.Size
+	}
+	if err != nil || size > 20_000 || len(list) < 4 {
+		t.Errorf("want some parked within the quota, got %d of %d octets, %v", len(list), size, err)
+	}
+	if n := len(w.entries()); n > 12 {
+		t.Errorf("want a flood summed up, got %d entries", n)
+	}
+	w.set(t0.Add(time.Minute))
+	w.sweep()
+	got := w.entries()
+	if !slices.Contains(got, "refused unknown-key and 2 more") && !slices.ContainsFunc(got, func(s string) bool { return len(s) > 19 && s[:19] == "refused parked-full" }) {
+		t.Errorf("want a summary, got %q", got)
+	}
+}

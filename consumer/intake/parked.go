@@ -1,0 +1,103 @@
+package intake
+
+import (
+	"fmt"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger/entry"
+)
+
+// codeFull marks messages that may become valid and were not kept, since strangers had filled the quota.
+const codeFull = "parked-full"
+
+// park keeps a message that may become valid and that nobody vouches for yet.
+func (b *batch) park(it *item, code, kid, detail string) error {
+	_, err := b.keep(it, code, kid, &entry.Parked{Detail: entry.Text(detail)})
+	return err
+}
+
+// parkVerified keeps a message that a trusted key signed, and that trust or the clock keeps out for now.
+// Its cuts act at once, and again with their own place when it is let in.
+func (b *batch) parkVerified(it *item, v admit.Verdict) error {
+	kept, err := b.keep(it, string(v.Code), it.kid, &entry.Parked{Position: place(it)})
+	if err != nil || !kept {
+		return err
+	}
+	if _, _, err := b.fold(it, v); err != nil {
+		return err
+	}
+	switch v.Code {
+	case admit.CodeGeneration, admit.CodeFastForward, admit.CodeFuture:
+		return b.alarm(string(v.Code), fmt.Sprintf("%s@%s", it.frame.Stream.ID, it.frame.Issuer), fmt.Sprintf(
+			"a trusted key signs messages in generation %d of stream %s that are not let in (%s). Cuts act; ask the producer, then trust the generation or correct the clock",
+			it.frame.Stream.Generation, it.frame.Stream.ID, v.Code), nil)
+	}
+	return nil
+}
+
+// keep stores the bytes and records that. first is true where this is news.
+func (b *batch) keep(it *item, code, kid string, p *entry.Parked) (first bool, err error) {
+	row := &state.Parked{Wire: it.wire, Code: code, KID: entry.ID(kid), Body: it.body, ReceivedAt: b.now, TriedAt: b.now}
+	kept, known, err := state.Park(b.tx, row, state.Quota{Total: b.Limits.Parked, PerKey: b.Limits.ParkedKey})
+	if err != nil {
+		return false, err
+	}
+	if known {
+		if it.parked {
+			return false, nil // tried again, and nothing has changed
+		}
+		return false, b.count(it, string(admit.CodeReplay), nil)
+	}
+	p.Code, p.Wire, p.Size, p.Key, p.Dropped = code, it.wire, int64(len(it.body)), row.KID, !kept
+	counted := code
+	if !kept {
+		counted = codeFull
+	}
+	return true, b.count(it, counted, p)
+}
+
+// unpark removes a message from the parked ones when it was decided.
+func (b *batch) unpark(it *item) error {
+	if !it.parked {
+		return nil
+	}
+	return state.Unpark(b.tx, it.wire)
+}
+
+// refuse records a message that can never become valid: its digest and the code.
+func (b *batch) refuse(it *item, code, kid, detail string) error {
+	if err := b.unpark(it); err != nil {
+		return err
+	}
+	r := &entry.Refused{Code: code, Wire: &it.wire, Size: int64(len(it.body)), Key: entry.ID(kid), Detail: entry.Text(detail)}
+	if it.opened != nil {
+		r.Payload = &it.opened.PayloadDigest
+		if it.placed {
+			r.Position = place(it)
+		}
+	}
+	return b.count(it, code, r)
+}
+
+// repeated records a message that is in the archive already.
+func (b *batch) repeated(it *item) error {
+	r := &entry.Received{Disposition: entry.DispositionDuplicate, Code: string(admit.CodeReplay), Message: entry.Message{
+		Position: *place(it), Prev: it.frame.Stream.Prev, Payload: it.opened.PayloadDigest, Wire: it.wire, Key: it.kid}}
+	return b.count(it, string(admit.CodeReplay), r)
+}
+
+// count records body while the rate of its code is not exceeded; beyond it the message is in the summary
+// that ends the interval. A nil body goes into the summary at once.
+func (b *batch) count(it *item, code string, body entry.Body) error {
+	rate := b.Limits.Rate
+	if body == nil {
+		rate = 0
+	}
+	listed, err := state.CountRefusal(b.tx, code, it.wire, len(it.body), rate, b.now)
+	if err != nil || !listed {
+		return err
+	}
+	_, err = b.record(body)
+	return err
+}

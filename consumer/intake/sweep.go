@@ -1,0 +1,184 @@
+package intake
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/envelope"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+)
+
+// trust is the verification keys as the openers see them. Which of them may still say what is asked again
+// in the transaction.
+type trust struct {
+	mu  sync.Mutex // guards set; never held across I/O
+	set envelope.Trust
+}
+
+func (t *trust) keys() envelope.Trust {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.set
+}
+
+func (t *trust) load(r state.Reader) error {
+	list, err := state.Keys(r)
+	if err != nil {
+		return err
+	}
+	set := make(envelope.Trust, len(list))
+	for _, k := range list {
+		pub, err := x509.ParsePKIXPublicKey(k.Public)
+		if err != nil {
+			return fmt.Errorf("trusted key %s: %w", k.KID, err)
+		}
+		key, err := envelope.NewTrustedKey(pub)
+		if err != nil {
+			return fmt.Errorf("trusted key %s: %w", k.KID, err)
+		}
+		set[key.KID] = key
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set = set
+	return nil
+}
+
+// Sweep does what no message asks for: it takes up changed trust, tries parked messages again when trust
+// has changed, at the start and from time to time, and ends the intervals of refusals. It must not run
+// beside itself or commit.
+func (in *Intake) Sweep(ctx context.Context) error {
+	now := in.Now()
+	seen, err := fingerprint(in.DB.Read())
+	if err != nil {
+		return err
+	}
+	if in.swept.IsZero() || seen != in.seen || now.Sub(in.swept) >= in.Limits.Interval || now.Before(in.swept) {
+		if err := in.trust.load(in.DB.Read()); err != nil {
+			return err
+		}
+		if err := in.DB.Update(ctx, in.endInterval); err != nil {
+			return fmt.Errorf("sweep: %w", err)
+		}
+		in.swept = now
+	}
+	if seen != in.seen || now.Sub(in.retried) >= in.Limits.RetryAfter || now.Before(in.retried) {
+		if err := in.retry(ctx); err != nil {
+			return err
+		}
+		in.seen, in.retried = seen, now
+	}
+	return nil
+}
+
+// fingerprint changes with what is trusted.
+func fingerprint(r state.Reader) (string, error) {
+	keys, err := state.Keys(r)
+	if err != nil {
+		return "", err
+	}
+	streams, err := state.Streams(r)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, k := range keys {
+		fmt.Fprintln(&b, k.KID, k.Retired)
+	}
+	for _, s := range streams {
+		fmt.Fprintln(&b, s.Ref)
+	}
+	return b.String(), nil
+}
+
+// endInterval writes the summaries, and looks at every stream: a program that knows a newer version, or a
+// key that came back, may let a waiting message in.
+func (in *Intake) endInterval(tx *store.Tx) error {
+	b, err := in.begin(tx)
+	if err != nil {
+		return err
+	}
+	ended, err := state.EndRefusals(tx, b.now.Add(-in.Limits.Interval))
+	if err != nil {
+		return err
+	}
+	for _, f := range ended {
+		_, err := b.record(&entry.Refused{Code: f.Code, Detail: "chain of wire digests " + f.Chain.String(),
+			Summary: &entry.Summary{Count: f.Counted, First: entry.At(f.Since), Last: entry.At(b.now), Size: f.Octets}})
+		if err != nil {
+			return err
+		}
+	}
+	for _, s := range b.streams {
+		if !s.open {
+			continue
+		}
+		s.touched = true
+		if err := b.drain(s); err != nil {
+			return err
+		}
+	}
+	return b.end()
+}
+
+// retry opens the parked messages again, in the order in which they came.
+func (in *Intake) retry(ctx context.Context) error {
+	for after := int64(0); ; {
+		rows, err := state.ParkedAfter(in.DB.Read(), after, in.Limits.Batch)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		after = rows[len(rows)-1].ID
+		items := make([]*item, len(rows))
+		for i, r := range rows {
+			items[i] = &item{body: r.Body, parked: true}
+		}
+		if err := in.openAll(ctx, items); err != nil {
+			return err
+		}
+		if err := in.commit(ctx, items); err != nil {
+			return err
+		}
+	}
+	return in.DB.Update(ctx, func(tx *store.Tx) error { return in.endParkedAlarms(tx) })
+}
+
+// noticeFor is how long an alarm stands that is about one past message.
+const noticeFor = 24 * time.Hour
+
+// endParkedAlarms ends the alarms on parked messages of which none is left.
+func (in *Intake) endParkedAlarms(tx *store.Tx) error {
+	codes, err := state.ParkedCodes(tx)
+	if err != nil {
+		return err
+	}
+	standing, err := state.Alarms(tx)
+	if err != nil {
+		return err
+	}
+	for _, a := range standing {
+		over := false
+		switch a.Code {
+		case string(admit.CodeGeneration), string(admit.CodeFuture), string(admit.CodeFastForward):
+			over = codes[a.Code] == 0
+		case alarmJump:
+			over = in.Now().Sub(a.Last) > noticeFor
+		}
+		if over {
+			if _, err := state.ClearAlarm(tx, a.Code, a.Key, in.Now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,32 @@
+package state
+
+import (
+	"fmt"
+
+	"jmlbridge/internal/store"
+)
+
+// MetaPolicy is the key under which the digest of the policy stands that was last in force.
+const MetaPolicy = "policy"
+
+// Meta returns a fact about the file itself; empty where it has none of this key.
+func Meta(r Reader, key string) (value string, err error) {
+	_, err = found(r.QueryRow(`SELECT value FROM meta WHERE key = ?`, key).Scan(&value))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", key, err)
+	}
+	return value, nil
+}
+
+// SetMeta keeps a fact about the file. Those that Create wrote never change and are refused.
+func SetMeta(tx *store.Tx, key, value string) error {
+	switch key {
+	case "enclave", "id", "created":
+		return fmt.Errorf("%s of a database never changes", key)
+	}
+	_, err := tx.Exec(`INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2`, key, value)
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", key, err)
+	}
+	return nil
+}
