@@ -60,7 +60,7 @@ func Take(path string) (*Lock, error) {
 		return nil, &LockedError{path, readPID(f)}
 	}
 	// Only for the message above: the lock is the kernel's, not this number.
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

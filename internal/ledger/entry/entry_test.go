@@ -245,7 +245,7 @@ func TestEncodeRefusesWhatBreaksARule(t *testing.T) {
 }
 
 func TestTextAndIDAlwaysFit(t *testing.T) {
-	for _, s := range []string{"", "plain", "two\nlines\t\x00", "bad \xff\xfe utf-8", strings.Repeat("ß", MaxText), strings.Repeat("\xff", 3*MaxID), "‮right to left"} {
+	for _, s := range []string{"", "plain", "two\nlines\t\x00", "bad \xff\xfe utf-8", strings.Repeat("ß", MaxText), strings.Repeat("\xff", 3*MaxID), "\u202eright to left"} {
 		body := &Parked{Code: "unknown-key", Wire: d1, Key: ID(s), Detail: Text(s)}
 		if _, err := Encode(New(noon, body)); err != nil {
 			t.Errorf("%q: %v", s, err)

@@ -3,11 +3,14 @@ package tiles
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -103,14 +106,19 @@ func (r *Reader) Entries(ctx context.Context, first int64) iter.Seq2[Leaf, error
 // bundle reads bundle n and proves it: against the root over it if it is full, else leaf by leaf.
 func (r *Reader) bundle(n int64, w int, want tlog.Hash, leaves []tlog.Hash) ([][]byte, error) {
 	path := BundlePath(n, w%Width)
-	raw, err := readFile(filepath.Join(r.dir, filepath.FromSlash(path)), maxBundle)
+	raw, more, err := r.file(path, maxBundle)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := ParseBundle(raw, w)
+	have := w
+	if more {
+		have = Width
+	}
+	entries, err := ParseBundle(raw, have)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	entries = entries[:w]
 	var f Frontier
 	for i, body := range entries {
 		h := tlog.RecordHash(body)
@@ -176,11 +184,17 @@ func (r *Reader) CheckExtends(old Checkpoint) error {
 // what its checkpoint says. Partial tiles of earlier sizes are not evidence, and are not read.
 func (r *Reader) Check(ctx context.Context) error {
 	same := func(path string, data []byte) error {
-		got, err := readFile(filepath.Join(r.dir, filepath.FromSlash(path)), maxBundle)
-		if err == nil && !bytes.Equal(got, data) {
-			err = fmt.Errorf("%s is not what the entries give", path)
+		got, more, err := r.file(path, maxBundle)
+		if err != nil {
+			return err
 		}
-		return err
+		if more {
+			got = got[:min(len(got), len(data))]
+		}
+		if !bytes.Equal(got, data) {
+			return fmt.Errorf("%s is not what the entries give", path)
+		}
+		return nil
 	}
 	var b Builder
 	for leaf, err := range r.Entries(ctx, 0) {
@@ -211,9 +225,12 @@ func (f *folder) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 	data := make([][]byte, len(want))
 	for i, t := range want {
 		path := TilePath(t.L, t.N, t.W%Width)
-		raw, err := readFile(filepath.Join(f.dir, filepath.FromSlash(path)), Width*tlog.HashSize)
+		raw, more, err := (*Reader)(f).file(path, Width*tlog.HashSize)
 		if err != nil {
 			return nil, err
+		}
+		if more {
+			raw = raw[:min(len(raw), t.W*tlog.HashSize)]
 		}
 		if len(raw) != t.W*tlog.HashSize {
 			return nil, fmt.Errorf("%s: want %d octets, got %d", path, t.W*tlog.HashSize, len(raw))
@@ -225,6 +242,19 @@ func (f *folder) ReadTiles(want []tlog.Tile) ([][]byte, error) {
 
 // SaveTiles implements tlog.TileReader; the folder is the cache.
 func (f *folder) SaveTiles([]tlog.Tile, [][]byte) {}
+
+// file reads the file at path, or where that is a partial one and gone, the full one that has taken
+// its place: the ledger may grow while it is read. more says that there may be more in it than wanted.
+func (r *Reader) file(path string, limit int64) (data []byte, more bool, err error) {
+	data, err = readFile(filepath.Join(r.dir, filepath.FromSlash(path)), limit)
+	full, _, partial := strings.Cut(path, ".p/")
+	if partial && errors.Is(err, fs.ErrNotExist) {
+		if data, ferr := readFile(filepath.Join(r.dir, filepath.FromSlash(full)), limit); ferr == nil {
+			return data, true, nil
+		}
+	}
+	return data, false, err
+}
 
 // readFile reads a file of at most limit octets.
 func readFile(path string, limit int64) ([]byte, error) {

@@ -231,6 +231,67 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// The ledger grows while it is read: partial files give way to full ones.
+func TestReaderOfAnEarlierCheckpoint(t *testing.T) {
+	_, v := testKey(t)
+	old, _ := publish(t, 700)
+	raw, err := os.ReadFile(filepath.Join(old, CheckpointFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := publish(t, 65536+10) // where not even level 1 has a partial tile of that size
+	r, err := OpenReaderAt(dir, raw, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := int64(0)
+	for leaf, err := range r.Entries(context.Background(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf.Index != n || string(leaf.Body) != fmt.Sprint("entry ", n) {
+			t.Fatalf("want entry %d, got %d %s", n, leaf.Index, leaf.Body)
+		}
+		n++
+	}
+	if n != 700 {
+		t.Errorf("want the 700 entries of the earlier checkpoint, got %d", n)
+	}
+	if err := r.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Reading with proofs, beside hashing the same entries alone.
+func BenchmarkEntries(b *testing.B) {
+	_, v := testKey(b)
+	dir, built := publish(b, 100_000)
+	b.Run("proved", func(b *testing.B) {
+		for b.Loop() {
+			r, err := OpenReader(dir, v)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, err := range r.Entries(context.Background(), 0) {
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(built.Size), "ns/entry")
+	})
+	b.Run("hashed", func(b *testing.B) {
+		body := make([]byte, 13)
+		for b.Loop() {
+			var f Frontier
+			for range built.Size {
+				f.Append(tlog.RecordHash(body))
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(built.Size), "ns/entry")
+	})
+}
+
 func TestProofs(t *testing.T) {
 	_, v := testKey(t)
 	dir, _ := publish(t, 700)
