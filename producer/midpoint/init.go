@@ -111,8 +111,7 @@ func Init(ctx context.Context, dir string, s Setup, log *slog.Logger) (*Made, er
 	if err != nil {
 		return nil, err
 	}
-	head := "# The mid-point. File names are relative to this file. The comments in `producer midpoint --help` tell\n# what each setting does.\n"
-	if err := writeNew(filepath.Join(tmp, serverDir, ConfigFile), append([]byte(head), text...), 0o600); err != nil {
+	if err := writeNew(filepath.Join(tmp, serverDir, ConfigFile), append([]byte(configHead), text...), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(tmp, dir); err != nil {
@@ -120,6 +119,21 @@ func Init(ctx context.Context, dir string, s Setup, log *slog.Logger) (*Made, er
 	}
 	return made(dir, cfg.Enclaves), nil
 }
+
+// configHead stands at the top of the configuration that Init writes.
+const configHead = `# The mid-point. File names are relative to this file.
+#
+# listen      host:port where clients connect; no host: every interface
+# store       the folder with the queues; made by init, never by starting
+# cert, key   the server's certificate and key (PEM); taken up without a restart when they change
+# enclaves    who is served; for each:
+#   name                [A-Z0-9-]; makes the stream JML-<name> and the subject jml.<name>
+#   producer, consumer  public keys of the two credentials
+#   max_mib             how much may wait for the enclave, in MiB (1024); when full, the producer keeps the rest
+#   lease               when a message that was pulled and not settled comes again (30s)
+#   duplicate_window    how long a message that is published again is recognised (10m)
+
+`
 
 // Add makes credentials, stream and consumer for one more enclave of the mid-point in dir, whose
 // configuration is cfg. The server must not be running. The configuration file is the operator's:

@@ -57,7 +57,9 @@ func connect(c Config, role string) (*link, error) {
 	l.mu.Lock()
 	l.nc = nc // note runs already
 	l.mu.Unlock()
-	l.js, err = jetstream.New(l.nc, jetstream.WithPublishAsyncMaxPending(2*maxInFlight))
+	l.js, err = jetstream.New(l.nc,
+		// A message that is never answered is forgotten in the end; until then it must not keep others out.
+		jetstream.WithPublishAsyncTimeout(2*answerWait), jetstream.WithPublishAsyncMaxPending(64*maxInFlight))
 	if err != nil {
 		l.nc.Close()
 		return nil, fmt.Errorf("mid-point: %w", err)

@@ -18,26 +18,19 @@ import (
 )
 
 const (
-	// pullFor is how long one request for messages stands at the server. A server that forgot it
-	// is noticed after two missed heartbeats.
-	pullFor       = 30 * time.Second
-	pullHeartbeat = 5 * time.Second
-
-	// minPull is the shortest request worth making: the library takes a tenth of it for itself.
-	minPull = 50 * time.Millisecond
-
 	// maxFetch bounds one Fetch, so that a batch settles well within its lease.
 	maxFetch = 4096
 
 	defaultDurable = "enclave"
+
+	ackPrefix = "$JS.ACK." // of the subjects to which messages are acknowledged
 )
 
 // Receiver pulls from one durable consumer of one stream and acknowledges to it.
 type Receiver struct {
 	*link
-	cfg      Config
-	consumer jetstream.Consumer // owned by Fetch; nil until the first one reached the server
-	checked  <-chan struct{}    // the connection on which consumer was checked
+	cfg     Config
+	checked <-chan struct{} // the connection on which the consumer was checked; owned by Fetch
 
 	mu      sync.Mutex // guards the fields below
 	sub     *nats.Subscription
@@ -125,7 +118,7 @@ func (r *Receiver) fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 // promises of package queue.
 func (r *Receiver) attach(live context.Context) error {
 	epoch := r.epoch()
-	if r.consumer != nil && r.checked == epoch {
+	if r.checked == epoch {
 		return nil
 	}
 	r.forgetDenied()
@@ -151,86 +144,8 @@ func (r *Receiver) attach(live context.Context) error {
 		return fmt.Errorf("%w: consumer %s of %s gives up after %d deliveries (max_deliver); expected -1",
 			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, conf.MaxDeliver)
 	}
-	r.consumer, r.checked = c, epoch
+	r.checked = epoch
 	return nil
-}
-
-// pull makes one request. wait says whether it may stand at the server while there is nothing.
-func (r *Receiver) pull(live context.Context, max int, wait bool) (out []queue.Delivery, err error) {
-	var msgs jetstream.MessageBatch
-	if wait {
-		ctx, cancel := context.WithTimeout(live, pullFor)
-		defer cancel()
-		opts := []jetstream.FetchOpt{jetstream.FetchContext(ctx)}
-		end, _ := ctx.Deadline()
-		switch left := time.Until(end); {
-		case left < minPull:
-			<-ctx.Done()
-			return nil, r.pullError(live, ctx.Err())
-		case left > 2*pullHeartbeat+time.Second: // else the library refuses the heartbeat
-			opts = append(opts, jetstream.FetchHeartbeat(pullHeartbeat))
-		}
-		msgs, err = r.consumer.Fetch(max, opts...)
-	} else {
-		msgs, err = r.consumer.FetchNoWait(max)
-	}
-	if err != nil {
-		return nil, r.pullError(live, err)
-	}
-	for {
-		select {
-		case m, ok := <-msgs.Messages():
-			if !ok {
-				return out, r.pullError(live, msgs.Error())
-			}
-			d, err := delivery(m)
-			if err != nil {
-				return out, err
-			}
-			out = append(out, d)
-		case what := <-r.denied:
-			return out, fmt.Errorf("%w our credential (%s)", queue.ErrRefused, what)
-		case <-live.Done():
-			// Wait for the request to be withdrawn (at most a second) and take what came before: it is
-			// leased to us. What crosses with the withdrawal comes again after its lease.
-			for m := range msgs.Messages() {
-				if d, err := delivery(m); err == nil {
-					out = append(out, d)
-				}
-			}
-			return out, context.Cause(live)
-		}
-	}
-}
-
-func (r *Receiver) pullError(live context.Context, err error) error {
-	err = noticed(live, err)
-	switch {
-	case live.Err() != nil:
-		return context.Cause(live)
-	case err == nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages):
-		return nil
-	case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrBadRequest):
-		r.consumer = nil
-		return fmt.Errorf("%w: stream %s, consumer %s: %v", queue.ErrRefused, r.cfg.Stream, r.cfg.Durable, err)
-	case errors.Is(err, jetstream.ErrNoHeartbeat), errors.Is(err, nats.ErrNoResponders):
-		r.consumer = nil // look it up again, which says what is wrong
-		return nil
-	default:
-		return explain(err)
-	}
-}
-
-func delivery(m jetstream.Msg) (queue.Delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return queue.Delivery{}, fmt.Errorf("%w: a message without a JetStream reply subject", queue.ErrRefused)
-	}
-	return queue.Delivery{
-		Body:     m.Data(),
-		Position: strconv.AppendUint(nil, meta.Sequence.Stream, 10),
-		Lease:    lease{reply: m.Reply(), seq: meta.Sequence.Stream},
-	}, nil
 }
 
 // lease is what Settle needs of a delivery.
@@ -255,7 +170,7 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 	replies := make([]string, len(batch))
 	for i, d := range batch {
 		l, ok := d.Lease.(lease)
-		if !ok || !strings.HasPrefix(l.reply, "$JS.ACK.") {
+		if !ok || !strings.HasPrefix(l.reply, ackPrefix) {
 			return fmt.Errorf("settle: a delivery that this queue did not make (%T)", d.Lease)
 		}
 		replies[i] = l.reply
