@@ -20,6 +20,8 @@ const maxEmployeeID = 16
 type Known struct {
 	ID  string `json:"id,omitempty"`  // object id
 	UPN string `json:"upn,omitempty"` // reserved before the create, so that a lost answer can be looked up
+	// Passed counts the candidates for the name that other accounts of the tenant were found to bear.
+	Passed int `json:"passed,omitempty"`
 	// DisabledAt and RevokedAt are when the bridge did so for the present cut; zero: not, or given
 	// back since. Only what the bridge disabled does it enable again.
 	DisabledAt time.Time `json:"disabled_at,omitzero"`

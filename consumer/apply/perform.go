@@ -1,0 +1,166 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/ledger/entry"
+)
+
+// done is what became of one operation.
+type done struct {
+	result   string // an entry.ResultX constant
+	code     string
+	requests []directory.Request
+	retry    bool // failed, and may succeed later
+	denied   bool // the credential was refused: somebody must look at it
+	after    time.Duration
+}
+
+// tenants are the two credential slots.
+type tenants struct {
+	cut   Cutter
+	grant Granter
+}
+
+// perform makes one attempt at op on the account in k and keeps k in step with what is known to have
+// happened. seen is what was read just before, if anything was: what is so already is not done again.
+func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *directory.Account, now func() time.Time) done {
+	var r directory.Receipt
+	var err error
+	switch op.Kind {
+	case plan.DisableAccount:
+		if seen != nil && seen.Enabled != nil && !*seen.Enabled {
+			k.ID, k.DisabledAt = seen.ID, now()
+			return done{result: entry.ResultAlready}
+		}
+		if r, err = t.cut.Disable(ctx, k.ID); err == nil {
+			k.DisabledAt = now()
+		}
+	case plan.RevokeSessions:
+		if r, err = t.cut.RevokeSessions(ctx, k.ID); err == nil {
+			k.RevokedAt = now()
+		}
+	case plan.RemoveMember:
+		r, err = t.cut.RemoveMember(ctx, op.Group, k.ID)
+		if err == nil || errors.Is(err, directory.ErrNotFound) {
+			k.Groups = slices.DeleteFunc(slices.Clone(k.Groups), func(g string) bool { return g == op.Group })
+		}
+	case plan.DeleteAccount:
+		r, err = t.cut.Delete(ctx, k.ID)
+		if err == nil || errors.Is(err, directory.ErrNotFound) {
+			k.DeletedAt = now()
+		}
+	case plan.CreateAccount:
+		return t.create(ctx, op, k)
+	case plan.UpdateAccount:
+		r, err = t.grant.Update(ctx, k.ID, op.From, op.To)
+	case plan.SetManager:
+		if r, err = t.grant.SetManager(ctx, k.ID, op.Manager); err == nil {
+			k.Manager = op.Manager
+		}
+	case plan.ClearManager:
+		r, err = t.grant.ClearManager(ctx, k.ID)
+		if err == nil || errors.Is(err, directory.ErrNotFound) {
+			k.Manager = ""
+		}
+	case plan.EnableAccount:
+		if r, err = t.grant.Enable(ctx, k.ID); err == nil {
+			k.DisabledAt, k.RevokedAt, k.StrippedAt = time.Time{}, time.Time{}, time.Time{}
+		}
+	case plan.AddMember:
+		r, err = t.grant.AddMember(ctx, op.Group, k.ID)
+		if (err == nil || errors.Is(err, directory.ErrAlready)) && !slices.Contains(k.Groups, op.Group) {
+			k.Groups = append(slices.Clone(k.Groups), op.Group)
+		}
+	}
+	return judge(op.Kind, r, err)
+}
+
+// create makes the account under the name reserved in k. A conflict means "go and look": the first
+// attempt may have taken effect, or the name is somebody else's.
+func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
+	n := *op.Create
+	n.UPN = k.UPN
+	n.MailNickname = nickname(k.UPN)
+	a, r, err := t.grant.Create(ctx, n)
+	if err == nil {
+		*k = plan.Known{ID: a.ID, UPN: k.UPN} // a new account: what was done to an earlier one is history
+		return done{result: entry.ResultApplied, requests: r.Requests}
+	}
+	if !errors.Is(err, directory.ErrConflict) {
+		return judge(op.Kind, r, err)
+	}
+	there, look, lookErr := t.grant.GetByUPN(ctx, n.UPN)
+	requests := append(r.Requests, look.Requests...)
+	switch {
+	case lookErr == nil && there.Mark == n.Mark:
+		*k = plan.Known{ID: there.ID, UPN: k.UPN}
+		return done{result: entry.ResultFound, requests: requests}
+	case lookErr == nil:
+		k.UPN = "" // borne by somebody else: the next attempt reserves another
+		k.Passed++
+		return done{result: entry.ResultFailed, code: codeNameTaken, requests: requests, retry: true}
+	default: // a replica that does not show it yet, or no answer: nothing is known
+		return done{result: entry.ResultFailed, code: directory.CodeConflict, requests: requests, retry: true}
+	}
+}
+
+// codeNameTaken: the user principal name is borne by an account that is not this person's.
+const codeNameTaken = "name-taken"
+
+// judge turns an answer into a result. Not found after a removal or a delete is what was wanted; a
+// lost answer is a failure that will be looked at before anything is repeated.
+func judge(kind plan.Kind, r directory.Receipt, err error) done {
+	d := done{requests: r.Requests, after: directory.RetryAfter(err)}
+	switch {
+	case err == nil:
+		d.result = entry.ResultApplied
+		return d
+	case errors.Is(err, directory.ErrAlready),
+		errors.Is(err, directory.ErrNotFound) && (kind == plan.RemoveMember || kind == plan.DeleteAccount || kind == plan.ClearManager):
+		d.result = entry.ResultAlready
+		return d
+	}
+	d.result, d.code, d.retry = entry.ResultFailed, code(err), true
+	d.denied = errors.Is(err, directory.ErrDenied)
+	return d
+}
+
+// code is the stable code of a failed operation.
+func code(err error) string {
+	if e, ok := errors.AsType[*directory.Error](err); ok && e.Code != "" {
+		return e.Code
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return directory.CodeLostAnswer
+	default:
+		return directory.CodeUnreadable
+	}
+}
+
+// requests puts what was sent into the ledger's form.
+func requests(sent []directory.Request) []entry.Request {
+	if len(sent) > entry.MaxRequests {
+		sent = sent[len(sent)-entry.MaxRequests:]
+	}
+	var out []entry.Request
+	for _, q := range sent {
+		out = append(out, entry.Request{Client: entry.ID(q.ClientRequestID), Server: entry.ID(q.RequestID), Status: q.Status})
+	}
+	return out
+}
+
+func nickname(upn string) string {
+	for i, r := range upn {
+		if r == '@' {
+			return upn[:i]
+		}
+	}
+	return upn
+}

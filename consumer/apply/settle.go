@@ -1,0 +1,296 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+)
+
+// Waits after a failure. The tenant's own wish (Retry-After) goes before them.
+const (
+	firstWait   = time.Second
+	longestWait = 5 * time.Minute
+	longestCut  = 30 * time.Second // what takes access away is tried again sooner
+)
+
+// settle leaves the row without having touched the tenant.
+func (u *unit) settle(ctx context.Context, p plan.Plan, lane plan.Lane, results []done) error {
+	return u.settleWith(ctx, p, lane, results, nil)
+}
+
+// settleWith writes, in one transaction, what happens to the row next, the holds and alarms that
+// follow from the plan and the results, and what extra adds.
+func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, results []done, extra func(*store.Tx) error) error {
+	w := u.next(p, lane, results)
+	// The outcome of what was done must be recorded even when the program is stopping.
+	return u.DB.Do(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		if err := u.closeInterrupted(tx); err != nil {
+			return err
+		}
+		if extra != nil {
+			if err := extra(tx); err != nil {
+				return err
+			}
+		}
+		if u.Observe {
+			return nil // the row stays as it is: a real run does it
+		}
+		if err := u.holds(tx, p); err != nil {
+			return err
+		}
+		if err := u.alarms(tx, p, lane, results); err != nil {
+			return err
+		}
+		if !u.known.DeletedAt.IsZero() {
+			if err := state.FreeNames(tx, u.row.SubjectKey, "", u.now); err != nil {
+				return err
+			}
+		}
+		_, err := state.Settle(tx, u.row.SubjectKey, u.row.Rev, w)
+		return err
+	})
+}
+
+// next works out the row's lane and due date.
+func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
+	w := state.Work{Account: encode(u.known), Urgent: u.row.Urgent}
+	note := u.row.Note
+	if !u.row.Released() {
+		note = ""
+	}
+	if bad, ok := worst(results); ok {
+		w.Lane, w.Attempts, w.Note = u.row.Lane, u.attempt, note
+		if w.Note == "" {
+			w.Note = bad.code
+		}
+		longest := longestWait
+		if u.row.Lane < plan.Give {
+			longest = longestCut
+		}
+		wait := min(longest, u.firstWait<<min(u.attempt-1, 16))
+		w.Due = u.Now().Add(max(bad.after, wait/2+rand.N(wait)))
+		if bad.code == codeNameTaken {
+			w.Due = u.Now()
+		}
+		return w
+	}
+	now := u.Now()
+	later := func(l plan.Lane, at time.Time) {
+		if !at.IsZero() && (w.Lane == plan.Idle || at.Before(w.Due)) {
+			w.Lane, w.Due = l, at
+		}
+	}
+	executed := len(results) > 0
+	for _, op := range p.Ops {
+		if op.Lane > lane || !executed {
+			w.Note = note
+			later(op.Lane, now)
+			return w
+		}
+	}
+	quick := u.seen == nil && u.situation.Account == nil && len(p.Ops) > 0 && lane < plan.Give
+	if u.view.Closed && u.known.ID != "" && u.known.DeletedAt.IsZero() {
+		if quick {
+			later(plan.Strip, now) // the account was not looked at yet
+			return w
+		}
+		if u.known.StrippedAt.IsZero() {
+			u.known.StrippedAt = now
+			w.Account = encode(u.known)
+		}
+		later(plan.Delete, plan.DeleteAt(u.known, u.Policy))
+	}
+	if at := u.view.Next; !at.IsZero() {
+		l := plan.Take
+		if v := u.row.Doc.At(at); !v.Access {
+			l = plan.Disable
+		}
+		later(l, at)
+	}
+	if w.Lane == plan.Idle {
+		w.Urgent = false
+		if len(p.Holds) > 0 {
+			w.Note = string(p.Holds[0].Code)
+		}
+	}
+	return w
+}
+
+// worst is the failure that decides when to try again; ok is false where there is none.
+func worst(results []done) (d done, ok bool) {
+	for _, r := range results {
+		if r.result != entry.ResultFailed && !r.retry {
+			continue
+		}
+		if !ok {
+			d, ok = r, true
+		}
+		d.after = max(d.after, r.after)
+	}
+	return d, ok
+}
+
+// planHolds are the codes that a plan can hold with: those that the present plan does not name end.
+var planHolds = []plan.HoldCode{plan.HoldUnknownRole, plan.HoldProtected, plan.HoldNotOwned, plan.HoldDisabledLocally,
+	plan.HoldForeignGroup, plan.HoldNoUsageLocation, holdAmbiguousMark, holdMissing}
+
+const (
+	holdAmbiguousMark plan.HoldCode = "ambiguous-mark"  // several accounts bear the mark
+	holdMissing       plan.HoldCode = "account-missing" // the account that the bridge made is gone, and its person is not
+)
+
+// holds makes the open holds of the person those of the plan.
+func (u *unit) holds(tx *store.Tx, p plan.Plan) error {
+	targets := map[plan.HoldCode][]string{}
+	for _, h := range p.Holds {
+		targets[h.Code] = append(targets[h.Code], h.Target)
+	}
+	for _, code := range planHolds {
+		var err error
+		if t := targets[code]; len(t) > 0 {
+			err = u.open(tx, code, t)
+		} else {
+			_, err = state.EndHolds(tx, u.row.SubjectKey, false, u.now, string(code))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unit) open(tx *store.Tx, code plan.HoldCode, targets []string) error {
+	shown, err := json.Marshal(map[string]any{"iss": u.row.Issuer, "sub": u.row.Subject, "engagement": u.view.Cause.Engagement, "code": code, "targets": targets})
+	if err != nil {
+		return err
+	}
+	cause, err := u.cause()
+	if err != nil {
+		return err
+	}
+	_, err = state.OpenHold(tx, &state.Hold{SubjectKey: u.row.SubjectKey, Code: string(code), Shown: shown, Created: u.now,
+		Subjects: []entry.Who{u.who()}, Cause: &cause})
+	return err
+}
+
+// Codes of the alarms that the executor raises.
+const (
+	AlarmCutFailing = "cut-failing"       // an account that must be disabled is not, after several attempts
+	AlarmCutHeld    = "cut-held"          // a rule of ours keeps a cut from happening
+	AlarmDenied     = "credential-denied" // the tenant refuses a credential
+	AlarmStale      = "stale"             // an issuer is silent: its gives wait
+	AlarmGiveLimit  = "give-limit"        // more is to be given in an hour than the policy allows
+	AlarmCutLimit   = "cut-limit"         // more is to be cut in an hour than the policy allows
+)
+
+func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done) error {
+	bad, failed := worst(results)
+	about := func(code, text string) error {
+		return raise(tx, state.Alarm{Code: code, Key: u.row.Subject, Severity: state.Critical, Text: text, Last: u.now, Issuer: u.row.Issuer, Subject: u.row.Subject})
+	}
+	if !u.view.Access && (u.row.Lane == plan.Disable || u.row.Lane == plan.Revoke) {
+		switch {
+		case failed && u.attempt >= lateCut:
+			if err := about(AlarmCutFailing, fmt.Sprintf("the cut of subject %s has not succeeded (%s); disable the account by hand if it must be now", u.row.Subject, bad.code)); err != nil {
+				return err
+			}
+		case !failed && u.row.Attempts > 0:
+			if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
+				return err
+			}
+		}
+	}
+	slot := "grant"
+	if lane < plan.Give || !u.view.Access {
+		slot = "cut"
+	}
+	switch {
+	case failed && bad.denied:
+		err := raise(tx, state.Alarm{Code: AlarmDenied, Key: slot, Severity: state.Critical, Last: u.now,
+			Text: "the tenant refuses the " + slot + " credential (" + bad.code + "); look at its permissions and expiry, then nothing else is needed"})
+		if err != nil {
+			return err
+		}
+	case len(results) > 0 && !failed:
+		if err := clear(tx, AlarmDenied, slot, u.now); err != nil {
+			return err
+		}
+	}
+	for _, h := range p.Holds {
+		if h.Takes && h.Code != plan.HoldForeignGroup {
+			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); do it by hand", u.row.Subject, h.Code))
+		}
+	}
+	return clear(tx, AlarmCutHeld, u.row.Subject, u.now)
+}
+
+// gone records that an account which the bridge made is not in the tenant any more. For a leaver that
+// is the end of the matter; for anybody else a person must say what it means.
+func (u *unit) gone(ctx context.Context) error {
+	seen := &entry.Account{Who: u.who(), Account: u.known.ID, State: entry.StateGone, Closed: u.view.Closed}
+	p := plan.Plan{}
+	if u.view.Access {
+		seen.Code = "missing"
+		p.Holds = []plan.Hold{{Code: holdMissing, Target: u.known.ID}}
+	} else {
+		u.known.DeletedAt = u.now
+	}
+	return u.settleWith(ctx, p, plan.Idle, nil, func(tx *store.Tx) error {
+		return record(tx, u.now, &entry.Observed{Account: seen})
+	})
+}
+
+// count notes the effects of an intent against the hourly limits, unless an operator let them through.
+func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
+	if u.Observe || u.row.Released() || u.attempt > 1 {
+		return nil
+	}
+	switch {
+	case gives:
+		return state.AddEffects(tx, classGive, 1, u.now)
+	case ops[0].Kind == plan.DisableAccount && u.row.Urgent:
+		return state.AddEffects(tx, classUrgent, 1, u.now)
+	case ops[0].Kind == plan.DisableAccount:
+		return state.AddEffects(tx, classCut, 1, u.now)
+	}
+	return nil
+}
+
+// Classes of counted effects; they stand in the database.
+const (
+	classGive   = "give"
+	classCut    = "cut"
+	classUrgent = "urgent"
+)
+
+// recover answers for what a crash left: whoever has an intent without an outcome is due, and looked at.
+func (e *Engine) recover(ctx context.Context) error {
+	opened, err := state.OpenIntents(e.DB.Read())
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	for _, o := range opened {
+		e.opened[o.SubjectKey] = append(e.opened[o.SubjectKey], o)
+	}
+	e.mu.Unlock()
+	if len(opened) == 0 {
+		return nil
+	}
+	e.Log.Info("looking again at what was interrupted", "intents", len(opened))
+	return e.DB.Tx(ctx, func(tx *store.Tx) error {
+		for _, o := range opened {
+			if err := state.WakeInterrupted(tx, o.SubjectKey, e.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

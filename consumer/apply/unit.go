@@ -1,0 +1,401 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/crash"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// unit is one pass over one person: look, plan, execute one lane, settle.
+type unit struct {
+	*Engine
+	row       *state.Subject
+	known     plan.Known
+	view      fence.View
+	now       time.Time
+	seen      *directory.Account // nil: not looked, or there is none
+	looked    []directory.Request
+	attempt   int
+	stream    string
+	opened    []*state.Intent // left by a crash
+	situation plan.Situation
+}
+
+func (e *Engine) one(ctx context.Context, row *state.Subject) error {
+	u := &unit{Engine: e, row: row, now: e.Now(), attempt: row.Attempts + 1}
+	if len(row.Account) > 0 {
+		if err := json.Unmarshal(row.Account, &u.known); err != nil {
+			return fmt.Errorf("subject %s: read what is known of its account: %w", row.Subject, err)
+		}
+	}
+	var err error
+	e.mu.Lock()
+	u.opened = e.opened[row.SubjectKey]
+	e.mu.Unlock()
+	if u.stream, err = e.streamOf(row.Issuer); err != nil {
+		return err
+	}
+	u.view = row.Doc.At(u.now)
+	u.situation = plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: u.view, Known: u.known, Now: u.now}
+	if m := u.view.Want.Person.Manager; m != nil && u.view.Access {
+		if u.situation.Manager, err = e.accountOf(state.SubjectKey{Issuer: row.Issuer, Subject: m.Value}); err != nil {
+			return err
+		}
+	}
+	p, err := u.plan(ctx)
+	if err != nil {
+		return u.failed(ctx, err)
+	}
+	lane := p.Lane()
+	if lane == plan.Idle || lane > row.Lane {
+		// Nothing to do here, or only what comes after other people's more urgent work.
+		return u.settle(ctx, p, lane, nil)
+	}
+	return u.execute(ctx, p, lane)
+}
+
+// plan looks at the account unless a cut of an account that the bridge made can go ahead at once.
+func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
+	first := u.row.Attempts == 0 && len(u.opened) == 0
+	if first && (u.row.Lane == plan.Disable || u.row.Lane == plan.Revoke) {
+		if p := plan.Cut(u.situation, u.Policy); len(p.Ops) > 0 || len(p.Holds) > 0 {
+			return p, nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, operationTime)
+	defer cancel()
+	if u.row.Lane < plan.Give {
+		ctx = directory.WithPriority(ctx, directory.High)
+	}
+	var t Looker = u.Cut
+	if u.view.Access {
+		t = u.Grant
+	}
+	s, err := look(ctx, t, u.row.Issuer, u.row.Subject, u.known)
+	u.looked = s.requests
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	u.seen = s.account
+	u.situation.Account = s.account
+	if s.account != nil && s.account.Mark == directory.Mark(u.row.Issuer, u.row.Subject) {
+		u.known.ID, u.known.UPN = s.account.ID, s.account.UPN
+	}
+	u.situation.Known = u.known
+	return plan.For(u.situation, u.Policy), nil
+}
+
+// accountOf is the object id of another person's account; empty where it has none.
+func (e *Engine) accountOf(k state.SubjectKey) (string, error) {
+	s, err := state.LoadSubject(e.DB.Read(), k)
+	if err != nil || s == nil || len(s.Account) == 0 {
+		return "", err
+	}
+	var known plan.Known
+	if err := json.Unmarshal(s.Account, &known); err != nil {
+		return "", fmt.Errorf("subject %s: read what is known of its account: %w", k.Subject, err)
+	}
+	if !known.DeletedAt.IsZero() {
+		return "", nil
+	}
+	return known.ID, nil
+}
+
+// streamOf is the stream in which an issuer speaks of people; empty where no key may.
+func (e *Engine) streamOf(issuer string) (string, error) {
+	e.mu.Lock()
+	name, ok := e.streams[issuer]
+	e.mu.Unlock()
+	if ok {
+		return name, nil
+	}
+	keys, err := state.Keys(e.DB.Read())
+	if err != nil {
+		return "", err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, k := range keys {
+		if slices.Contains(k.Kinds, schema.KindLeaver) {
+			e.streams[k.Issuer] = k.Stream
+		}
+	}
+	return e.streams[issuer], nil
+}
+
+// execute carries out the operations of one lane: intent, attempt, outcome.
+func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
+	var ops []plan.Op
+	for _, op := range p.Ops {
+		if op.Lane == lane {
+			ops = append(ops, op)
+		}
+	}
+	index, err := u.intend(ctx, ops)
+	if err != nil {
+		return err
+	}
+	crash.Point("intent-durable")
+	var results []done
+	for i, op := range ops {
+		if u.Observe {
+			results = append(results, done{result: entry.ResultSkipped, code: "observe"})
+			continue
+		}
+		if i > 0 && results[i-1].result == entry.ResultFailed && op.Kind != plan.RemoveMember {
+			results = append(results, done{result: entry.ResultSkipped, code: "earlier-failed"})
+			continue
+		}
+		d := u.try(ctx, op)
+		results = append(results, d)
+	}
+	crash.Point("operations-done")
+	if err := u.answer(ctx, p, lane, index, ops, results); err != nil {
+		return err
+	}
+	crash.Point("outcome-durable")
+	return nil
+}
+
+// try waits for the quota and makes one attempt. What was begun is finished even when ctx ends.
+func (u *unit) try(ctx context.Context, op plan.Op) done {
+	gov := u.cuts
+	if op.Kind.Gives() {
+		gov = u.gives
+	}
+	if err := gov.wait(ctx, !op.Kind.Gives()); err != nil {
+		return done{result: entry.ResultSkipped, code: "stopping", retry: true}
+	}
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), operationTime)
+	defer cancel()
+	d := u.tenants.perform(work, op, &u.known, u.seen, u.Now)
+	if d.code == directory.CodeThrottled || d.after > 0 {
+		gov.quiet(max(d.after, time.Second))
+	}
+	u.Log.Info("applied", "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "account", u.known.ID)
+	return d
+}
+
+// intend makes the intent durable, and with it whatever a later look will need: the name under which
+// an account is about to be created.
+func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err error) {
+	gives := ops[0].Kind.Gives()
+	err = u.DB.Do(ctx, func(tx *store.Tx) error {
+		if err := u.closeInterrupted(tx); err != nil {
+			return err
+		}
+		k := u.known
+		if ops[0].Kind == plan.CreateAccount && k.UPN == "" && !u.Observe {
+			upn, err := u.reserve(tx)
+			if err != nil {
+				return err
+			}
+			k.UPN = upn
+		}
+		cause, err := u.cause()
+		if err != nil {
+			return err
+		}
+		in := &entry.Intent{Who: u.who(), Account: k.ID, Cause: cause, Policy: u.digest(), Due: entry.MomentAt(u.row.Due),
+			Urgent: u.row.Urgent, Observe: u.Observe}
+		if u.attempt > 1 {
+			in.Attempt = u.attempt
+		}
+		for i, op := range ops {
+			in.Ops = append(in.Ops, recorded(i+1, op))
+		}
+		if index, err = ledger.Append(tx, entry.New(u.Now(), in)); err != nil {
+			return fmt.Errorf("record the intent: %w", err)
+		}
+		if err := u.count(tx, gives, ops); err != nil {
+			return err
+		}
+		if !u.Observe {
+			if err := state.SetAccount(tx, u.row.SubjectKey, encode(k)); err != nil {
+				return err
+			}
+		}
+		u.known = k
+		list, err := json.Marshal(in.Ops)
+		if err != nil {
+			return err
+		}
+		return state.OpenIntent(tx, &state.Intent{Index: index, SubjectKey: u.row.SubjectKey, Ops: list, At: u.now})
+	})
+	if err == nil {
+		u.Committed()
+		u.Log.Info("planned", "subject", u.row.Subject, "lane", ops[0].Lane.String(), "operations", len(ops), "entry", index)
+	}
+	return index, err
+}
+
+// answer makes the outcome durable, together with everything that follows from it.
+func (u *unit) answer(ctx context.Context, p plan.Plan, lane plan.Lane, index int64, ops []plan.Op, results []done) error {
+	out := &entry.Outcome{Intent: index, Who: u.who(), Account: u.known.ID}
+	for i, d := range results {
+		r := entry.Result{N: i + 1, Result: d.result, Code: d.code, Requests: requests(d.requests)}
+		if len(d.requests) > 0 {
+			r.At = entry.MomentAt(u.Now())
+		} else if d.result == entry.ResultAlready {
+			r.Requests = requests(u.looked)
+		}
+		out.Results = append(out.Results, r)
+	}
+	err := u.settleWith(ctx, p, lane, results, func(tx *store.Tx) error {
+		if _, err := ledger.Append(tx, entry.New(u.Now(), out)); err != nil {
+			return fmt.Errorf("record the outcome: %w", err)
+		}
+		return state.CloseIntent(tx, index)
+	})
+	if err == nil {
+		u.Committed()
+		u.Log.Info("recorded", "subject", u.row.Subject, "lane", lane.String(), "intent", index)
+	}
+	return err
+}
+
+// closeInterrupted answers what a crash left unanswered.
+func (u *unit) closeInterrupted(tx *store.Tx) error {
+	for _, o := range u.opened {
+		var ops []entry.Op
+		if err := json.Unmarshal(o.Ops, &ops); err != nil {
+			return fmt.Errorf("read intent %d: %w", o.Index, err)
+		}
+		out := &entry.Outcome{Intent: o.Index, Who: u.who()}
+		for _, op := range ops {
+			out.Results = append(out.Results, entry.Result{N: op.N, Result: entry.ResultInterrupted})
+		}
+		if _, err := ledger.Append(tx, entry.New(u.Now(), out)); err != nil {
+			return fmt.Errorf("answer an interrupted intent: %w", err)
+		}
+		if err := state.CloseIntent(tx, o.Index); err != nil {
+			return err
+		}
+	}
+	if len(u.opened) > 0 {
+		tx.After(func() {
+			u.mu.Lock()
+			delete(u.Engine.opened, u.row.SubjectKey)
+			u.mu.Unlock()
+			u.opened = nil
+		})
+	}
+	return nil
+}
+
+// reserve finds a user principal name that nobody else bears, or bore within two years.
+func (u *unit) reserve(tx *store.Tx) (string, error) {
+	for nth := u.known.Passed; nth < maxNames; nth++ {
+		upn := u.Policy.Nickname(u.view.Want.Person, u.row.Subject, nth) + "@" + u.Policy.UPN.Domain
+		ok, err := state.TakeName(tx, upn, u.row.SubjectKey, u.now)
+		if err != nil {
+			return "", err
+		}
+		if ok {
+			return upn, nil
+		}
+	}
+	return "", fmt.Errorf("subject %s: %d user principal names are all taken; give the person a preferred alias or change upn.template", u.row.Subject, maxNames)
+}
+
+func (u *unit) who() entry.Who {
+	return entry.Who{Issuer: u.row.Issuer, Subject: u.row.Subject, Engagement: u.view.Cause.Engagement}
+}
+
+func (u *unit) digest() (d schema.Digest) {
+	_ = d.UnmarshalText([]byte(u.Policy.Digest())) // made by package policy, so it parses
+	return d
+}
+
+// cause names what decided: an operator's lock, or the fact at the view's position.
+func (u *unit) cause() (entry.Cause, error) {
+	if u.view.Why == fence.WhyLocked {
+		return entry.Cause{Type: entry.CauseOperator, Code: string(u.view.Why)}, nil
+	}
+	c := entry.Cause{Type: entry.CauseMessage, Code: string(u.view.Why)}
+	if p := u.view.Cause; !p.IsZero() && u.stream != "" {
+		c.Position = &entry.Position{Issuer: u.row.Issuer, Stream: u.stream, Generation: p.Generation, Seq: p.Seq}
+	}
+	if u.view.Why == fence.WhyEnded {
+		c.Type = entry.CauseSchedule
+	}
+	return c, nil
+}
+
+// recorded is op in the ledger's form: names of attributes, never their values.
+func recorded(n int, op plan.Op) entry.Op {
+	o := entry.Op{N: n, Op: string(op.Kind), Class: entry.ClassTake, Target: op.Group}
+	if op.Kind.Gives() {
+		o.Class = entry.ClassGive
+	}
+	switch op.Kind {
+	case plan.SetManager:
+		o.Target = op.Manager
+	case plan.UpdateAccount:
+		o.Attributes = changed(op.From, op.To)
+	case plan.CreateAccount:
+		o.Attributes = changed(directory.Attributes{}, op.Create.Attributes)
+	}
+	return o
+}
+
+// changed names the attributes that differ, as Graph names them.
+func changed(from, to directory.Attributes) []string {
+	var names []string
+	for _, a := range []struct{ name, from, to string }{
+		{"displayName", from.DisplayName, to.DisplayName}, {"givenName", from.GivenName, to.GivenName},
+		{"surname", from.Surname, to.Surname}, {"employeeId", from.EmployeeID, to.EmployeeID},
+		{"employeeType", from.EmployeeType, to.EmployeeType}, {"jobTitle", from.JobTitle, to.JobTitle},
+		{"department", from.Department, to.Department}, {"companyName", from.Company, to.Company},
+		{"division", from.Division, to.Division}, {"costCenter", from.CostCenter, to.CostCenter},
+		{"usageLocation", from.UsageLocation, to.UsageLocation},
+	} {
+		if a.from != a.to {
+			names = append(names, a.name)
+		}
+	}
+	return names
+}
+
+func encode(k plan.Known) json.RawMessage {
+	b, err := json.Marshal(k)
+	if err != nil {
+		panic("plan.Known is plain data: " + err.Error())
+	}
+	return b
+}
+
+// failed reschedules a person whose account could not be looked at.
+func (u *unit) failed(ctx context.Context, cause error) error {
+	if ctx.Err() != nil {
+		return nil // stopping: the row is due as it was
+	}
+	var missing *missingError
+	var double *ambiguousMarkError
+	switch {
+	case errors.As(cause, &missing) && u.attempt >= goneAfter:
+		return u.gone(ctx)
+	case errors.As(cause, &double):
+		return u.settleWith(ctx, plan.Plan{Holds: []plan.Hold{{Code: holdAmbiguousMark, Target: u.row.Subject, Takes: !u.view.Access}}}, plan.Idle, nil, nil)
+	}
+	u.Log.Warn("look failed", "subject", u.row.Subject, "attempt", u.attempt, "err", safe(cause))
+	return u.settleWith(ctx, plan.Plan{}, u.row.Lane, []done{{result: entry.ResultFailed, code: code(cause), retry: true,
+		denied: errors.Is(cause, directory.ErrDenied), after: directory.RetryAfter(cause)}}, nil)
+}
+
+// safe is an error's text without line breaks; directory errors hold no names and no tenant's words.
+func safe(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
