@@ -90,65 +90,76 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 // Every durable write fails in both ways, at every place where it happens; then the machine starts
 // again and goes on.
 func TestEveryStepLostOrKept(t *testing.T) {
-	boom := errors.New("boom")
 	for _, kept := range []bool{false, true} {
 		for _, step := range Steps {
-			for nth := 1; ; nth++ {
-				w := newWorld(t)
-				w.append(250)
-				if step != StepPlaces { // which happens only in the first publication
-					if err := w.publisher().Publish(context.Background()); err != nil {
-						t.Fatal(err)
+			t.Run(fmt.Sprintf("%s kept=%v", step, kept), func(t *testing.T) {
+				t.Parallel()
+				for nth := 1; failOnce(t, step, nth, kept); nth++ {
+					if nth > 100 {
+						t.Fatal("the step happens without end")
 					}
 				}
-				w.append(300)
-				seen := 0
-				w.c.Around = func(s Step, _ string, write func() error) error {
-					if s != step {
-						return write()
-					}
-					if seen++; seen != nth {
-						return write()
-					}
-					if kept {
-						if err := write(); err != nil {
-							return err
-						}
-					}
-					return boom
-				}
-				p := w.publisher()
-				err := p.Publish(context.Background())
-				if seen < nth {
-					if nth == 1 {
-						t.Fatalf("step %s never happened", step)
-					}
-					break // all places of this step have failed once
-				}
-				name := fmt.Sprintf("%s %d, kept %v", step, nth, kept)
-				if !errors.Is(err, boom) {
-					t.Fatalf("%s: want the failure reported, got %v", name, err)
-				}
-				w.c.Around = nil
-				if nth%2 == 1 { // the process died there
-					p = w.restart()
-				}
-				w.append(20)
-				if err := p.Publish(context.Background()); err != nil {
-					t.Fatalf("%s: publishing again: %v", name, err)
-				}
-				if got := w.check(); got != 570 {
-					t.Fatalf("%s: want 570 entries, got %d", name, got)
-				}
-				p = w.restart()
-				w.append(1)
-				if err := p.Publish(context.Background()); err != nil {
-					t.Fatal(err)
-				}
-				w.check()
-			}
+			})
 		}
 	}
+}
+
+// failOnce lets the nth write of a step fail, and reports whether there was one.
+func failOnce(t *testing.T, step Step, nth int, kept bool) bool {
+	boom := errors.New("boom")
+	w := newWorld(t)
+	w.append(250)
+	if step != StepPlaces { // which happens only in the first publication
+		if err := w.publisher().Publish(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.append(300)
+	seen := 0
+	w.c.Around = func(s Step, _ string, write func() error) error {
+		if s != step {
+			return write()
+		}
+		if seen++; seen != nth {
+			return write()
+		}
+		if kept {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+		return boom
+	}
+	p := w.publisher()
+	err := p.Publish(context.Background())
+	if seen < nth {
+		if nth == 1 {
+			t.Fatal("the step never happened")
+		}
+		return false // all places of this step have failed once
+	}
+	if !errors.Is(err, boom) {
+		t.Fatalf("write %d: want the failure reported, got %v", nth, err)
+	}
+	// The process died there, or goes on. (p has its own Config, and fails no more.)
+	w.c.Around = nil
+	if nth%2 == 1 {
+		p = w.restart()
+	}
+	w.append(20)
+	if err := p.Publish(context.Background()); err != nil {
+		t.Fatalf("write %d: publishing again: %v", nth, err)
+	}
+	if got := w.check(); got != 570 {
+		t.Fatalf("write %d: want 570 entries, got %d", nth, got)
+	}
+	p = w.restart()
+	w.append(1)
+	if err := p.Publish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	return true
 }
 
 func TestTornWritesAreRepaired(t *testing.T) {
