@@ -109,7 +109,7 @@ func (b *bridge) trust() {
 }
 
 func testPolicy(t *testing.T, give, cut int) *policy.Policy {
-	p, err := policy.Parse(fmt.Appendf(nil, `version: 1
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
 upn: {template: "{alias}", domain: rehearsal.example}
 usage_location: US
 grace: 30d

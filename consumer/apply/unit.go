@@ -210,7 +210,7 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 		if err != nil {
 			return err
 		}
-		in := &entry.Intent{Who: u.who(), Account: k.ID, Cause: cause, Policy: u.digest(), Due: entry.MomentAt(u.row.Due),
+		in := &entry.Intent{Who: u.who(), Account: k.ID, Cause: cause, Policy: u.Policy.Digest(), Due: entry.MomentAt(u.row.Due),
 			Urgent: u.row.Urgent, Observe: u.Observe}
 		if u.attempt > 1 {
 			in.Attempt = u.attempt
@@ -314,11 +314,6 @@ func (u *unit) reserve(tx *store.Tx) (string, error) {
 
 func (u *unit) who() entry.Who {
 	return entry.Who{Issuer: u.row.Issuer, Subject: u.row.Subject, Engagement: u.view.Cause.Engagement}
-}
-
-func (u *unit) digest() (d schema.Digest) {
-	_ = d.UnmarshalText([]byte(u.Policy.Digest())) // made by package policy, so it parses
-	return d
 }
 
 // cause names what decided: an operator's lock, or the fact at the view's position.

@@ -25,11 +25,11 @@ const (
 var now = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 
 func testPolicy(t interface{ Fatal(...any) }) *policy.Policy {
-	p, err := policy.Parse([]byte(`version: 1
+	p, err := policy.Parse("policy.yaml", []byte(`version: 1
 upn: {template: "{alias}", domain: gov.example.us}
 usage_location: US
 grace: 30d
-groups: {soc: {id: ` + socID + `}, lead: {id: ` + leadID + `}}
+groups: {soc: {id: `+socID+`}, lead: {id: `+leadID+`}}
 roles: {analyst: {groups: [soc]}, lead: {groups: [soc, lead]}}
 protected: [breakglass@gov.example.us]
 limits: {give_per_hour: 100, cut_per_hour: 20}

@@ -7,22 +7,15 @@
 package policy
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
+	"jmlbridge/internal/config"
 	"jmlbridge/schema"
 )
-
-// maxFile bounds a policy file, in octets.
-const maxFile = 1 << 20
 
 // Policy is one policy file, checked.
 type Policy struct {
@@ -34,7 +27,7 @@ type Policy struct {
 	UsageLocation string `yaml:"usage_location"`
 	// Grace is how long a closed engagement's account stays, disabled and stripped, before it is
 	// deleted (softly: Entra keeps it another 30 days). Zero: never deleted by the bridge.
-	Grace Duration `yaml:"grace"`
+	Grace config.Duration `yaml:"grace"`
 	// Groups is the allow-list: the bridge adds to and removes from these and no others.
 	Groups map[string]Group `yaml:"groups"`
 	// Roles says which groups a producer's role name stands for. A role that is not here is held.
@@ -43,7 +36,8 @@ type Policy struct {
 	Protected []string `yaml:"protected"`
 	Limits    Limits   `yaml:"limits"`
 
-	digest    string
+	file      *config.File
+	digest    schema.Digest
 	protected map[string]bool
 	listed    map[string]string
 }
@@ -73,69 +67,57 @@ type Limits struct {
 	CutPerHour  int `yaml:"cut_per_hour"`  // persons disabled; past it cuts wait, at most CutHold
 	// CutHold is how long a cut past its limit may wait for two operators to discard it. Then it
 	// happens. At most one hour (PS-4 at High); default 30m.
-	CutHold Duration `yaml:"cut_hold"`
+	CutHold config.Duration `yaml:"cut_hold"`
 	// UrgentPerHour lets urgent leavers past a cut limit that is used up.
 	UrgentPerHour int `yaml:"urgent_per_hour"`
 }
 
-// Duration is a time.Duration written like 30m, 24h or 30d.
-type Duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	s := string(text)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days+" ", "%d ", &n); err == nil && n >= 0 && n <= 3650 && fmt.Sprint(n) == days {
-			*d = Duration(time.Duration(n) * 24 * time.Hour)
-			return nil
-		}
-	}
-	v, err := time.ParseDuration(s)
-	if err != nil || v < 0 {
-		return fmt.Errorf("want a duration like 30m, 24h or 30d, got %q", s)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// Load reads the policy file at path. Errors name the file and, where there is one, the line.
+// Load reads the policy file at path. An error about its content is a *config.Error: it names the file
+// and the line.
 func Load(path string) (*Policy, error) {
-	f, err := os.Open(path)
+	p := defaults()
+	f, err := config.Load(path, p)
 	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || st.Size() > maxFile {
-		return nil, fmt.Errorf("read policy %s: larger than %d octets or unreadable", path, maxFile)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	p, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("policy %s: %w", path, err)
-	}
-	return p, nil
-}
-
-// Parse reads a policy from text and checks it.
-func Parse(text []byte) (*Policy, error) {
-	p := &Policy{Limits: Limits{CutHold: Duration(30 * time.Minute), UrgentPerHour: 5}, Grace: Duration(30 * 24 * time.Hour)}
-	if err := yaml.UnmarshalWithOptions(text, p, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		return nil, fmt.Errorf("%s", yaml.FormatError(err, false, true))
-	}
-	if err := p.check(text); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(text)
-	p.digest = base64.RawURLEncoding.EncodeToString(sum[:])
+	return p.finish(f)
+}
+
+// Parse is Load for content that was read already; name is for messages.
+func Parse(name string, text []byte) (*Policy, error) {
+	p := defaults()
+	f, err := config.Parse(name, text, p)
+	if err != nil {
+		return nil, err
+	}
+	return p.finish(f)
+}
+
+func defaults() *Policy {
+	return &Policy{
+		UPN:    Naming{Template: "{alias}"},
+		Grace:  config.Duration(30 * 24 * time.Hour),
+		Limits: Limits{CutHold: config.Duration(30 * time.Minute), UrgentPerHour: 5},
+	}
+}
+
+func (p *Policy) finish(f *config.File) (*Policy, error) {
+	if err := p.check(f.Errorf); err != nil {
+		return nil, err
+	}
+	p.file = f
+	p.digest = schema.DigestOf(f.Bytes())
 	return p, nil
 }
 
-// Digest is the SHA-256 of the file, base64url: the policy's name on the ledger.
-func (p *Policy) Digest() string { return p.digest }
+// Digest is the SHA-256 of the file: the policy's name on the ledger.
+func (p *Policy) Digest() schema.Digest { return p.digest }
+
+// Errorf is an error at the place of a YAML path in the policy's file, for what only the tenant can
+// tell, such as a group that does not exist.
+func (p *Policy) Errorf(path, format string, args ...any) error {
+	return p.file.Errorf(path, format, args...)
+}
 
 var (
 	objectID   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -145,18 +127,12 @@ var (
 	field      = regexp.MustCompile(`\{[^}]*\}`)
 )
 
-func (p *Policy) check(text []byte) error {
-	at := func(path, format string, args ...any) error {
-		return fmt.Errorf("%s%s: %s", line(text, path), strings.TrimPrefix(path, "$."), fmt.Sprintf(format, args...))
-	}
+func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	if p.Version != 1 {
 		return at("$.version", "want 1, got %d", p.Version)
 	}
 	if !domainName.MatchString(p.UPN.Domain) {
 		return at("$.upn.domain", "want a verified domain of the tenant like gov.example.us, got %q", p.UPN.Domain)
-	}
-	if p.UPN.Template == "" {
-		p.UPN.Template = "{alias}"
 	}
 	for _, f := range field.FindAllString(p.UPN.Template, -1) {
 		if !slices.Contains([]string{"{alias}", "{givenName}", "{familyName}", "{subject}"}, f) {
@@ -212,19 +188,6 @@ func (p *Policy) check(text []byte) error {
 		return at("$.limits.urgent_per_hour", "want 0 or more, got %d", p.Limits.UrgentPerHour)
 	}
 	return nil
-}
-
-// line finds where path stands in text, as "line 12: "; empty where the key is absent.
-func line(text []byte, path string) string {
-	pt, err := yaml.PathString(path)
-	if err != nil {
-		return ""
-	}
-	node, err := pt.ReadNode(strings.NewReader(string(text)))
-	if err != nil || node == nil || node.GetToken() == nil {
-		return ""
-	}
-	return fmt.Sprintf("line %d: ", node.GetToken().Position.Line)
 }
 
 // GroupsOf gives the group ids that roles stand for, sorted and without repeats, and the roles that

@@ -28,7 +28,7 @@ limits:
 `
 
 func TestParse(t *testing.T) {
-	p, err := Parse([]byte(good))
+	p, err := Parse("policy.yaml", []byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,27 +49,27 @@ func TestParse(t *testing.T) {
 
 func TestRefusalsNameTheLine(t *testing.T) {
 	for _, tc := range []struct{ name, from, to, want string }{
-		{"unknown key", "usage_location: US", "usage_locaton: US", "5:1"},
-		{"duplicate key", "grace: 30d", "grace: 30d\ngrace: 1d", "7:1"},
-		{"bad duration", "grace: 30d", "grace: soon", "30m, 24h or 30d"},
-		{"role names a group off the list", "analyst: {groups: [soc]}", "analyst: {groups: [nets]}", `line 11: roles.analyst.groups[0]: "nets"`},
-		{"group id", "11111111-1111-4111-8111-111111111111", "SOC", "line 8: groups.soc.id"},
+		{"unknown key", "usage_location: US", "usage_locaton: US", "policy.yaml:5:1"},
+		{"duplicate key", "grace: 30d", "grace: 30d\ngrace: 1d", "policy.yaml:7:1"},
+		{"bad duration", "grace: 30d", "grace: soon", "policy.yaml:6:"},
+		{"role names a group off the list", "analyst: {groups: [soc]}", "analyst: {groups: [nets]}", `policy.yaml:11:`},
+		{"group id", "11111111-1111-4111-8111-111111111111", "SOC", "policy.yaml:8:"},
 		{"two names for one group", "22222222-2222-4222-8222-222222222222", "11111111-1111-4111-8111-111111111111", "is also the id"},
-		{"template field", "{alias}", "{nick}", "line 3: upn.template"},
-		{"template without a field", "{alias}", "user", "line 3: upn.template"},
-		{"domain", "domain: gov.example.us", "domain: gov", "line 4: upn.domain"},
-		{"country", "US", "UK9", "line 5: usage_location"},
+		{"template field", "{alias}", "{nick}", "policy.yaml:3:"},
+		{"template without a field", "{alias}", "user", "policy.yaml:3:"},
+		{"domain", "domain: gov.example.us", "domain: gov", "policy.yaml:4:"},
+		{"country", "US", "UK9", "policy.yaml:5:"},
 		{"nobody protected", "  - breakglass@gov.example.us\n", "  []\n", "break-glass"},
 		{"limit missing", "  give_per_hour: 100\n", "", "give_per_hour"},
 		{"hold too long", "cut_per_hour: 20", "cut_per_hour: 20\n  cut_hold: 2h", "at most 1h"},
-		{"version", "version: 1", "version: 2", "line 1: version"},
+		{"version", "version: 1", "version: 2", "policy.yaml:1:"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			text := strings.Replace(good, tc.from, tc.to, 1)
 			if text == good {
 				t.Fatal("the fault was not planted")
 			}
-			_, err := Parse([]byte(text))
+			_, err := Parse("policy.yaml", []byte(text))
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("error %v, want one with %q", err, tc.want)
 			}
@@ -78,7 +78,7 @@ func TestRefusalsNameTheLine(t *testing.T) {
 }
 
 func TestNickname(t *testing.T) {
-	p, err := Parse([]byte(good))
+	p, err := Parse("policy.yaml", []byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("version: 1\nroles: {a: {groups: [x]}}"))
 	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("protected: ! {0}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p, err := Parse(text)
+		p, err := Parse("policy.yaml", text)
 		if (p == nil) == (err == nil) {
 			t.Fatal("either a policy or an error")
 		}

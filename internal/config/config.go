@@ -60,8 +60,13 @@ func Load(name string, into any) (*File, error) {
 }
 
 // Parse is Load for content that was read already; name is for messages and relative paths.
-func Parse(name string, data []byte, into any) (*File, error) {
+func Parse(name string, data []byte, into any) (_ *File, err error) {
 	f := &File{name: name, data: data}
+	defer func() { // the YAML library panics on some malformed text, such as "! {0}" where a list is wanted
+		if recover() != nil {
+			err = f.whole("this is no YAML that can be read; compare it with the annotated example")
+		}
+	}()
 	switch {
 	case len(data) > maxFile:
 		return nil, f.whole("more than %d octets; this is no configuration file", maxFile)
