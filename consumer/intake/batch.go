@@ -36,7 +36,7 @@ type streamKey struct {
 type stream struct {
 	*state.Stream
 	touched bool
-	open    bool // something was missing when the transaction began
+	open    bool // something was wrong with it when the transaction began
 }
 
 type subject struct {
@@ -66,7 +66,11 @@ func (in *Intake) commit(ctx context.Context, items []*item) error {
 				return err
 			}
 		}
-		return b.end()
+		if err := b.end(); err != nil {
+			return err
+		}
+		crash.Point("intake-written")
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("commit %d messages: %w", len(items), err)
@@ -92,7 +96,7 @@ func (in *Intake) begin(tx *store.Tx) (*batch, error) {
 		return nil, err
 	}
 	for _, s := range streams {
-		st := &stream{Stream: s, open: s.Highest > s.Head || !s.GapSince.IsZero()}
+		st := &stream{Stream: s, open: s.Highest > s.Head || !s.GapSince.IsZero() || s.ForkSeq > 0}
 		name := streamName{s.Issuer, s.Name}
 		b.streams[streamKey{name, s.Generation}] = st
 		if b.latest[name] == nil { // the latest comes first
@@ -222,12 +226,11 @@ func (b *batch) judge(c *admit.Case, name streamName, s *stream, without int64) 
 }
 
 func (b *batch) archive(it *item, s *stream, v admit.Verdict) error {
-	_, err := state.AddMessage(b.tx, &state.Message{
+	return state.AddMessage(b.tx, &state.Message{
 		StreamRef: s.Ref, Seq: it.frame.Stream.Seq, Payload: it.opened.PayloadDigest, Prev: it.frame.Stream.Prev, Wire: it.wire,
 		JTI: it.frame.ID, KID: it.kid, Event: it.frame.Kind, Subject: it.frame.Subject,
 		Disposition: v.Disposition, Code: v.Code, ReceivedAt: b.now, DecidedAt: b.now, JWS: it.opened.JWS,
 	})
-	return err
 }
 
 // drain judges again, in order, the messages that waited for what came now.

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/crash"
 	"jmlbridge/internal/envelope"
 	"jmlbridge/internal/queue"
 )
@@ -103,6 +104,9 @@ func New(c Config) (*Intake, error) {
 // that refuses us.
 const retryPause = 5 * time.Second
 
+// lookEvery is how soon a change of trust is taken up.
+const lookEvery = 5 * time.Second
+
 // Run takes in messages until ctx ends; what was fetched by then is still opened, committed and settled.
 // Ending work as well cuts that short, safely: what is not settled comes again. An error is one of the
 // database: nothing can be recorded any more.
@@ -144,6 +148,7 @@ func (in *Intake) Run(ctx, work context.Context) error {
 			if err := in.Queue.Settle(work, batch); err != nil && work.Err() == nil {
 				in.Log.Warn("could not settle; the messages will come again", "messages", len(batch), "err", err)
 			}
+			crash.Point("intake-settled")
 		}
 		return nil
 	})
@@ -195,7 +200,7 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 	if err := in.Sweep(work); err != nil {
 		return stopped(work, err)
 	}
-	tick := time.NewTicker(in.Limits.Interval)
+	tick := time.NewTicker(min(in.Limits.Interval, lookEvery))
 	defer tick.Stop()
 	for {
 		select {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -31,16 +32,20 @@ type Message struct {
 	JWS         []byte
 }
 
-// AddMessage archives m and returns its id. The same payload at the same place twice is an error: admit
-// finds those before.
-func AddMessage(tx *store.Tx, m *Message) (int64, error) {
+// AddMessage archives m. The same payload at the same place again is an error, which admit finds before,
+// unless the first one was refused: that one gives way.
+func AddMessage(tx *store.Tx, m *Message) error {
 	res, err := tx.Exec(`INSERT INTO message (stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+		ON CONFLICT (stream_ref, seq, payload) DO UPDATE SET wire = ?5, kid = ?7, disposition = ?10, code = ?11, decided_at = ?13, jws = ?14 WHERE disposition = 1`,
 		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), m.JWS)
 	if err != nil {
-		return 0, fmt.Errorf("archive message %d of stream %d: %w", m.Seq, m.StreamRef, err)
+		return fmt.Errorf("archive message %d of stream %d: %w", m.Seq, m.StreamRef, err)
 	}
-	return res.LastInsertId()
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("archive message %d of stream %d: it is there already (%w)", m.Seq, m.StreamRef, cmp.Or(err, ErrChanged))
+	}
+	return nil
 }
 
 // SetDisposition records how a message that waited was judged again.
