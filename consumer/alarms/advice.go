@@ -1,0 +1,37 @@
+package alarms
+
+// advice says what to do about an alarm, by its code. consumer/README.md has the long form.
+var advice = map[string]string{
+	"gap":                  "messages are missing and may hide a leaver: ask the producer's people whether its outbox is sent, and whoever runs the mid-point; compare `consumer status` with `producer status`",
+	"fork":                 "the stream says two things: stop trusting it, call the producer's people on another line, keep both messages; see fork in the README",
+	"stale":                "no valid heartbeat: look whether `producer run`, the mid-point and the way to it are up; what takes access away may be withheld meanwhile, so ask HR for leavers by hand",
+	"cut-limit":            "more people are to lose access than the policy allows in an hour: `consumer holds list`; release it, or two operators discard it, before it happens by itself",
+	"give-limit":           "more is to be given than the policy allows in an hour: `consumer holds list`, then release or discard",
+	"cut-held":             "somebody must lose access and the bridge may not touch the account: disable it by hand now, then see the hold",
+	"cut-failing":          "a cut does not succeed: disable the account by hand if it must be now, then look at the tenant and the cut credential",
+	"credential-denied":    "look at the application's permissions, its certificate's expiry and its directory role; nothing else is needed",
+	"clock":                "make the machine's clock right, then `consumer clock confirm --reason TEXT`",
+	"policy-unchecked":     "the tenant did not answer for the policy's groups at start; it is asked again every minute",
+	"policy-group":         "put the group right in the tenant or the policy, and restart",
+	"ledger-unpublished":   "look at the ledger's folder and the checkpoint copy: space, mount, permissions; nothing is lost, it is published as soon as it can be",
+	"midpoint-unreachable": "look at the network, the proxy and the mid-point",
+	"midpoint-refused":     "the mid-point does not let us in or is not what was promised: look at the credential and the stream under queue in consumer.yaml",
+	"parked":               "messages wait for a key, a clock or a newer program: `consumer status`, then `consumer trust list`",
+}
+
+// Advice is what to do about an alarm of this code.
+func Advice(code string) string {
+	if s, ok := advice[code]; ok {
+		return s
+	}
+	return "see `consumer status` and the README"
+}
+
+// Codes lists the codes that have advice.
+func Codes() []string {
+	list := make([]string, 0, len(advice))
+	for code := range advice {
+		list = append(list, code)
+	}
+	return list
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"jmlbridge/consumer/apply"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
+	"jmlbridge/consumer/state"
+)
+
+// plannedPerson is one person's plan as scripts read it: ids, no names.
+type plannedPerson struct {
+	Issuer  string        `json:"iss"`
+	Subject string        `json:"sub"`
+	Access  bool          `json:"access"`
+	Why     string        `json:"why"`
+	Ops     []plannedOp   `json:"ops"`
+	Holds   []plannedHold `json:"holds"`
+	Error   string        `json:"error,omitempty"`
+}
+
+type plannedOp struct {
+	Op     string `json:"op"`
+	Lane   string `json:"lane"`
+	Gives  bool   `json:"gives"`
+	Target string `json:"target,omitempty"`
+}
+
+type plannedHold struct {
+	Code   string `json:"code"`
+	Target string `json:"target"`
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var all bool
+	var issuer, format string
+	cmd := &cobra.Command{
+		Use:   "plan [SUBJECT...]",
+		Short: "Show what would be done, and do nothing",
+		Long: `plan reads what is known and looks at the tenant, and shows what "run" would do now for the persons named,
+or for everybody with work waiting. It writes nothing: not to the tenant, not to the database. Limits are
+not asked: they depend on what else happens in the hour.`,
+		Example: `  consumer plan
+  consumer plan 100042 100043
+  consumer plan --all -o json`,
+		GroupID: "work",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			inJSON, err := asJSON(format)
+			if err != nil {
+				return err
+			}
+			if all && len(args) > 0 {
+				return usagef("--all and subjects exclude each other")
+			}
+			db, cfg, err := a.openRead()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			pol, err := policy.Load(cfg.Policy)
+			if err != nil {
+				return err
+			}
+			people, err := choose(db, args, issuer, all)
+			if err != nil {
+				return err
+			}
+			t, err := openTenants(cfg, nil)
+			if err != nil {
+				return err
+			}
+			list, failed, err := a.preview(cmd.Context(), db, t, pol, people)
+			if err != nil {
+				return err
+			}
+			if inJSON {
+				err = printJSON(a.out, list)
+			} else {
+				err = a.showPlan(list)
+			}
+			if err == nil && failed > 0 {
+				err = fmt.Errorf("%d of %d persons could not be looked at", failed, len(list))
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "everybody, also where nothing is waiting")
+	cmd.Flags().StringVar(&issuer, "issuer", "", "`URI` of the producer; needed where several know a subject")
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// choose finds the persons that are asked for.
+func choose(db *state.DB, ids []string, issuer string, all bool) (people []*state.Subject, err error) {
+	for _, id := range ids {
+		k, err := whose(db.Read(), id, lockFlags{issuer: issuer})
+		if err != nil {
+			return nil, err
+		}
+		s, err := state.LoadSubject(db.Read(), k)
+		if err != nil {
+			return nil, err
+		}
+		people = append(people, s)
+	}
+	if len(ids) > 0 {
+		return people, nil
+	}
+	err = state.EachSubject(db.Read(), func(s *state.Subject) error {
+		if (issuer == "" || s.Issuer == issuer) && (all || s.Lane != plan.Idle) {
+			people = append(people, s)
+		}
+		return nil
+	})
+	return people, err
+}
+
+func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy.Policy, people []*state.Subject) (list []plannedPerson, failed int, err error) {
+	list = []plannedPerson{}
+	bar := progressbar.DefaultSilent(int64(len(people)))
+	if onTerminal(a.err) && len(people) > 20 {
+		bar = progressbar.NewOptions(len(people), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("looking"), progressbar.OptionClearOnFinish())
+	}
+	defer bar.Close()
+	for _, s := range people {
+		now := a.now()
+		view := s.Doc.At(now)
+		p := plannedPerson{Issuer: s.Issuer, Subject: s.Subject, Access: view.Access, Why: string(view.Why), Ops: []plannedOp{}, Holds: []plannedHold{}}
+		var looker apply.Looker = t.cut
+		if view.Access {
+			looker = t.grant
+		}
+		pl, err := apply.Preview(ctx, looker, db.Read(), s, pol, now)
+		if ctx.Err() != nil {
+			return nil, 0, ctx.Err()
+		}
+		if err != nil {
+			p.Error = err.Error()
+			failed++
+		}
+		for _, op := range pl.Ops {
+			p.Ops = append(p.Ops, plannedOp{string(op.Kind), op.Lane.String(), op.Kind.Gives(), op.Group + op.Manager})
+		}
+		for _, h := range pl.Holds {
+			p.Holds = append(p.Holds, plannedHold{string(h.Code), h.Target})
+		}
+		list = append(list, p)
+		_ = bar.Add(1)
+	}
+	return list, failed, nil
+}
+
+func (a *app) showPlan(list []plannedPerson) error {
+	var rows [][]string
+	nothing := 0
+	for _, p := range list {
+		if len(p.Ops) == 0 && len(p.Holds) == 0 && p.Error == "" {
+			nothing++
+			continue
+		}
+		for _, op := range p.Ops {
+			rows = append(rows, []string{p.Subject, p.Why, op.Lane, op.Op, op.Target})
+		}
+		for _, h := range p.Holds {
+			rows = append(rows, []string{p.Subject, p.Why, "held", h.Code, h.Target})
+		}
+		if p.Error != "" {
+			rows = append(rows, []string{p.Subject, p.Why, "error", strings.ReplaceAll(p.Error, "\n", " ")})
+		}
+	}
+	if len(rows) > 0 {
+		if err := table(a.out, []string{"SUBJECT", "WHY", "LANE", "OPERATION", "TARGET"}, rows); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(a.out, "%d persons looked at; nothing to do for %d of them.\n", len(list), nothing)
+	return err
+}

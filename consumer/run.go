@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
+
+	"jmlbridge/consumer/policy"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/envelope"
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/queue/natsqueue"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var observe bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Pull, decide, act and record, until stopped",
+		Long: `run is the consumer itself. It pulls messages, admits them, brings the tenant into agreement with them and
+records everything. It only dials out. SIGINT or SIGTERM stop it: what is under way is finished and
+recorded first; a second signal ends it at once, which is as safe as a power cut.
+
+With --observe it does everything but write to the tenant: for the first days, and for rehearsals.
+
+Before it touches anything it checks the configuration, the keys, the policy and its groups in the
+tenant, that nobody else runs on the database, and that the database is not an old copy.`,
+		Example: `  consumer -c /etc/jmlbridge/consumer.yaml run --observe
+  consumer -c /etc/jmlbridge/consumer.yaml run`,
+		GroupID: "work",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(a.configFile)
+			if err != nil {
+				return err
+			}
+			return a.runner(cmd.Context(), cfg, observe)
+		},
+	}
+	cmd.Flags().BoolVar(&observe, "observe", false, "plan and record, but write nothing to the tenant")
+	return cmd
+}
+
+// runner is one run, from the first look at the files to the last checkpoint.
+type runner struct {
+	*app
+	cfg     *Config
+	observe bool
+	log     *slog.Logger
+
+	policy   *policy.Policy
+	ring     *envelope.Ring
+	signer   note.Signer
+	verifier note.Verifier
+	tenants  *tenants
+	queue    *watchedQueue
+	db       *state.DB
+
+	unchecked bool // the policy's groups could not be looked at yet
+}
+
+func (r *runner) mode() string {
+	if r.observe {
+		return "observe"
+	}
+	return "run"
+}
+
+// runner starts in this order: what only reads files; the lock; the database; what only asks. Then the
+// first entry, and work. Whatever fails before that entry has changed nothing.
+func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error) {
+	r := &runner{app: a, cfg: cfg, observe: observe, log: a.logger(cfg.Log)}
+	if err := r.read(); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(cfg.Database); err != nil {
+		_, err := state.Open(cfg.Database) // says what is wrong; the lock would leave a file beside nothing
+		return err
+	}
+	lock, err := store.Take(cfg.Database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if r.db, err = state.Open(cfg.Database); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.db.Close()) }()
+	if err := r.db.Check(cfg.Enclave.URI); err != nil {
+		return err
+	}
+	if err := ledger.CheckNotBehind(ctx, r.ledger()); err != nil {
+		return err
+	}
+	queueConfig, err := cfg.natsConfig()
+	if err != nil {
+		return cfg.file.Errorf("$.queue.proxy", "%v", err)
+	}
+	receiver, err := natsqueue.OpenReceiver(queueConfig)
+	if err != nil {
+		return cfg.file.Errorf("$.queue", "%v", err)
+	}
+	r.queue = &watchedQueue{Receiver: receiver, changed: r.midpoint}
+	defer func() { err = errors.Join(err, receiver.Close()) }()
+	if err := r.checkPolicy(ctx); err != nil {
+		return err
+	}
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	return r.work(ctx)
+}
+
+// read opens every file that the configuration names, before anything else is done.
+func (r *runner) read() (err error) {
+	f := r.cfg.file
+	if r.policy, err = policy.Load(r.cfg.Policy); err != nil {
+		return err
+	}
+	var list []crypto.PrivateKey
+	for i, path := range r.cfg.Keys.Decryption {
+		key, err := keys.ReadDecryption(path)
+		if err != nil {
+			return f.Errorf(fmt.Sprintf("$.keys.decryption[%d]", i), "%v", err)
+		}
+		list = append(list, key)
+	}
+	if r.ring, err = envelope.NewRing(list...); err != nil {
+		return f.Errorf("$.keys.decryption", "%v", err)
+	}
+	key, err := keys.ReadLedger(r.cfg.Ledger.Key)
+	if err != nil {
+		return f.Errorf("$.ledger.key", "%v", err)
+	}
+	if r.signer, r.verifier, err = tiles.NewSigner(r.cfg.origin(), key); err != nil {
+		return f.Errorf("$.ledger.key", "%v", err)
+	}
+	r.tenants, err = openTenants(r.cfg, r.log)
+	return err
+}
+
+func (r *runner) ledger() ledger.Config {
+	return ledger.Config{DB: r.db.DB, Signer: r.signer, Verifier: r.verifier, Dir: r.cfg.Ledger.Dir, Copy: r.cfg.Ledger.CheckpointCopy,
+		Archive: r.db, Interval: r.cfg.Ledger.Interval.D(), Report: r.published}
+}
+
+// checkPolicy refuses a policy that names groups which cannot be used. A tenant that does not answer
+// is no reason to leave leavers where they are: run goes on, and asks again.
+func (r *runner) checkPolicy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, policyTime)
+	defer cancel()
+	notes, err := checkGroups(ctx, r.tenants.grant, r.policy)
+	for _, n := range notes {
+		r.log.Warn("policy", "note", n)
+	}
+	if errors.Is(err, errUnchecked) {
+		r.log.Warn("the policy's groups are not checked yet", "err", oneLine(err))
+		r.unchecked = true
+		return nil
+	}
+	return err
+}
+
+// start writes the entries that a run begins with: what runs, by which policy, and whether the clock is
+// where it should be.
+func (r *runner) start(ctx context.Context) error {
+	now := r.now()
+	leap, err := sinceLedger(r.db, now)
+	if err != nil {
+		return err
+	}
+	by, err := r.login()
+	if err != nil {
+		return err
+	}
+	err = r.db.Tx(ctx, func(tx *store.Tx) error {
+		err := r.recordStart(tx, r.db, r.cfg, r.mode(), func(s *entry.Started) {
+			digest := r.policy.Digest()
+			s.Policy, s.Cloud, s.Tenant = &digest, r.tenants.cloud.Name, entry.ID(r.cfg.Tenant.ID)
+		})
+		if err != nil {
+			return err
+		}
+		if err := r.inForce(tx, by); err != nil {
+			return err
+		}
+		if leap != nil {
+			if err := leap.record(tx, now); err != nil {
+				return err
+			}
+		}
+		if r.unchecked {
+			_, err = state.RaiseAlarm(tx, uncheckedAlarm(now))
+		} else {
+			err = clearPolicyAlarms(tx, now)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if leap != nil {
+		r.log.Error("the clock is not where the ledger's last entry says", "offset", leap.offset().String())
+	}
+	f := fips()
+	r.log.Info("started", "mode", r.mode(), "version", version(), "fips", f.Enabled, "fips_module", f.Version, "policy", r.policy.Digest().String(), "enclave", r.db.Enclave(), "database", r.db.ID(), "pid", os.Getpid())
+	return nil
+}
+
+// inForce records a policy that is another than the last one.
+func (r *runner) inForce(tx *store.Tx, by string) error {
+	before, err := state.Meta(tx, state.MetaPolicy)
+	if err != nil || before == r.policy.Digest().String() {
+		return err
+	}
+	e := &entry.Policy{Digest: r.policy.Digest(), By: entry.ID(by), Counts: []entry.Count{
+		{Name: "groups", Count: int64(len(r.policy.Groups))},
+		{Name: "protected", Count: int64(len(r.policy.Protected))},
+		{Name: "roles", Count: int64(len(r.policy.Roles))},
+	}}
+	if before != "" {
+		e.Previous = new(schema.Digest)
+		if err := e.Previous.UnmarshalText([]byte(before)); err != nil {
+			return err
+		}
+	}
+	if _, err := ledger.Append(tx, entry.New(r.now(), e)); err != nil {
+		return err
+	}
+	return state.SetMeta(tx, state.MetaPolicy, r.policy.Digest().String())
+}

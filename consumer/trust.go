@@ -1,0 +1,381 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+func (a *app) trustCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "trust",
+		Short: "Whose word is taken: producers' keys, streams and generations",
+		Long: `trust says whose messages are believed. A producer hands its card (a public file that "producer init"
+leaves) to an operator of the enclave by a way that both trust; adding it follows the producer's stream
+from its beginning, or from a head that both agree on. Every change is on the ledger with the login of
+who made it, and takes effect while "run" is running.`,
+		GroupID: "setup",
+		Args:    noArgs,
+		RunE:    help,
+	}
+	cmd.AddCommand(a.trustAdd(), a.trustList(), a.trustRetire(), a.trustGeneration())
+	return cmd
+}
+
+// start is where a stream is joined, as flags.
+type start struct {
+	atSeq uint64
+	hash  string
+}
+
+func (s *start) flags(cmd *cobra.Command) {
+	cmd.Flags().Uint64Var(&s.atSeq, "at-seq", 1, "first `number` to follow; past 1 with --head-hash")
+	cmd.Flags().StringVar(&s.hash, "head-hash", "", "`digest` of the payload of the message before --at-seq, as the producer's status shows it")
+}
+
+func (s *start) pin(generation int) (state.Pin, error) {
+	p := state.Pin{Generation: generation}
+	if s.atSeq < 1 || s.atSeq > schema.MaxSeq {
+		return p, usagef("--at-seq: want 1 to %d, got %d", uint64(schema.MaxSeq), s.atSeq)
+	}
+	p.Head = s.atSeq - 1
+	if (p.Head == 0) != (s.hash == "") {
+		return p, usagef("want --head-hash with an --at-seq past 1, and only then: it names the message before it")
+	}
+	if s.hash != "" {
+		if err := p.Hash.UnmarshalText([]byte(s.hash)); err != nil {
+			return p, usagef("--head-hash: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// by is who acts now, and why.
+func (a *app) by(reason string) (state.By, error) {
+	login, err := a.login()
+	return state.By{Login: login, Reason: reason, Now: a.now()}, err
+}
+
+func (a *app) trustAdd() *cobra.Command {
+	var s start
+	var reason, expect string
+	cmd := &cobra.Command{
+		Use:   "add CARD",
+		Short: "Trust the keys on a producer's card and follow its stream",
+		Example: `  consumer trust add producer-card.json --reason "handed over by J. Roe, 12 May"
+  consumer trust add producer-card.json --expect 3bYcZ... --reason "key id read out on the phone"
+  consumer trust add producer-card.json --at-seq 4711 --head-hash 9k2... --reason "joining late"`,
+		Args: exactly("CARD"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := readCard(args[0])
+			if err != nil {
+				return err
+			}
+			pin, err := s.pin(c.Generation)
+			if err != nil {
+				return err
+			}
+			by, err := a.by(reason)
+			if err != nil {
+				return err
+			}
+			db, cfg, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			if err := c.fits(cfg, expect); err != nil {
+				return err
+			}
+			var added []string
+			err = db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
+				added, err = addCard(tx, c, pin, by)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			for _, kid := range added {
+				fmt.Fprintf(a.out, "Trusted %s\n", kid)
+			}
+			_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed, generation %d.\n", c.Stream, c.Issuer, c.Generation)
+			return err
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: how the card came")
+	cmd.Flags().StringVar(&expect, "expect", "", "`id` of a key that must be on the card, as it was told by another way")
+	return cmd
+}
+
+// fits refuses a card that was made for somebody else, or is not the one that was announced.
+func (c *card) fits(cfg *Config, expect string) error {
+	if c.Enclave != "" && c.Enclave != cfg.Enclave.URI {
+		return misusef("the card was made for enclave %s; this one is %s", c.Enclave, cfg.Enclave.URI)
+	}
+	if expect == "" {
+		return nil
+	}
+	var ids []string
+	for _, k := range c.Keys {
+		if k.ID == expect {
+			return nil
+		}
+		ids = append(ids, k.ID)
+	}
+	return misusef("key %s is not on the card, which has %s: do not trust it before you know why", expect, strings.Join(ids, ", "))
+}
+
+// addCard trusts the keys that are new, and opens the stream where it is not followed yet.
+func addCard(tx *store.Tx, c *card, pin state.Pin, by state.By) (added []string, err error) {
+	latest, err := latestGeneration(tx, c.Issuer, c.Stream)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case latest != 0 && c.Generation > latest:
+		return nil, misusef("stream %s of %s is followed in generation %d and the card is of %d: the producer began anew. If it says so itself, accept that with `consumer trust generation`", c.Stream, c.Issuer, latest, c.Generation)
+	case latest != 0 && c.Generation < latest:
+		return nil, misusef("stream %s of %s is followed in generation %d and the card is of %d: it is an old card", c.Stream, c.Issuer, latest, c.Generation)
+	case latest != 0 && pin.Head != 0:
+		return nil, misusef("stream %s of %s is followed already; --at-seq is only for its first key", c.Stream, c.Issuer)
+	case latest != 0:
+		pin = state.Pin{}
+	}
+	for _, k := range c.Keys {
+		_, err := state.KeyByID(tx, k.ID)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, state.ErrNotFound) {
+			return nil, err
+		}
+		from, to := k.bounds()
+		key := &state.Key{Public: k.der, Key: admit.Key{Issuer: c.Issuer, Stream: c.Stream, Kinds: k.Kinds, NotBefore: from, NotAfter: to}}
+		if err := state.TrustKey(tx, key, pin, by); err != nil {
+			return nil, err
+		}
+		added, pin = append(added, k.ID), state.Pin{}
+	}
+	if len(added) == 0 {
+		return nil, misusef("every key on the card is known already; `consumer trust list` shows them")
+	}
+	return added, nil
+}
+
+func latestGeneration(r state.Reader, iss, stream string) (latest int, err error) {
+	all, err := state.Streams(r)
+	for _, s := range all {
+		if s.Issuer == iss && s.Name == stream {
+			latest = max(latest, s.Generation)
+		}
+	}
+	return latest, err
+}
+
+func (a *app) trustGeneration() *cobra.Command {
+	var s start
+	var reason, expect string
+	cmd := &cobra.Command{
+		Use:   "generation CARD",
+		Short: "Follow the next generation of a producer's stream",
+		Long: `generation accepts that a producer was restored from a backup and numbers anew ("producer recover" leaves
+the card). The generation before it is closed: it may still take access away and gives nothing more.
+Make sure with the producer's people that this is what happened: whoever stole its key would say so too.`,
+		Example: `  consumer trust generation producer-card.json --reason "restore of 3 June, ticket CHG-118"`,
+		Args:    exactly("CARD"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := readCard(args[0])
+			if err != nil {
+				return err
+			}
+			pin, err := s.pin(c.Generation)
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usagef("--reason: say why this generation is accepted; it goes on the ledger")
+			}
+			by, err := a.by(reason)
+			if err != nil {
+				return err
+			}
+			db, cfg, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			if err := c.fits(cfg, expect); err != nil {
+				return err
+			}
+			err = db.Tx(cmd.Context(), func(tx *store.Tx) error {
+				if err := state.TrustGeneration(tx, c.Issuer, c.Stream, pin, by); err != nil {
+					return &misuseError{err}
+				}
+				_, err := addCard(tx, c, state.Pin{}, by)
+				if errors.As(err, new(*misuseError)) {
+					return nil // the keys stay the same: the usual case
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed in generation %d from number %d.\n", c.Stream, c.Issuer, c.Generation, s.atSeq)
+			return err
+		},
+	}
+	s.flags(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
+	cmd.Flags().StringVar(&expect, "expect", "", "`id` of a key that must be on the card")
+	return cmd
+}
+
+func (a *app) trustRetire() *cobra.Command {
+	var seq uint64
+	var generation int
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "retire KEY",
+		Short: "Make a key good up to a number of its stream, or for nothing more",
+		Long: `retire ends a key. With --at-seq N what it signed up to number N of its stream is believed whenever it
+arrives, and nothing after it. With --at-seq 0 nothing is believed any more that is not here already: for
+a key that was stolen. It can be brought forward again, never put off.`,
+		Example: `  consumer trust retire 3bYcZ... --at-seq 5120 --reason "yearly change of keys"
+  consumer trust retire 3bYcZ... --at-seq 0 --reason "laptop stolen, INC-77"`,
+		Args: exactly("KEY"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("at-seq") {
+				return usagef("--at-seq: say up to which number the key is good; 0 for none")
+			}
+			if reason == "" {
+				return usagef("--reason: say why; it goes on the ledger")
+			}
+			by, err := a.by(reason)
+			if err != nil {
+				return err
+			}
+			db, _, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			err = db.Tx(cmd.Context(), func(tx *store.Tx) error {
+				k, err := state.KeyByID(tx, args[0])
+				if err != nil {
+					return misusef("%w; `consumer trust list` shows the keys", err)
+				}
+				last := admit.Point{}
+				if seq > 0 {
+					if last = (admit.Point{Generation: generation, Seq: seq}); generation == 0 {
+						if last.Generation, err = latestGeneration(tx, k.Issuer, k.Stream); err != nil {
+							return err
+						}
+					}
+				}
+				if err := state.RetireKey(tx, args[0], last, by); err != nil {
+					return &misuseError{err}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if seq == 0 {
+				_, err = fmt.Fprintf(a.out, "Key %s is good for nothing more.\n", args[0])
+			} else {
+				_, err = fmt.Fprintf(a.out, "Key %s is good up to number %d.\n", args[0], seq)
+			}
+			return err
+		},
+	}
+	cmd.Flags().Uint64Var(&seq, "at-seq", 0, "last `number` at which the key is good; required, 0 for none")
+	cmd.Flags().IntVar(&generation, "generation", 0, "`generation` of --at-seq; default: the latest that is followed")
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
+	return cmd
+}
+
+// shownKey is one key as scripts read it.
+type shownKey struct {
+	ID        string        `json:"kid"`
+	Issuer    string        `json:"iss"`
+	Stream    string        `json:"stream"`
+	Alg       keys.Alg      `json:"alg"`
+	Kinds     []schema.Kind `json:"kinds"`
+	NotBefore *time.Time    `json:"not_before,omitempty"`
+	NotAfter  *time.Time    `json:"not_after,omitempty"`
+	Retired   *retiredAt    `json:"retired,omitempty"`
+	Added     time.Time     `json:"added"`
+}
+
+type retiredAt struct {
+	Generation int    `json:"generation"`
+	Seq        uint64 `json:"seq"`
+}
+
+func (a *app) trustList() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "Show every key that is or was trusted",
+		Example: `  consumer trust list
+  consumer trust list -o json`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			inJSON, err := asJSON(format)
+			if err != nil {
+				return err
+			}
+			db, _, err := a.openRead()
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			all, err := state.Keys(db.Read())
+			if err != nil {
+				return err
+			}
+			shown := []shownKey{}
+			var rows [][]string
+			for _, k := range all {
+				s := shownKey{ID: k.KID, Issuer: k.Issuer, Stream: k.Stream, Alg: k.Alg, Kinds: k.Kinds, NotBefore: optional(k.NotBefore), NotAfter: optional(k.NotAfter), Added: k.AddedAt}
+				good := "yes"
+				if k.Retired != nil {
+					s.Retired = &retiredAt{k.Retired.Generation, k.Retired.Seq}
+					if good = fmt.Sprintf("up to %d.%d", k.Retired.Generation, k.Retired.Seq); k.Retired.Seq == 0 {
+						good = "no"
+					}
+				}
+				shown = append(shown, s)
+				var kinds []string
+				for _, kind := range k.Kinds {
+					kinds = append(kinds, string(kind))
+				}
+				rows = append(rows, []string{k.KID, k.Issuer, k.Stream, string(k.Alg), good, stamp(k.NotAfter), strings.Join(kinds, ",")})
+			}
+			if inJSON {
+				return printJSON(a.out, shown)
+			}
+			return table(a.out, []string{"KEY", "ISSUER", "STREAM", "ALG", "GOOD", "UNTIL", "MAY SIGN"}, rows)
+		},
+	}
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+// optional is t where it is set.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/alarms"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/store"
+)
+
+// watch looks after what is outside the data path: it notices what operators' commands changed in the
+// database and wakes whoever must act on it, keeps the alarms file and the liveness file, and compares
+// the clock with itself. It belongs to one goroutine.
+type watch struct {
+	*runner
+	wake  []func()
+	conn  *sql.Conn // a connection of its own: data_version counts what others committed
+	file  *alarms.File
+	seen  int64
+	clock time.Time // the last reading
+	alive time.Time // the last write of the liveness file
+}
+
+func (r *runner) newWatch(ctx context.Context, wake ...func()) (*watch, error) {
+	file, err := alarms.Open(r.cfg.Alarms.File)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := r.db.Read().Conn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("watch the database: %w", err)
+	}
+	return &watch{runner: r, wake: wake, conn: conn, file: file, clock: time.Now()}, nil
+}
+
+func (w *watch) close() { _ = w.conn.Close() }
+
+// run looks until ctx ends.
+func (w *watch) run(ctx context.Context) error {
+	tick := time.NewTicker(min(watchEvery, w.cfg.Liveness.Interval.D()))
+	defer tick.Stop()
+	for {
+		if err := w.look(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *watch) look(ctx context.Context) error {
+	if err := w.time(ctx); err != nil {
+		return err
+	}
+	var version int64
+	if err := w.conn.QueryRowContext(ctx, `PRAGMA data_version`).Scan(&version); err != nil {
+		return fmt.Errorf("watch the database: %w", err)
+	}
+	if version != w.seen {
+		w.seen = version
+		for _, f := range w.wake {
+			f()
+		}
+		w.alarms()
+	}
+	if d := time.Since(w.alive); d >= w.cfg.Liveness.Interval.D() {
+		w.alive = time.Now()
+		w.live()
+	}
+	return nil
+}
+
+// last brings the alarms file up to what the last work left.
+func (w *watch) last() { w.alarms() }
+
+// time compares the wall clock with the monotonic one. The readings are the machine's, whatever clock
+// the rules go by.
+func (w *watch) time(ctx context.Context) error {
+	now := time.Now()
+	j := between(w.clock, now)
+	w.clock = now
+	if j == nil {
+		return nil
+	}
+	w.log.Error("the clock jumped", "offset", j.offset().String())
+	return w.db.Tx(ctx, func(tx *store.Tx) error { return j.record(tx, w.now()) })
+}
+
+// alarms writes what changed to the alarms file. A file that cannot be written is no reason to stop: the
+// alarms stand in status, and the next change tries again.
+func (w *watch) alarms() {
+	standing, err := state.Alarms(w.db.Read())
+	if err == nil {
+		lines := make([]alarms.Line, len(standing))
+		for i, a := range standing {
+			lines[i] = alarms.Line{Code: a.Code, Key: a.Key, Severity: a.Severity.String(), Since: a.Since.UTC(), Text: a.Text, Do: alarms.Advice(a.Code)}
+		}
+		err = w.file.Sync(lines, w.now())
+	}
+	if err != nil {
+		w.seen = -1 // try again
+		w.log.Error("could not write the alarms file", "err", oneLine(err))
+	}
+}
+
+// liveness is the file for a dead man's switch: when its time does not move, nobody cuts leavers.
+type liveness struct {
+	Time       time.Time      `json:"time"`
+	PID        int            `json:"pid"`
+	Mode       string         `json:"mode"`
+	Version    string         `json:"version"`
+	Interval   float64        `json:"interval_seconds"` // until the next one
+	LedgerSize int64          `json:"ledger_size"`
+	Heartbeats []livenessBeat `json:"heartbeats"`
+	Alarms     map[string]int `json:"alarms"` // by severity
+}
+
+type livenessBeat struct {
+	Issuer     string   `json:"iss"`
+	Stream     string   `json:"stream"`
+	Generation int      `json:"generation"`
+	Head       uint64   `json:"head"`
+	Age        *float64 `json:"age_seconds"` // of the last valid heartbeat; null: never
+}
+
+func (w *watch) live() {
+	l, err := w.liveness()
+	if err == nil {
+		err = replace(w.cfg.Liveness.File, l)
+	}
+	if err != nil {
+		w.log.Error("could not write the liveness file", "err", oneLine(err))
+	}
+}
+
+func (w *watch) liveness() (*liveness, error) {
+	now := w.now()
+	l := &liveness{Time: now.UTC(), PID: os.Getpid(), Mode: w.mode(), Version: version(), Interval: w.cfg.Liveness.Interval.D().Seconds(), Heartbeats: []livenessBeat{}, Alarms: map[string]int{}}
+	var err error
+	if l.LedgerSize, err = ledger.Size(w.db.DB); err != nil {
+		return nil, err
+	}
+	streams, err := state.Streams(w.db.Read())
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range streams {
+		if s.State == admit.Closed {
+			continue
+		}
+		b := livenessBeat{Issuer: s.Issuer, Stream: s.Name, Generation: s.Generation, Head: s.Head}
+		if !s.HeartbeatIAT.IsZero() {
+			age := now.Sub(s.HeartbeatIAT).Seconds()
+			b.Age = &age
+		}
+		l.Heartbeats = append(l.Heartbeats, b)
+	}
+	standing, err := state.Alarms(w.db.Read())
+	for _, a := range standing {
+		l.Alarms[a.Severity.String()]++
+	}
+	return l, err
+}
+
+// replace writes v so that a reader sees the old file or the new one.
+func replace(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

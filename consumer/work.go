@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"jmlbridge/consumer/apply"
+	"jmlbridge/consumer/intake"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/config"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/queue"
+	"jmlbridge/internal/store"
+)
+
+// Times of a run.
+const (
+	policyTime   = 20 * time.Second       // for all of the policy's groups at start
+	recheckEvery = time.Minute            // until the policy's groups could be looked at
+	watchEvery   = 250 * time.Millisecond // how soon an operator's command is noticed
+	shutdownTime = 90 * time.Second       // for what was fetched; an operation on the tenant has 60 s of its own
+)
+
+// Codes of the alarms that belong to the process itself.
+const (
+	alarmUnchecked   = "policy-unchecked"
+	alarmGroup       = "policy-group"
+	alarmUnpublished = "ledger-unpublished"
+	alarmUnreachable = "midpoint-unreachable"
+	alarmRefused     = "midpoint-refused"
+)
+
+func uncheckedAlarm(now time.Time) state.Alarm {
+	return state.Alarm{Code: alarmUnchecked, Severity: state.Warning, Last: now, Text: "the tenant did not answer at start, so it is not known whether every group of the policy exists"}
+}
+
+func clearPolicyAlarms(tx *store.Tx, now time.Time) error {
+	for _, code := range []string{alarmUnchecked, alarmGroup} {
+		if _, err := state.ClearAlarm(tx, code, "", now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// work runs the parts until ctx ends, and then ends them in order: no more fetching; what was fetched is
+// committed and settled, operations under way are finished and their outcomes recorded; the last
+// checkpoint is published. One part that fails ends all of them so.
+func (r *runner) work(ctx context.Context) error {
+	publisher, err := ledger.New(r.ledger())
+	if err != nil {
+		return err
+	}
+	engine, err := apply.New(apply.Config{DB: r.db, Policy: r.policy, Cut: r.tenants.cut, Grant: r.tenants.grant, SharedQuota: r.cfg.Tenant.sharedQuota(),
+		WritesPerSecond: r.cfg.Tenant.WritesPerSecond, Workers: r.cfg.Tenant.Workers, StaleAfter: r.cfg.StaleAfter.D(), Observe: r.observe,
+		Committed: publisher.Wake, Log: r.log, Now: r.now})
+	if err != nil {
+		return err
+	}
+	in, err := intake.New(intake.Config{DB: r.db, Queue: r.queue, Name: r.cfg.Queue.Stream, Ring: r.ring, Now: r.now, Log: r.log, StaleAfter: r.cfg.StaleAfter.D(),
+		Committed: func() { engine.Wake(); publisher.Wake() }})
+	if err != nil {
+		return err
+	}
+	watch, err := r.newWatch(ctx, engine.Wake, publisher.Wake)
+	if err != nil {
+		return err
+	}
+	defer watch.close()
+
+	publishing, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPublishing()
+	published := make(chan error, 1)
+	go func() { published <- publisher.Run(publishing) }()
+
+	settling, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSettling()
+	g, fetching := errgroup.WithContext(ctx)
+	context.AfterFunc(fetching, func() { time.AfterFunc(shutdownTime, stopSettling) })
+	g.Go(func() error { return part("intake", in.Run(fetching, settling)) })
+	g.Go(func() error { return part("executor", engine.Run(fetching)) })
+	g.Go(func() error { return part("watch", watch.run(fetching)) })
+	if r.unchecked {
+		g.Go(func() error { return part("policy check", r.recheck(fetching)) })
+	}
+	if r.started != nil {
+		r.started()
+	}
+	err = g.Wait()
+	r.log.Info("stopping", "err", err)
+	if err == nil || fetching.Err() != nil {
+		watch.last() // alarms that the last work raised
+	}
+	stopPublishing()
+	err = errors.Join(err, part("publish the ledger", <-published))
+	r.log.Info("stopped")
+	return err
+}
+
+func part(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// recheck looks at the policy's groups until the tenant answers.
+func (r *runner) recheck(ctx context.Context) error {
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		try, cancel := context.WithTimeout(ctx, policyTime)
+		_, err := checkGroups(try, r.tenants.grant, r.policy)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, errUnchecked) {
+			continue
+		}
+		return r.db.Tx(ctx, func(tx *store.Tx) error {
+			if cerr := clearPolicyAlarms(tx, r.now()); cerr != nil || err == nil {
+				return cerr
+			}
+			r.log.Error("the policy names groups that cannot be used", "err", oneLine(err))
+			_, rerr := state.RaiseAlarm(tx, state.Alarm{Code: alarmGroup, Severity: state.Critical, Last: r.now(), Text: groupText(err)})
+			return rerr
+		})
+	}
+}
+
+// groupText says which lines of the policy are wrong, without paths of this machine.
+func groupText(err error) string {
+	if e, ok := errors.AsType[*config.Error](err); ok {
+		return fmt.Sprintf("policy line %d: %s", e.Line, e.Reason)
+	}
+	return "the policy names groups that cannot be used"
+}
+
+// published hears how each publication ended.
+func (r *runner) published(err error) {
+	if err != nil {
+		r.log.Error("could not publish the ledger; trying again", "err", oneLine(err))
+	}
+	r.stands(state.Alarm{Code: alarmUnpublished, Severity: state.Critical,
+		Text: "the ledger cannot be published: what is recorded is not yet out of this machine's reach"}, err != nil)
+}
+
+// midpoint hears how fetching goes.
+func (r *runner) midpoint(err error) {
+	refused := errors.Is(err, queue.ErrRefused)
+	r.stands(state.Alarm{Code: alarmRefused, Severity: state.Critical, Text: "the mid-point does not let us in, or its queue is not what was promised; nothing comes in"}, refused)
+	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, err != nil && !refused)
+}
+
+// stands raises or clears an alarm of the process.
+func (r *runner) stands(a state.Alarm, stands bool) {
+	a.Last = r.now()
+	err := r.db.Tx(context.Background(), func(tx *store.Tx) (err error) {
+		if stands {
+			_, err = state.RaiseAlarm(tx, a)
+		} else {
+			_, err = state.ClearAlarm(tx, a.Code, a.Key, a.Last)
+		}
+		return err
+	})
+	if err != nil {
+		r.log.Error("could not record an alarm", "code", a.Code, "err", oneLine(err))
+	}
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
