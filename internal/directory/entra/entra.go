@@ -64,8 +64,7 @@ type Tenant struct {
 	log     *slog.Logger
 	now     func() time.Time
 	token   *renewing
-	users   *users.UsersRequestBuilder
-	groups  *groups.GroupsRequestBuilder
+	adapter *khttp.NetHttpRequestAdapter
 }
 
 // New reads the credential and prepares a Tenant. It sends nothing.
@@ -114,10 +113,18 @@ func New(cfg Config) (*Tenant, error) {
 		return nil, fmt.Errorf("entra: %w", err)
 	}
 	adapter.SetBaseUrl(t.root)
-	base := map[string]string{"baseurl": t.root}
-	t.users = users.NewUsersRequestBuilderInternal(base, adapter)
-	t.groups = groups.NewGroupsRequestBuilderInternal(base, adapter)
+	t.adapter = adapter
 	return t, nil
+}
+
+// users and groups make a builder for one request: builders are not safe for concurrent use, since the
+// adapter writes its base URL into the builder's own map while it sends.
+func (t *Tenant) users() *users.UsersRequestBuilder {
+	return users.NewUsersRequestBuilderInternal(map[string]string{"baseurl": t.root}, t.adapter)
+}
+
+func (t *Tenant) groups() *groups.GroupsRequestBuilder {
+	return groups.NewGroupsRequestBuilderInternal(map[string]string{"baseurl": t.root}, t.adapter)
 }
 
 // do runs f as operation op and makes its error one of package directory. Whatever f panics with is an

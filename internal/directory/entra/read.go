@@ -36,7 +36,7 @@ func (t *Tenant) GetByUPN(ctx context.Context, upn string) (directory.Account, d
 func (t *Tenant) one(ctx context.Context, op, key string, right func(*directory.Account) bool) (directory.Account, directory.Receipt, error) {
 	var got directory.Account
 	receipt, err := t.do(ctx, op, func(ctx context.Context) error {
-		u, err := t.users.ByUserId(key).Get(ctx, &users.UserItemRequestBuilderGetRequestConfiguration{
+		u, err := t.users().ByUserId(key).Get(ctx, &users.UserItemRequestBuilderGetRequestConfiguration{
 			QueryParameters: &users.UserItemRequestBuilderGetQueryParameters{Select: t.selection()},
 		})
 		if err != nil {
@@ -85,9 +85,9 @@ func (t *Tenant) find(ctx context.Context, op, path, value string, advanced bool
 		callOf(ctx).eventual = advanced
 		all, err := collect(op, func(link string) (page[models.Userable], error) {
 			if link != "" {
-				return orNil[page[models.Userable]](t.users.WithUrl(link).Get(ctx, nil))
+				return orNil[page[models.Userable]](t.users().WithUrl(link).Get(ctx, nil))
 			}
-			return orNil[page[models.Userable]](t.users.Get(ctx, &users.UsersRequestBuilderGetRequestConfiguration{QueryParameters: query}))
+			return orNil[page[models.Userable]](t.users().Get(ctx, &users.UsersRequestBuilderGetRequestConfiguration{QueryParameters: query}))
 		})
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func (t *Tenant) Groups(ctx context.Context, id string) ([]string, directory.Rec
 	var ids []string
 	receipt, err := t.do(ctx, op, func(ctx context.Context) error {
 		top := int32(pageSize)
-		memberOf := t.users.ByUserId(id).MemberOf()
+		memberOf := t.users().ByUserId(id).MemberOf()
 		all, err := collect(op, func(link string) (page[models.DirectoryObjectable], error) {
 			if link != "" {
 				return orNil[page[models.DirectoryObjectable]](memberOf.WithUrl(link).Get(ctx, nil))
@@ -156,7 +156,7 @@ func (t *Tenant) Manager(ctx context.Context, id string) (string, directory.Rece
 	}
 	var manager string
 	receipt, err := t.do(ctx, op, func(ctx context.Context) error {
-		m, err := t.users.ByUserId(id).Manager().Get(ctx, &users.ItemManagerRequestBuilderGetRequestConfiguration{
+		m, err := t.users().ByUserId(id).Manager().Get(ctx, &users.ItemManagerRequestBuilderGetRequestConfiguration{
 			QueryParameters: &users.ItemManagerRequestBuilderGetQueryParameters{Select: []string{"id"}},
 		})
 		if err != nil {
@@ -179,7 +179,7 @@ func (t *Tenant) Group(ctx context.Context, groupID string) (directory.Group, di
 	}
 	var got directory.Group
 	receipt, err := t.do(ctx, op, func(ctx context.Context) error {
-		g, err := t.groups.ByGroupId(groupID).Get(ctx, &groups.GroupItemRequestBuilderGetRequestConfiguration{
+		g, err := t.groups().ByGroupId(groupID).Get(ctx, &groups.GroupItemRequestBuilderGetRequestConfiguration{
 			QueryParameters: &groups.GroupItemRequestBuilderGetQueryParameters{Select: []string{
 				"id", "displayName", "groupTypes", "isAssignableToRole", "onPremisesSyncEnabled", "mailEnabled",
 			}},

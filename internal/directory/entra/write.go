@@ -24,7 +24,7 @@ func (t *Tenant) RevokeSessions(ctx context.Context, id string) (directory.Recei
 	}
 	return t.do(directory.WithPriority(ctx, directory.High), op, func(ctx context.Context) error {
 		// 204 by the documentation, 200 with a boolean in practice.
-		_, err := t.users.ByUserId(id).RevokeSignInSessions().PostAsRevokeSignInSessionsPostResponse(ctx, nil)
+		_, err := t.users().ByUserId(id).RevokeSignInSessions().PostAsRevokeSignInSessionsPostResponse(ctx, nil)
 		return err
 	})
 }
@@ -37,7 +37,7 @@ func (t *Tenant) RemoveMember(ctx context.Context, groupID, id string) (director
 	}
 	return t.do(directory.WithPriority(ctx, directory.High), op, func(ctx context.Context) error {
 		// Ref: without it the same path would delete the account.
-		return t.groups.ByGroupId(groupID).Members().ByDirectoryObjectId(id).Ref().Delete(ctx, nil)
+		return t.groups().ByGroupId(groupID).Members().ByDirectoryObjectId(id).Ref().Delete(ctx, nil)
 	})
 }
 
@@ -48,7 +48,7 @@ func (t *Tenant) Delete(ctx context.Context, id string) (directory.Receipt, erro
 		return directory.Receipt{}, err
 	}
 	return t.do(directory.WithPriority(ctx, directory.High), op, func(ctx context.Context) error {
-		return t.users.ByUserId(id).Delete(ctx, nil)
+		return t.users().ByUserId(id).Delete(ctx, nil)
 	})
 }
 
@@ -77,7 +77,7 @@ func (t *Tenant) Create(ctx context.Context, n directory.NewAccount) (directory.
 		profile.SetPassword(&secret)
 		profile.SetForceChangePasswordNextSignIn(&force)
 		u.SetPasswordProfile(profile)
-		got, err := t.users.Post(ctx, u, nil)
+		got, err := t.users().Post(ctx, u, nil)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (t *Tenant) AddMember(ctx context.Context, groupID, id string) (directory.R
 		ref := models.NewReferenceCreate()
 		link := t.root + "/directoryObjects/" + id // this cloud's address, for Graph knows no other's
 		ref.SetOdataId(&link)
-		return t.groups.ByGroupId(groupID).Members().Ref().Post(ctx, ref, nil)
+		return t.groups().ByGroupId(groupID).Members().Ref().Post(ctx, ref, nil)
 	})
 }
 
@@ -137,7 +137,7 @@ func (t *Tenant) SetManager(ctx context.Context, id, managerID string) (director
 		ref := models.NewReferenceUpdate()
 		link := t.root + "/users/" + managerID
 		ref.SetOdataId(&link)
-		return t.users.ByUserId(id).Manager().Ref().Put(ctx, ref, nil)
+		return t.users().ByUserId(id).Manager().Ref().Put(ctx, ref, nil)
 	})
 }
 
@@ -148,7 +148,7 @@ func (t *Tenant) ClearManager(ctx context.Context, id string) (directory.Receipt
 		return directory.Receipt{}, err
 	}
 	return t.do(ctx, op, func(ctx context.Context) error {
-		return t.users.ByUserId(id).Manager().Ref().Delete(ctx, nil)
+		return t.users().ByUserId(id).Manager().Ref().Delete(ctx, nil)
 	})
 }
 
@@ -163,7 +163,7 @@ func (t *Tenant) setEnabled(ctx context.Context, op, id string, enabled bool) (d
 
 func (t *Tenant) patch(ctx context.Context, op, id string, u models.Userable) (directory.Receipt, error) {
 	return t.do(ctx, op, func(ctx context.Context) error {
-		_, err := t.users.ByUserId(id).Patch(ctx, u, nil)
+		_, err := t.users().ByUserId(id).Patch(ctx, u, nil)
 		return err
 	})
 }
