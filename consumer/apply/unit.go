@@ -161,6 +161,7 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			continue
 		}
 		d := u.try(ctx, op)
+		crash.Point("operation-done")
 		results = append(results, d)
 	}
 	crash.Point("operations-done")

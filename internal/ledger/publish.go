@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"jmlbridge/internal/crash"
 	"jmlbridge/internal/ledger/archive"
 	"jmlbridge/internal/ledger/tiles"
 	"jmlbridge/internal/store"
@@ -152,11 +153,14 @@ func (p *Publisher) Publish(ctx context.Context) error {
 	return errors.Join(p.publishArchive(ctx), p.publishTree(ctx))
 }
 
-func (p *Publisher) around(step Step, path string, write func() error) error {
+func (p *Publisher) around(step Step, path string, write func() error) (err error) {
 	if p.c.Around == nil {
-		return write()
+		err = write()
+	} else {
+		err = p.c.Around(step, path, write)
 	}
-	return p.c.Around(step, path, write)
+	crash.Point("ledger-" + string(step))
+	return err
 }
 
 func (p *Publisher) publishTree(ctx context.Context) (err error) {
