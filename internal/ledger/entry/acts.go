@@ -2,7 +2,7 @@ package entry
 
 import "jmlbridge/schema"
 
-// Intent: what is about to be done to one account. It is durable before the directory is touched.
+// An Intent entry: what is about to be done to one account. It is durable before the directory is touched.
 type Intent struct {
 	Who
 	Account   string        `json:"account,omitempty"` // object id, if it is known
@@ -69,7 +69,7 @@ type Request struct {
 	Retry  int    `json:"attempt,omitempty"` // 2 and up
 }
 
-// Observed: what was found by looking. Exactly one of the three.
+// An Observed entry: what was found by looking. Exactly one of the three.
 type Observed struct {
 	Survey  *Survey  `json:"survey,omitempty"`
 	Account *Account `json:"account,omitempty"`

@@ -35,7 +35,7 @@ type Roster struct {
 	Closed     int           `json:"closed"`
 }
 
-// Received: a message that a trusted key signed, for us, in a pinned stream. It is in the archive.
+// A Received entry: a message that a trusted key signed, for us, in a pinned stream. It is in the archive.
 type Received struct {
 	Message
 	Disposition string `json:"disposition"`     // a DispositionX constant
@@ -56,7 +56,7 @@ const (
 	DispositionGeneration = "generation" // of a generation that a later one has replaced
 )
 
-// Parked: octets that may become valid; kept and tried again.
+// A Parked entry: octets that may become valid; kept and tried again.
 type Parked struct {
 	Code     string        `json:"code"`
 	Wire     schema.Digest `json:"wire"`
@@ -67,7 +67,7 @@ type Parked struct {
 	Detail   string        `json:"detail,omitempty"`
 }
 
-// Refused: octets that can never become valid. Either one message, or Summary for many.
+// A Refused entry: octets that can never become valid. Either one message, or Summary for many.
 type Refused struct {
 	Code     string         `json:"code"`
 	Wire     *schema.Digest `json:"wire,omitempty"`
@@ -87,7 +87,7 @@ type Summary struct {
 	Size  int64  `json:"size"` // octets of all together
 }
 
-// Held: a rule of ours stops something valid. A hold of more than MaxSubjects is several entries.
+// A Held entry: a rule of ours stops something valid. A hold of more than MaxSubjects is several entries.
 type Held struct {
 	Hold     string        `json:"hold"`   // id of the hold, shared by its parts
 	Code     string        `json:"code"`   // the rule
@@ -100,7 +100,7 @@ type Held struct {
 	Until    *Moment       `json:"until,omitempty"` // when the hold ends by itself (cut_hold)
 }
 
-// Released: the end of a hold.
+// A Released entry: the end of a hold.
 type Released struct {
 	Hold   string        `json:"hold"`
 	Action string        `json:"action"`       // a ReleasedX constant
@@ -118,7 +118,7 @@ const (
 	ReleasedResolved = "resolved" // the rule no longer stops it: the gap closed, the policy knows the role
 )
 
-// Superseded: a statement that a later one of the same subject made void before it was carried out.
+// A Superseded entry: a statement that a later one of the same subject made void before it was carried out.
 type Superseded struct {
 	Who
 	Fence    string    `json:"fence"` // FenceState or FenceDesired
@@ -133,7 +133,7 @@ const (
 	FenceDesired = "desired"
 )
 
-// Sent: a message that the producer numbered, chained, signed and encrypted.
+// A Sent entry: a message that the producer numbered, chained, signed and encrypted.
 type Sent struct {
 	Message
 	Audience string `json:"aud"`

@@ -2,7 +2,7 @@ package entry
 
 import "jmlbridge/schema"
 
-// Started: a program began to run, and with what.
+// A Started entry: a program began to run, and with what.
 type Started struct {
 	Program  string         `json:"program"` // ProgramConsumer or ProgramProducer
 	Version  string         `json:"version"`
@@ -38,7 +38,7 @@ type FIPS struct {
 	Version string `json:"version,omitempty"` // of the module
 }
 
-// Operator: a person acted on the machine.
+// An Operator entry: a person acted on the machine.
 type Operator struct {
 	By         string         `json:"by"`     // OS login
 	Action     string         `json:"action"` // a code: cut, unlock, enroll, hold-release, ...
@@ -51,7 +51,7 @@ type Operator struct {
 	Until      *Moment        `json:"until,omitempty"`
 }
 
-// Trust: what the enclave believes has changed.
+// A Trust entry: what the enclave believes has changed.
 type Trust struct {
 	Action     string          `json:"action"` // a TrustX constant
 	Key        string          `json:"key,omitempty"`
@@ -85,7 +85,7 @@ const (
 	UseDecrypt = "enc"
 )
 
-// Policy: another policy is in force from here on.
+// A Policy entry: another policy is in force from here on.
 type Policy struct {
 	Digest   schema.Digest  `json:"digest"`
 	Previous *schema.Digest `json:"previous,omitempty"`
@@ -93,7 +93,7 @@ type Policy struct {
 	Counts   []Count        `json:"counts,omitempty"`
 }
 
-// Lease: how long access may outlive the last word on a person.
+// A Lease entry: how long access may outlive the last word on a person.
 type Lease struct {
 	Action     string         `json:"action"` // a LeaseX constant
 	Issuer     string         `json:"iss,omitempty"`
@@ -117,7 +117,7 @@ const (
 	LeaseExpired  = "expired"
 )
 
-// Clock: the machine's clock went otherwise than time does.
+// A Clock entry: the machine's clock went otherwise than time does.
 type Clock struct {
 	Action   string  `json:"action"` // a ClockX constant
 	Against  string  `json:"against"`
@@ -137,7 +137,7 @@ const (
 	AgainstLedger    = "ledger" // the last entry, at start
 )
 
-// Alarm: something needs a person, or no longer does.
+// An Alarm entry: something needs a person, or no longer does.
 type Alarm struct {
 	Code     string `json:"code"`
 	Key      string `json:"key,omitempty"` // what it is about: one alarm for each code and key
