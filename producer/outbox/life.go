@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -217,4 +218,40 @@ func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
 		all = append(all, s)
 	}
 	return all, rows.Err()
+}
+
+// Known returns an *UnknownEnclaveError when the enclave has no chain.
+func (b *Box) Known(ctx context.Context, audience string) error {
+	var known bool
+	if err := b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM chain WHERE aud = ?)", audience).Scan(&known); err != nil {
+		return fmt.Errorf("read the chains: %w", err)
+	}
+	if !known {
+		return &UnknownEnclaveError{audience}
+	}
+	return nil
+}
+
+// Generation is the highest that any chain has reached.
+func Generation(ctx context.Context, db *store.DB) (g int, err error) {
+	if err = db.Read().QueryRowContext(ctx, "SELECT coalesce(max(generation), 1) FROM chain").Scan(&g); err != nil {
+		return 0, fmt.Errorf("read the generation: %w", err)
+	}
+	return g, nil
+}
+
+// State is what was last said of one person.
+func (b *Box) State(ctx context.Context, audience, subject string) (s register.State, err error) {
+	var doc string
+	err = b.db.Read().QueryRowContext(ctx, "SELECT doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) AND subject = ?", audience, subject).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(doc), &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
+	}
+	return s, nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"jmlbridge/internal/crash"
 	"jmlbridge/internal/envelope/seal"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
@@ -53,7 +54,7 @@ type Config struct {
 	ClosedFor  time.Duration              // how long a roster repeats closed engagements
 	Now        func() time.Time
 	Log        *slog.Logger
-	Wake       func() // called after each commit that stored messages; may be nil
+	Wake       func() // called when messages were stored or relayed; never blocks; may be nil
 }
 
 // Box is the producer's state in its database. Its methods may be called from many goroutines.
@@ -366,6 +367,7 @@ func (b *Box) update(ctx context.Context, audience string, subjects []string, de
 	if err != nil {
 		return nil, err
 	}
+	crash.Point("producer-stored")
 	b.logSent(ctx, sent)
 	return sent, nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"jmlbridge/internal/crash"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/store"
 )
@@ -102,8 +103,13 @@ func (r *relay) step(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("the queue says that %d of %d messages were published", n, len(batch))
 	}
 	if n > 0 {
+		crash.Point("producer-published")
 		if merr := r.mark(context.WithoutCancel(ctx), batch[:n]); merr != nil {
 			return n, merr
+		}
+		crash.Point("producer-marked")
+		if r.b.c.Wake != nil {
+			r.b.c.Wake() // messages of other processes woke nobody
 		}
 		first, last := &batch[0], &batch[n-1]
 		r.b.c.Log.InfoContext(ctx, "published", "aud", r.audience, "generation", last.generation, "first_seq", first.seq, "last_seq", last.seq, "count", n)

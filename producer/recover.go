@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+)
+
+// recovered is what recover leaves, for people and scripts.
+type recovered struct {
+	Generation     int      `json:"generation"`
+	Messages       int      `json:"messages"` // of the rosters that begin it
+	CardFile       string   `json:"card_file"`
+	LedgerVerifier string   `json:"ledger_verifier"`
+	SetAside       []string `json:"set_aside"`
+}
+
+func (a *app) recoverCommand() *cobra.Command {
+	var reason, format string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Go on from a restored database, in the next generation",
+		Long: `recover is for a database that was restored from a backup: numbers were given since then that it does not
+know, and none may be given twice. It opens the next generation of the stream, which begins with a roster
+of everything that the database knows; sets the ledger that was published until now aside (its entries stay
+evidence) and begins a new one; and leaves a card that the operator of each enclave must accept.
+
+What was said between the backup and the loss is not known here. Import the newest export afterwards, and
+emit again what an operator had emitted.
+
+Stop the runner first. Without a reason to think that the database is old, --force is needed.`,
+		Example: `  producer -c producer.yaml recover --reason "disk lost on 3 May, backup of 2 May"`,
+		GroupID: "ops",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			inJSON, err := asJSON(format)
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usagef("recover: want --reason, for the ledger and for the enclave's operators")
+			}
+			cfg, err := loadConfig(a.configFile)
+			if err != nil {
+				return err
+			}
+			lock, err := store.Take(cfg.Database)
+			if err != nil {
+				return err
+			}
+			defer lock.Release()
+			r, err := a.recover(cmd.Context(), cfg, reason, force)
+			if err != nil {
+				return err
+			}
+			if inJSON {
+				return printJSON(a.out, r)
+			}
+			_, err = fmt.Fprintf(a.out, `Generation %d is open; it begins with %d messages of roster.
+
+Carry to each enclave (public):
+  card  %s
+
+Give to auditors (the line of the new ledger):
+  %s
+
+Set aside, keep as evidence: %s
+
+Next: import the newest export, emit again what operators had emitted since the backup, start run.
+`, r.Generation, r.Messages, r.CardFile, r.LedgerVerifier, strings.Join(r.SetAside, ", "))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: what happened")
+	cmd.Flags().BoolVar(&force, "force", false, "open a new generation although the database is not behind what it published")
+	outputFlag(cmd, &format)
+	return cmd
+}
+
+func (a *app) recover(ctx context.Context, cfg *Config, reason string, force bool) (_ *recovered, err error) {
+	s, err := a.open(ctx, cfg, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	err = ledger.CheckNotBehind(ctx, s.ledger)
+	switch {
+	case errors.As(err, new(*ledger.BehindError)):
+	case err != nil:
+		return nil, err
+	case !force:
+		return nil, misusef("the database agrees with the ledger that it published last, so nothing seems to be lost; if it was restored all the same, say --force")
+	}
+	atLeast, err := cfg.nextGeneration()
+	if err != nil {
+		return nil, err
+	}
+	by, err := a.login()
+	if err != nil {
+		return nil, err
+	}
+	r := &recovered{}
+	// The folders go first. A crash after this leaves a database whose ledger is missing: every start is
+	// refused, and recover goes on from there.
+	for _, path := range []string{cfg.Ledger.Dir, cfg.Ledger.CheckpointCopy} {
+		if path == "" {
+			continue
+		}
+		aside := fmt.Sprintf("%s%s%d", path, asideMark, atLeast)
+		switch err := os.Rename(path, aside); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, misusef("set the published ledger aside: %w; if it lies on write-once storage, name another ledger.dir or checkpoint_copy in the configuration first", err)
+		default:
+			r.SetAside = append(r.SetAside, aside)
+		}
+	}
+	if err := os.MkdirAll(cfg.Ledger.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	started, err := s.startedEntry("recover", uuid.NewString())
+	if err != nil {
+		return nil, err
+	}
+	generation, sent, err := s.box.Recover(ctx, atLeast, func(generation int) []entry.Body {
+		return []entry.Body{started, &entry.Operator{By: entry.ID(by), Action: "recover", Target: strconv.Itoa(generation), Reason: entry.Text(reason)}}
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Generation, r.Messages, r.CardFile = generation, len(sent), cfg.cardFile(generation)
+	if _, _, r.LedgerVerifier, err = cfg.ledgerKey(generation); err != nil {
+		return nil, err
+	}
+	k, err := cfg.card(s.key.Public(), generation)
+	if err != nil {
+		return nil, err
+	}
+	return r, k.write(r.CardFile)
+}
+
+const asideMark = ".before-g"
+
+// nextGeneration is the lowest that no earlier recovery can have opened, as far as the folders tell: a
+// backup may be older than a recovery, and then its database does not know of it.
+func (c *Config) nextGeneration() (int, error) {
+	highest := 1
+	asides, err := filepath.Glob(c.Ledger.Dir + asideMark + "*")
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range asides {
+		if n, err := strconv.Atoi(strings.TrimPrefix(a, c.Ledger.Dir+asideMark)); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	// The checkpoints name the generation in which they were signed.
+	for _, path := range []string{filepath.Join(c.Ledger.Dir, ledger.TilesFolder, "checkpoint"), c.Ledger.CheckpointCopy} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		if g, ok := strings.CutPrefix(line, c.Ledger.Origin+"/g"); ok {
+			if n, err := strconv.Atoi(g); err == nil {
+				highest = max(highest, n)
+			}
+		}
+	}
+	return highest + 1, nil
+}
