@@ -81,6 +81,8 @@ func (b *batch) accept(k state.SubjectKey, f fence.Fact) (fence.Verdict, error) 
 	switch {
 	case f.Kind.Cuts():
 		lane = plan.Disable
+	case !f.Sequenced && len(doc.Wants) == 0:
+		lane = plan.Idle // nothing was given yet that it could take
 	case f.Kind == schema.KindMover || !f.Sequenced:
 		lane = plan.Take
 	}

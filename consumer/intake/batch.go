@@ -48,35 +48,36 @@ type subject struct {
 // database decides what comes first.
 func (in *Intake) commit(ctx context.Context, items []*item) error {
 	crash.Point("intake-opened")
-	err := in.DB.Update(ctx, func(tx *store.Tx) error {
-		b, err := in.begin(tx)
-		if err != nil {
-			return err
-		}
-		if err := b.preload(items); err != nil {
-			return err
-		}
-		for _, it := range items { // in order: the chain is judged one message at a time
-			if err := b.take(it); err != nil {
-				return err
-			}
-		}
-		if n := len(items); n > 0 && items[n-1].delivery.Position != nil {
-			if err := state.SetPosition(tx, in.Name, items[n-1].delivery.Position); err != nil {
-				return err
-			}
-		}
-		if err := b.end(); err != nil {
-			return err
-		}
-		crash.Point("intake-written")
-		return nil
-	})
-	if err != nil {
+	if err := in.DB.Update(ctx, func(tx *store.Tx) error { return in.write(tx, items) }); err != nil {
 		return fmt.Errorf("commit %d messages: %w", len(items), err)
 	}
 	crash.Point("intake-committed")
 	in.Committed()
+	return nil
+}
+
+func (in *Intake) write(tx *store.Tx, items []*item) error {
+	b, err := in.begin(tx)
+	if err != nil {
+		return err
+	}
+	if err := b.preload(items); err != nil {
+		return err
+	}
+	for _, it := range items { // in order: the chain is judged one message at a time
+		if err := b.take(it); err != nil {
+			return err
+		}
+	}
+	if n := len(items); n > 0 && items[n-1].delivery.Position != nil {
+		if err := state.SetPosition(tx, in.Name, items[n-1].delivery.Position); err != nil {
+			return err
+		}
+	}
+	if err := b.end(); err != nil {
+		return err
+	}
+	crash.Point("intake-written")
 	return nil
 }
 

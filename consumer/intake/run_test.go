@@ -1,0 +1,237 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/queue"
+	"jmlbridge/internal/queue/memqueue"
+)
+
+// running is an intake on a queue in memory.
+type running struct {
+	*world
+	q    *memqueue.Queue
+	stop context.CancelFunc // of fetching
+	kill context.CancelFunc // of everything
+	done chan error
+	took chan struct{} // one signal for each commit
+}
+
+func (w *world) run(q *memqueue.Queue, change func(*Config)) *running {
+	w.t.Helper()
+	r := &running{world: w, q: q, done: make(chan error, 1), took: make(chan struct{}, 1000)}
+	c := w.config(q.Receiver())
+	c.Committed = func() { r.took <- struct{}{} }
+	c.Limits.Batch = 7
+	if change != nil {
+		change(&c)
+	}
+	in, err := New(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	fetch, stop := context.WithCancel(w.t.Context())
+	work, kill := context.WithCancel(w.t.Context())
+	r.stop, r.kill = stop, kill
+	go func() { r.done <- in.Run(fetch, work) }()
+	return r
+}
+
+func (r *running) end() {
+	r.t.Helper()
+	select {
+	case err := <-r.done:
+		if err != nil {
+			r.t.Errorf("want an orderly end, got %v", err)
+		}
+	case <-time.After(time.Minute):
+		r.t.Fatal("the intake did not end")
+	}
+}
+
+// until waits for a condition on the database or the queue.
+func (r *running) until(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); {
+		if time.Now().After(end) {
+			r.t.Fatalf("waited a minute for %s", what)
+		}
+		select {
+		case <-r.took:
+		case <-time.After(5 * time.Millisecond): // the queue tells nobody
+		case err := <-r.done:
+			r.t.Fatalf("the intake ended while waiting for %s: %v", what, err)
+		}
+	}
+}
+
+func publish(t testing.TB, q *memqueue.Queue, list ...sealed) {
+	t.Helper()
+	pub := q.Publisher()
+	for _, m := range list {
+		if _, err := pub.Publish(t.Context(), []queue.Message{{Body: m.wire}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRunSettlesWhatItCommitted(t *testing.T) {
+	w, p := setup(t)
+	q := memqueue.New(memqueue.Options{})
+	for i := range 40 {
+		publish(t, q, p.joiner(fmt.Sprint(i), 1))
+	}
+	r := w.run(q, nil)
+	r.until("an empty queue", func() bool { return q.Len() == 0 })
+	publish(t, q, p.leaver("3", 1))
+	r.until("an empty queue", func() bool { return q.Len() == 0 })
+	r.stop()
+	r.end()
+	if s := w.stream(); s.Head != 41 || access(w, "3").Access {
+		t.Errorf("want 41 messages admitted, got %+v", s)
+	}
+}
+
+func TestStopFinishesWhatWasFetched(t *testing.T) {
+	w, p := setup(t)
+	q := memqueue.New(memqueue.Options{})
+	for i := range 50 {
+		publish(t, q, p.joiner(fmt.Sprint(i), 1))
+	}
+	r := w.run(q, nil)
+	<-r.took
+	r.stop()
+	r.end()
+	head := w.stream().Head
+	if got := uint64(50 - q.Len()); got != head || head == 0 {
+		t.Errorf("want everything admitted settled and nothing else, got %d settled and %d admitted", got, head)
+	}
+}
+
+// Settlements fail in both ways, the queue goes away and comes back, and the program is killed between its
+// steps again and again: in the end everything is there once.
+func TestNothingIsLostAndNothingTwice(t *testing.T) {
+	const messages = 120
+	w, p := setup(t)
+	var mu sync.Mutex
+	ops := 0
+	q := memqueue.New(memqueue.Options{Lease: 30 * time.Millisecond, Patience: 20 * time.Millisecond, Fault: func(op memqueue.Op) memqueue.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		if op == memqueue.Publish {
+			return memqueue.None
+		}
+		ops++
+		switch ops % 5 {
+		case 1:
+			return memqueue.Lost
+		case 3:
+			return memqueue.Kept
+		}
+		return memqueue.None
+	}})
+	for i := range messages {
+		publish(t, q, p.joiner(fmt.Sprint(i), 1))
+	}
+	for start := 0; q.Len() > 0; start++ {
+		if start > 500 {
+			t.Fatal("the queue does not become empty")
+		}
+		r := w.run(q, nil)
+		for range 1 + start%3 {
+			select {
+			case <-r.took:
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+		if start == 4 {
+			q.Stop()
+			time.AfterFunc(20*time.Millisecond, q.Start)
+		}
+		r.kill() // whatever it was doing
+		r.stop()
+		r.end()
+		w.reopen()
+	}
+	if s := w.stream(); s.Head != messages || s.HeadHash != p.prev || s.Highest != messages {
+		t.Errorf("want all %d admitted, got %+v", messages, s)
+	}
+	n, err := state.CountMessages(w.db.Read())
+	if err != nil || len(n) != 1 {
+		t.Errorf("want nothing in the archive but what was admitted, got %v, %v", n, err)
+	}
+	first := map[uint64]int{} // entries of each message that are not about a repetition
+	for e, err := range ledger.Entries(t.Context(), w.db.DB, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, ok := e.Body.(*entry.Received); ok && r.Disposition != entry.DispositionDuplicate {
+			first[r.Seq]++
+		}
+	}
+	for i := range messages {
+		s := w.subject(fmt.Sprint(i))
+		if len(s.Doc.Wants) != 1 || len(s.Doc.Ceilings) != 0 || !access(w, s.Subject).Access || first[uint64(i+1)] != 1 {
+			t.Fatalf("subject %d: want one fact and one entry, got %+v and %d", i, s.Doc, first[uint64(i+1)])
+		}
+	}
+}
+
+func TestTrustIsTakenUpWhileRunning(t *testing.T) {
+	w, p := setup(t)
+	x := newProducer(t, "approvals", w.to)
+	q := memqueue.New(memqueue.Options{})
+	publish(t, q, x.heartbeat(), p.heartbeat())
+	r := w.run(q, func(c *Config) { c.Limits.Interval = 10 * time.Millisecond })
+	r.until("an empty queue", func() bool { return q.Len() == 0 })
+	if list, _ := state.ListParked(w.db.Read()); len(list) != 1 {
+		t.Fatalf("want one message parked, got %d", len(list))
+	}
+	w.trust(x)
+	r.until("the parked message let in", func() bool { list, _ := state.ListParked(w.db.Read()); return len(list) == 0 })
+	r.stop()
+	r.end()
+}
+
+func TestADatabaseThatFailsEndsTheRun(t *testing.T) {
+	w, p := setup(t)
+	q := memqueue.New(memqueue.Options{})
+	r := w.run(q, nil)
+	w.db.Close()
+	publish(t, q, p.joiner("1", 1))
+	select {
+	case err := <-r.done:
+		if err == nil {
+			t.Error("want an error where nothing can be recorded")
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on without a database")
+	}
+	if q.Len() != 1 {
+		t.Error("want nothing settled that is not durable")
+	}
+}
+
+func TestAClosedQueueEndsTheRun(t *testing.T) {
+	w, _ := setup(t)
+	q := memqueue.New(memqueue.Options{})
+	rcv := q.Receiver()
+	in, err := New(w.config(rcv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rcv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Run(t.Context(), t.Context()); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("want ErrClosed, got %v", err)
+	}
+}
