@@ -166,12 +166,20 @@ func send[T any](ctx context.Context, to chan<- T, v T) bool {
 }
 
 func (in *Intake) fetch(ctx, work context.Context, to chan<- []queue.Delivery) error {
+	size := minOctets // of a message, on average in the last batch
 	for ctx.Err() == nil {
-		batch, err := in.Queue.Fetch(ctx, in.Limits.Batch)
+		batch, err := in.Queue.Fetch(ctx, max(1, min(in.Limits.Batch, batchOctets/size)))
 		switch {
 		case err == nil:
-			if !send(work, to, batch) {
-				return nil
+			octets := 0
+			for _, d := range batch {
+				octets += len(d.Body)
+			}
+			size = max(octets/len(batch), minOctets)
+			for _, piece := range pieces(batch, batchOctets) {
+				if !send(work, to, piece) {
+					return nil
+				}
 			}
 		case ctx.Err() != nil:
 		case errors.Is(err, queue.ErrClosed):
@@ -184,6 +192,24 @@ func (in *Intake) fetch(ctx, work context.Context, to chan<- []queue.Delivery) e
 		}
 	}
 	return nil
+}
+
+// What one batch may take in memory. Several are under way at once, and opened they take thrice as much.
+const (
+	batchOctets = 4 << 20 // of bodies in one batch
+	minOctets   = 2 << 10 // that a message is thought to have at least
+)
+
+// pieces cuts a batch so that none has more than so many octets of bodies, where one message has not more.
+func pieces(batch []queue.Delivery, most int) (list [][]queue.Delivery) {
+	from, octets := 0, 0
+	for i, d := range batch {
+		if octets += len(d.Body); octets > most && i > from {
+			list = append(list, batch[from:i])
+			from, octets = i, len(d.Body)
+		}
+	}
+	return append(list, batch[from:])
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -218,6 +244,7 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 			batch := make([]queue.Delivery, len(items))
 			for i, it := range items {
 				batch[i] = it.delivery
+				batch[i].Body = nil // settling goes by the lease
 			}
 			if !send(work, to, batch) {
 				return nil

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/queue"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -130,7 +132,7 @@ func TestRedeliveryIsRecognised(t *testing.T) {
 	}
 	w.set(t0.Add(time.Minute))
 	w.sweep()
-	if got := w.entries()[n:]; len(got) != 19 || got[18] != "refused replay and 12 more" {
+	if got := w.entries()[n:]; len(got) != 20 || got[18] != "refused replay and 12 more" {
 		t.Errorf("want a flood of repetitions in a summary, got %q", got)
 	}
 }
@@ -404,5 +406,56 @@ func TestStrangersCannotFillTheDisk(t *testing.T) {
 	got := w.entries()
 	if !slices.Contains(got, "refused unknown-key and 2 more") && !slices.ContainsFunc(got, func(s string) bool { return len(s) > 19 && s[:19] == "refused parked-full" }) {
 		t.Errorf("want a summary, got %q", got)
+	}
+}
+
+func TestAnUpgradedProgramLetsTheWaitingIn(t *testing.T) {
+	w, p := setup(t)
+	// As a program that did not know the version of message 1 left it.
+	m := p.joiner("1", 1)
+	it := &item{body: m.wire}
+	it.open(w.ring, w.intake().trust.keys())
+	w.update(func(tx *store.Tx) error {
+		s := w.stream()
+		s.Highest = 1
+		return errors.Join(state.SaveStream(tx, s), state.AddMessage(tx, &state.Message{StreamRef: s.Ref, Seq: 1, Payload: m.payload, Wire: it.wire, KID: it.kid,
+			Event: schema.KindJoiner, Disposition: admit.Parked, Code: admit.CodeNewerVersion, JWS: it.opened.JWS}))
+	})
+	w.reopen()
+	w.give(m, p.joiner("2", 1))
+	w.want(1, "received joiner:v1 1 admitted", "received  1 duplicate: replay", "received joiner:v1 2 admitted")
+	if !access(w, "1").Access {
+		t.Error("want the message that waited to act")
+	}
+}
+
+func TestAParkedCutActsAsSoonAsItsKeyIsTrusted(t *testing.T) {
+	w, p := setup(t)
+	x := newProducer(t, "hr", w.to)
+	x.seq, x.generation, x.prev = 4, 2, schema.DigestOf([]byte("4"))
+	w.give(p.joiner("1", 1), x.leaver("1", 1))
+	n := w.want(1, "received joiner:v1 1 admitted", "parked unknown-key")
+	w.trust(x)
+	w.sweep()
+	w.want(n+1, "parked generation", "raised generation")
+	if access(w, "1").Access {
+		t.Error("want the cut of a generation that nobody opened to act")
+	}
+	if at := w.subject("1").Doc.StateFence; at.Generation != 1 || at.Seq != 1 {
+		t.Errorf("want the fence not moved out of reach, got %+v", at)
+	}
+}
+
+func TestPieces(t *testing.T) {
+	batch := make([]queue.Delivery, 5)
+	for i, n := range []int{3, 3, 9, 1, 1} {
+		batch[i].Body = make([]byte, n)
+	}
+	var got []int
+	for _, p := range pieces(batch, 6) {
+		got = append(got, len(p))
+	}
+	if !slices.Equal(got, []int{2, 1, 2}) {
+		t.Errorf("want pieces of 2, 1 and 2 messages, got %v", got)
 	}
 }

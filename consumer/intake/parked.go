@@ -8,20 +8,19 @@ import (
 	"jmlbridge/internal/ledger/entry"
 )
 
-// codeFull marks messages that may become valid and were not kept, since strangers had filled the quota.
+// codeFull marks messages that may become valid and were not kept, since the quota was full. It is the code of
+// an alarm, too.
 const codeFull = "parked-full"
 
 // park keeps a message that may become valid and that nobody vouches for yet.
 func (b *batch) park(it *item, code, kid, detail string) error {
-	_, err := b.keep(it, code, kid, &entry.Parked{Detail: entry.Text(detail)})
-	return err
+	return b.keep(it, code, kid, &entry.Parked{Detail: entry.Text(detail)})
 }
 
 // parkVerified keeps a message that a trusted key signed, and that trust or the clock keeps out for now.
 // Its cuts act at once, and again with their own place when it is let in.
 func (b *batch) parkVerified(it *item, v admit.Verdict) error {
-	kept, err := b.keep(it, string(v.Code), it.kid, &entry.Parked{Position: place(it)})
-	if err != nil || !kept {
+	if err := b.keep(it, string(v.Code), it.kid, &entry.Parked{Position: place(it)}); err != nil {
 		return err
 	}
 	if _, _, err := b.fold(it, v); err != nil {
@@ -36,25 +35,27 @@ func (b *batch) parkVerified(it *item, v admit.Verdict) error {
 	return nil
 }
 
-// keep stores the bytes and records that. first is true where this is news.
-func (b *batch) keep(it *item, code, kid string, p *entry.Parked) (first bool, err error) {
+// keep stores the bytes and records that.
+func (b *batch) keep(it *item, code, kid string, p *entry.Parked) error {
 	row := &state.Parked{Wire: it.wire, Code: code, KID: entry.ID(kid), Body: it.body, ReceivedAt: b.now, TriedAt: b.now}
-	kept, known, err := state.Park(b.tx, row, state.Quota{Total: b.Limits.Parked, PerKey: b.Limits.ParkedKey})
+	kept, was, err := state.Park(b.tx, row, state.Quota{Total: b.Limits.Parked, PerKey: b.Limits.ParkedKey})
 	if err != nil {
-		return false, err
+		return err
 	}
-	if known {
+	if was == code {
 		if it.parked {
-			return false, nil // tried again, and nothing has changed
+			return nil // tried again, and nothing has changed
 		}
-		return false, b.count(it, string(admit.CodeReplay), nil)
+		return b.count(it, string(admit.CodeReplay), nil)
 	}
 	p.Code, p.Wire, p.Size, p.Key, p.Dropped = code, it.wire, int64(len(it.body)), row.KID, !kept
-	counted := code
-	if !kept {
-		counted = codeFull
+	if kept {
+		return b.count(it, code, p)
 	}
-	return true, b.count(it, counted, p)
+	if err := b.alarm(codeFull, "", "messages that could become valid are not kept any more, since what is parked fills its quota; trust their key or have the sender stopped, then ask the producer for what is missing", nil); err != nil {
+		return err
+	}
+	return b.count(it, codeFull, p)
 }
 
 // unpark removes a message from the parked ones when it was decided.

@@ -60,21 +60,29 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if in.swept.IsZero() || seen != in.seen || now.Sub(in.swept) >= in.Limits.Interval || now.Before(in.swept) {
-		if err := in.trust.load(in.DB.Read()); err != nil {
-			return err
-		}
-		if err := in.DB.Update(ctx, in.endInterval); err != nil {
-			return fmt.Errorf("sweep: %w", err)
-		}
-		in.swept = now
+	changed := seen != in.seen || now.Before(in.swept)
+	due := func(last time.Time, every time.Duration) bool {
+		return changed || last.IsZero() || now.Sub(last) >= every
 	}
-	if seen != in.seen || now.Sub(in.retried) >= in.Limits.RetryAfter || now.Before(in.retried) {
+	if !due(in.swept, in.Limits.Interval) {
+		return nil
+	}
+	if err := in.trust.load(in.DB.Read()); err != nil {
+		return err
+	}
+	if err := in.DB.Update(ctx, in.endInterval); err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	if due(in.retried, in.Limits.RetryAfter) {
 		if err := in.retry(ctx); err != nil {
 			return err
 		}
-		in.seen, in.retried = seen, now
+		in.retried = now
 	}
+	if err := in.DB.Update(ctx, in.endAlarms); err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	in.seen, in.swept = seen, now
 	return nil
 }
 
@@ -115,6 +123,14 @@ func (in *Intake) endInterval(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
+		a := state.Alarm{Code: alarmFlood, Key: f.Code, Severity: state.Warning, Last: b.now,
+			Text: "more messages came under the code " + f.Code + " than are recorded one by one; the ledger has their number"}
+		if f.Code == string(admit.CodeReplay) {
+			a.Severity = state.Notice // every crash brings some again
+		}
+		if _, err := state.RaiseAlarm(tx, a); err != nil {
+			return err
+		}
 	}
 	for _, s := range b.streams {
 		if !s.open {
@@ -150,14 +166,17 @@ func (in *Intake) retry(ctx context.Context) error {
 			return err
 		}
 	}
-	return in.DB.Update(ctx, func(tx *store.Tx) error { return in.endParkedAlarms(tx) })
+	return nil
 }
+
+// alarmFlood says that someone sends many messages of one kind that we do not take in.
+const alarmFlood = "flood"
 
 // noticeFor is how long an alarm stands that is about one past message.
 const noticeFor = 24 * time.Hour
 
-// endParkedAlarms ends the alarms on parked messages of which none is left.
-func (in *Intake) endParkedAlarms(tx *store.Tx) error {
+// endAlarms ends the alarms whose cause is gone without any message having said so.
+func (in *Intake) endAlarms(tx *store.Tx) error {
 	codes, err := state.ParkedCodes(tx)
 	if err != nil {
 		return err
@@ -173,6 +192,8 @@ func (in *Intake) endParkedAlarms(tx *store.Tx) error {
 			over = codes[a.Code] == 0
 		case alarmJump:
 			over = in.Now().Sub(a.Last) > noticeFor
+		case alarmFlood, codeFull:
+			over = in.Now().Sub(a.Last) > 2*in.Limits.Interval
 		}
 		if over {
 			if _, err := state.ClearAlarm(tx, a.Code, a.Key, in.Now()); err != nil {

@@ -24,31 +24,31 @@ type Parked struct {
 // Quota bounds what is parked, in octets of bodies.
 type Quota struct{ Total, PerKey int64 }
 
-// Park keeps a message. kept is false where the quota has no room for it; it is true and known is true
-// where it was there already.
-func Park(tx *store.Tx, p *Parked, q Quota) (kept, known bool, err error) {
-	var id int64
-	if known, err = found(tx.QueryRow(`SELECT id FROM parked WHERE wire = ?`, p.Wire[:]).Scan(&id)); err != nil {
-		return false, false, fmt.Errorf("park: %w", err)
+// Park keeps a message. kept is false where the quota has no room for it; was is the code under which it was
+// there already, or empty.
+func Park(tx *store.Tx, p *Parked, q Quota) (kept bool, was string, err error) {
+	known, err := found(tx.QueryRow(`SELECT code FROM parked WHERE wire = ?`, p.Wire[:]).Scan(&was))
+	if err != nil {
+		return false, "", fmt.Errorf("park: %w", err)
 	}
 	if known {
-		_, err := tx.Exec(`UPDATE parked SET code = ?, kid = ?, tried_at = ? WHERE id = ?`, p.Code, p.KID, ms(p.TriedAt), id)
-		return true, true, err
+		_, err := tx.Exec(`UPDATE parked SET code = ?, kid = ?, tried_at = ? WHERE wire = ?`, p.Code, p.KID, ms(p.TriedAt), p.Wire[:])
+		return true, was, err
 	}
 	var total, same int64
 	if err := tx.QueryRow(`SELECT (SELECT COALESCE(SUM(size), 0) FROM parked), (SELECT COALESCE(SUM(size), 0) FROM parked WHERE kid = ?)`, p.KID).Scan(&total, &same); err != nil {
-		return false, false, fmt.Errorf("park: %w", err)
+		return false, "", fmt.Errorf("park: %w", err)
 	}
 	size := int64(len(p.Body))
 	if total+size > q.Total || same+size > q.PerKey {
-		return false, false, nil
+		return false, "", nil
 	}
 	_, err = tx.Exec(`INSERT INTO parked (wire, code, kid, size, body, received_at, tried_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		p.Wire[:], p.Code, p.KID, size, p.Body, ms(p.ReceivedAt), ms(p.TriedAt))
 	if err != nil {
-		return false, false, fmt.Errorf("park: %w", err)
+		return false, "", fmt.Errorf("park: %w", err)
 	}
-	return true, false, nil
+	return true, "", nil
 }
 
 // Unpark removes a message that was decided.

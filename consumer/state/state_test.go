@@ -335,8 +335,10 @@ func TestParkedHasAQuota(t *testing.T) {
 	db := open(t)
 	park := func(n byte, kid string, size int) (kept, known bool) {
 		body := bytes.Repeat([]byte{n}, size)
+		was := ""
+		defer func() { known = was == "unknown-key" }()
 		update(t, db, func(tx *store.Tx) (err error) {
-			kept, known, err = Park(tx, &Parked{Wire: schema.DigestOf(body), Code: "unknown-key", KID: kid, Body: body, ReceivedAt: t0, TriedAt: t0}, Quota{100, 60})
+			kept, was, err = Park(tx, &Parked{Wire: schema.DigestOf(body), Code: "unknown-key", KID: kid, Body: body, ReceivedAt: t0, TriedAt: t0}, Quota{100, 60})
 			return err
 		})
 		return kept, known
