@@ -36,6 +36,7 @@ func (b *Box) Relay(ctx context.Context, audience string, to Publisher) error {
 		return fmt.Errorf("read the chain of %s: %w", audience, err)
 	}
 	r := &relay{b: b, ref: ref, audience: audience, to: to}
+	defer func() { _ = r.marked() }() // what was confirmed is marked before we are gone
 	backoff := minBackoff
 	for {
 		n, err := r.step(ctx)
@@ -66,11 +67,15 @@ func (b *Box) Relay(ctx context.Context, audience string, to Publisher) error {
 	}
 }
 
+// relay is the state of one Relay; one goroutine owns it.
 type relay struct {
 	b        *Box
 	ref      int64
 	audience string
 	to       Publisher
+
+	after   int64      // id of the last message that was confirmed: what follows is next
+	marking chan error // the marking of a batch that goes on beside the next one; nil when none does
 }
 
 // databaseError ends the relay: without the database nothing can be published or marked.
@@ -87,12 +92,12 @@ type waiting struct {
 	msg        queue.Message
 }
 
-// step publishes one batch and marks what was confirmed. Marking is seen through even when ctx ends: what
-// is not marked is published once more, which is harmless but not needed.
+// step publishes one batch. What was confirmed is marked while the next one is on its way. Marking is seen
+// through even when ctx ends: what is not marked is published once more, which is harmless but not needed.
 func (r *relay) step(ctx context.Context) (int, error) {
 	batch, err := r.next(ctx)
 	if err != nil || len(batch) == 0 {
-		return 0, err
+		return 0, errors.Join(err, r.marked())
 	}
 	msgs := make([]queue.Message, len(batch))
 	for i := range batch {
@@ -102,23 +107,47 @@ func (r *relay) step(ctx context.Context) (int, error) {
 	if n < 0 || n > len(batch) {
 		return 0, fmt.Errorf("the queue says that %d of %d messages were published", n, len(batch))
 	}
+	if merr := r.marked(); merr != nil {
+		return n, merr
+	}
 	if n > 0 {
 		crash.Point("producer-published")
-		if merr := r.mark(context.WithoutCancel(ctx), batch[:n]); merr != nil {
-			return n, merr
-		}
-		crash.Point("producer-marked")
-		if r.b.c.Wake != nil {
-			r.b.c.Wake() // messages of other processes woke nobody
-		}
-		first, last := &batch[0], &batch[n-1]
-		r.b.c.Log.InfoContext(ctx, "published", "aud", r.audience, "generation", last.generation, "first_seq", first.seq, "last_seq", last.seq, "count", n)
+		r.after = batch[n-1].id
+		r.mark(ctx, batch[:n])
 	}
 	return n, err
 }
 
+// mark begins to mark a batch as sent.
+func (r *relay) mark(ctx context.Context, batch []waiting) {
+	done := make(chan error, 1)
+	r.marking = done
+	go func() {
+		err := r.markNow(context.WithoutCancel(ctx), batch)
+		if err == nil {
+			crash.Point("producer-marked")
+			if r.b.c.Wake != nil {
+				r.b.c.Wake() // messages of other processes woke nobody
+			}
+			first, last := &batch[0], &batch[len(batch)-1]
+			r.b.c.Log.InfoContext(ctx, "published", "aud", r.audience, "generation", last.generation, "first_seq", first.seq, "last_seq", last.seq, "count", len(batch))
+		}
+		done <- err
+	}()
+}
+
+// marked waits for the marking under way, if there is one.
+func (r *relay) marked() error {
+	if r.marking == nil {
+		return nil
+	}
+	err := <-r.marking
+	r.marking = nil
+	return err
+}
+
 func (r *relay) next(ctx context.Context) ([]waiting, error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL ORDER BY id LIMIT ?", r.ref, maxBatch)
+	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL AND id > ? ORDER BY id LIMIT ?", r.ref, r.after, maxBatch)
 	if err != nil {
 		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
 	}
@@ -141,7 +170,7 @@ func (r *relay) next(ctx context.Context) ([]waiting, error) {
 	return batch, nil
 }
 
-func (r *relay) mark(ctx context.Context, batch []waiting) error {
+func (r *relay) markNow(ctx context.Context, batch []waiting) error {
 	now := r.b.c.Now().UnixMilli()
 	err := r.b.db.Tx(ctx, func(tx *store.Tx) error {
 		// Nothing else lies between: ids are given in the order of the chain and only we mark.

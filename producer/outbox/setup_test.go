@@ -254,3 +254,11 @@ func kinds(sets []*schema.SET) (ks []schema.Kind) {
 	}
 	return ks
 }
+
+// unsend makes everything wait again.
+func (b *bench) unsend() error {
+	return b.db.Tx(context.Background(), func(tx *store.Tx) error {
+		_, err := tx.Exec("UPDATE outbox SET sent = NULL")
+		return err
+	})
+}
