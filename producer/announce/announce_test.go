@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -262,75 +261,4 @@ func TestImportIsIdempotent(t *testing.T) {
 			rt.Fatalf("the same file again says %s", said(again))
 		}
 	})
-}
-
-// Microsoft's own sample export, as its example configuration maps it.
-func TestMicrosoftSample(t *testing.T) {
-	data, err := os.ReadFile(sample(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var c struct {
-		Source  source.Mapping `yaml:"source"`
-		Enclave struct {
-			Scope scope.Rules `yaml:"scope"`
-		} `yaml:"enclave"`
-	}
-	if _, err := config.Load(filepath.Join("..", "testdata", "microsoft-sample.yaml"), &c); err != nil {
-		t.Fatal(err)
-	}
-	b := setup(t, c.Source, c.Enclave.Scope)
-	snap := b.read(t, string(data))
-	if snap.Rows != 1000 || snap.Accepted()+len(snap.Refused)+snap.HeldRows() != 1000 {
-		t.Errorf("%d rows: %d accepted, %d refused, %d held", snap.Rows, snap.Accepted(), len(snap.Refused), snap.HeldRows())
-	}
-	// 624 ids, 265 of them on several rows that always contradict each other.
-	if len(snap.Records) != 359 || len(snap.Held) != 265 || len(snap.Refused) != 0 || snap.Unreadable {
-		t.Errorf("%d records, %d held, %d refused: %v", len(snap.Records), len(snap.Held), len(snap.Refused), snap.Refused)
-	}
-	for _, r := range snap.Records {
-		if r.Person.UsageLocation == "UK" {
-			t.Fatalf("line %v: UK crosses", r.Lines)
-		}
-	}
-	p := b.take(t, string(data), Options{})
-	total := 0
-	for _, n := range p.Cases {
-		total += n
-	}
-	if total != len(snap.Records) || p.Cases[register.Join] == 0 || p.Cases[register.Leave] != 0 {
-		t.Errorf("%d people, %v", total, p.Cases)
-	}
-	if again := b.take(t, string(data), Options{}); len(again.Changes) != 0 {
-		t.Errorf("the same file again says %d things", len(again.Changes))
-	}
-	// Half of the file, called complete, past the limit: nobody is cut.
-	half := strings.Join(strings.SplitAfter(string(data), "\n")[:500], "")
-	cut := b.plan(t, half, Options{Complete: true, Limits: Limits{Absences: Limit{Count: 5, Share: 0.02}}})
-	if cut.Cases[register.Leave] != 0 || len(cut.HeldBack) != 1 {
-		t.Errorf("%v, %d held back", cut.Cases, len(cut.HeldBack))
-	}
-}
-
-// sample finds the shared test data beside the module.
-func sample(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = filepath.Dir(dir)
-	}
-	path := filepath.Join(filepath.Dir(dir), "shared", "data", "hr", "workers-1000.csv")
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the sample export is not beside this clone (%s)", path)
-	}
-	return path
 }
