@@ -3,7 +3,6 @@ package state
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -38,7 +37,7 @@ func AddMessage(tx *store.Tx, m *Message) error {
 	res, err := tx.Exec(`INSERT INTO message (stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 		ON CONFLICT (stream_ref, seq, payload) DO UPDATE SET wire = ?5, kid = ?7, disposition = ?10, code = ?11, decided_at = ?13, jws = ?14 WHERE disposition = 1`,
-		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), m.JWS)
+		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), pack(m.JWS))
 	if err != nil {
 		return fmt.Errorf("archive message %d of stream %d: %w", m.Seq, m.StreamRef, err)
 	}
@@ -83,7 +82,7 @@ func Waiting(tx *store.Tx, ref int64, seq uint64) (*Message, error) {
 	err := tx.QueryRow(`SELECT id, stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws
 		FROM message WHERE stream_ref = ? AND seq = ? AND disposition IN (0, 3) ORDER BY id LIMIT 1`, ref, int64(seq)).
 		Scan(&m.ID, &m.StreamRef, &m.Seq, digest{&m.Payload}, digest{&m.Prev}, digest{&m.Wire}, &m.JTI, &m.KID, &event, &m.Subject, &m.Disposition, &code,
-			instant{&m.ReceivedAt}, instant{&m.DecidedAt}, &m.JWS)
+			instant{&m.ReceivedAt}, instant{&m.DecidedAt}, packed{&m.JWS})
 	if ok, err := found(err); !ok {
 		return nil, err
 	}
@@ -101,7 +100,7 @@ func NextRecorded(r Reader, ref int64, seq uint64) (next uint64, prev schema.Dig
 
 // JWSAt returns the archived message with this payload digest at one place. The error wraps ErrNotFound.
 func JWSAt(r Reader, ref int64, seq uint64, payload schema.Digest) (jws []byte, err error) {
-	err = r.QueryRow(`SELECT jws FROM message WHERE stream_ref = ? AND seq = ? AND payload = ?`, ref, int64(seq), payload[:]).Scan(&jws)
+	err = r.QueryRow(`SELECT jws FROM message WHERE stream_ref = ? AND seq = ? AND payload = ?`, ref, int64(seq), payload[:]).Scan(packed{&jws})
 	if ok, ferr := found(err); !ok && ferr == nil {
 		err = fmt.Errorf("message %d of stream %d: %w", seq, ref, ErrNotFound)
 	}
@@ -129,8 +128,8 @@ func (db *DB) Unarchived(ctx context.Context, after int64, limit int) (list []ar
 	defer rows.Close()
 	for rows.Next() {
 		var m archive.Row
-		var jws sql.RawBytes
-		if err := rows.Scan(&m.ID, instant{&m.Day}, digest{&m.Payload}, &jws); err != nil {
+		var jws []byte
+		if err := rows.Scan(&m.ID, instant{&m.Day}, digest{&m.Payload}, packed{&jws}); err != nil {
 			return nil, fmt.Errorf("read messages for the archive: %w", err)
 		}
 		m.JWS = string(jws)

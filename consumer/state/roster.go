@@ -89,7 +89,7 @@ func AddRosterPart(tx *store.Tx, ref int64, id string, part int, seq uint64) err
 // RosterPart returns the admitted message that carries a part.
 func RosterPart(tx *store.Tx, ref int64, id string, part int) (jws []byte, err error) {
 	err = tx.QueryRow(`SELECT m.jws FROM roster_part p JOIN message m ON m.stream_ref = p.stream_ref AND m.seq = p.seq AND m.disposition = 6
-		WHERE p.stream_ref = ? AND p.id = ? AND p.part = ?`, ref, id, part).Scan(&jws)
+		WHERE p.stream_ref = ? AND p.id = ? AND p.part = ?`, ref, id, part).Scan(packed{&jws})
 	if err != nil {
 		return nil, fmt.Errorf("read part %d of roster %s: %w", part, id, err)
 	}

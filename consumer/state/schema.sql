@@ -65,7 +65,7 @@ CREATE TABLE message (
   code        TEXT NOT NULL,                    -- why, unless it was admitted
   received_at INTEGER NOT NULL,
   decided_at  INTEGER NOT NULL,                 -- when it got the disposition that it has
-  jws         BLOB NOT NULL,                    -- compact form
+  jws         BLOB NOT NULL,                    -- compact form, packed: pack.go
   UNIQUE (stream_ref, seq, payload)
 ) STRICT;
 

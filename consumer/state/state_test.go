@@ -238,8 +238,7 @@ func TestWorkComesByLaneUrgencyAndAge(t *testing.T) {
 	if err != nil || back[plan.Disable] != 4 || back[plan.Give] != 1 || len(back) != 2 {
 		t.Errorf("want 4 to disable and 1 to give; got %+v, %v", back, err)
 	}
-	m := map[string]*Subject{}
-	if m, err = LoadSubjects(db.Read(), iss, []string{"late", "nobody", "joiner"}); err != nil || len(m) != 2 || m["joiner"].Lane != plan.Give {
+	if m, err := LoadSubjects(db.Read(), iss, []string{"late", "nobody", "joiner"}); err != nil || len(m) != 2 || m["joiner"].Lane != plan.Give {
 		t.Errorf("want two of three, got %v, %v", m, err)
 	}
 }

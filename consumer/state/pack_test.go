@@ -1,0 +1,44 @@
+package state
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+func jwsOf(payload string) []byte {
+	return []byte("aGVhZGVy." + jwsEncoding.EncodeToString([]byte(payload)) + ".c2lnbmF0dXJl")
+}
+
+func TestPaddingIsNotKept(t *testing.T) {
+	jws := jwsOf(`{"iss":"x","pad":"` + strings.Repeat("0", 1500) + `"}`)
+	b := pack(jws)
+	if len(b) > 80 {
+		t.Errorf("want the padding left out, got %d octets for %d", len(b), len(jws))
+	}
+	if again, err := unpack(b); err != nil || !bytes.Equal(again, jws) {
+		t.Errorf("want it back as it was, got %q, %v", again, err)
+	}
+}
+
+func FuzzPack(f *testing.F) {
+	f.Add(jwsOf(`{"iss":"x","pad":"000"}`))
+	f.Add(jwsOf(`{"n":100"}`))
+	f.Add(jwsOf(`"}`))
+	f.Add(jwsOf(``))
+	f.Add([]byte("a.b"))
+	f.Add([]byte("a.YR.c")) // not canonical
+	f.Add([]byte(nil))
+	f.Fuzz(func(t *testing.T, jws []byte) {
+		if again, err := unpack(pack(jws)); err != nil || !bytes.Equal(again, jws) {
+			t.Errorf("want %q back, got %q, %v", jws, again, err)
+		}
+	})
+}
+
+func FuzzUnpack(f *testing.F) {
+	f.Add(pack(jwsOf(`{"iss":"x","pad":"000"}`)))
+	f.Add([]byte{formPacked, 1, 1, 255, 255, 3, 'a', 'b'})
+	f.Add([]byte{7})
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = unpack(b) })
+}
