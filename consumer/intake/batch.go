@@ -148,7 +148,11 @@ func (b *batch) subject(k state.SubjectKey) (*subject, error) {
 }
 
 func (b *batch) record(body entry.Body) (index int64, err error) {
-	return ledger.Append(b.tx, entry.New(b.now, body))
+	index, err = ledger.Append(b.tx, entry.New(b.now, body))
+	if err == nil {
+		b.tell(body, index)
+	}
+	return index, err
 }
 
 // take decides one message.
