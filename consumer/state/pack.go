@@ -22,6 +22,9 @@ const (
 	formPacked = 1
 )
 
+// maxPart bounds each of the three numbers, far above what envelopes allow.
+const maxPart = 1 << 20
+
 // padEnd closes a padded payload (schema/event.md: pad is the last member).
 var padEnd = []byte(`"}`)
 
@@ -29,17 +32,22 @@ var jwsEncoding = base64.RawURLEncoding
 
 // pack never fails: what does not come back the same is kept whole.
 func pack(jws []byte) []byte {
-	whole := append([]byte{formWhole}, jws...)
+	whole := func() []byte { return append([]byte{formWhole}, jws...) }
 	header, rest, ok := bytes.Cut(jws, []byte("."))
 	middle, signature, ok2 := bytes.Cut(rest, []byte("."))
-	if !ok || !ok2 {
-		return whole
+	if !ok || !ok2 || len(header) > maxPart || len(signature) > maxPart {
+		return whole()
 	}
-	payload, err := jwsEncoding.AppendDecode(make([]byte, 0, len(middle)), middle)
-	if err != nil {
-		return whole
+	// Strictly and without the line breaks that the decoder skips: then there is one spelling, and it
+	// comes back.
+	payload, err := jwsEncoding.Strict().AppendDecode(make([]byte, 0, len(middle)), middle)
+	if err != nil || jwsEncoding.EncodedLen(len(payload)) != len(middle) {
+		return whole()
 	}
 	zeros := 0
+	if len(payload) > maxPart {
+		return whole()
+	}
 	if body, ok := bytes.CutSuffix(payload, padEnd); ok {
 		kept := bytes.TrimRight(body, "0")
 		zeros = len(body) - len(kept)
@@ -50,11 +58,7 @@ func pack(jws []byte) []byte {
 	for _, n := range []int{len(header), len(signature), zeros} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	b = append(append(append(b, header...), signature...), payload...)
-	if again, err := unpack(b); err != nil || !bytes.Equal(again, jws) {
-		return whole
-	}
-	return b
+	return append(append(append(b, header...), signature...), payload...)
 }
 
 var errPacked = errors.New("an archived message is not in a form that this program knows; the database was changed by another hand")
@@ -70,7 +74,7 @@ func unpack(b []byte) ([]byte, error) {
 	var size [3]int
 	for i := range size {
 		n, used := binary.Uvarint(rest)
-		if used <= 0 || n > 1<<20 {
+		if used <= 0 || n > maxPart {
 			return nil, errPacked
 		}
 		size[i], rest = int(n), rest[used:]
