@@ -141,7 +141,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(cmd.Context(), cfg, true, nil)
+	s, err := a.open(cmd.Context(), cfg, opening{})
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +149,14 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	targets, err := s.targets(cmd.Context(), kind, subject, f)
 	if err != nil {
 		return nil, err
+	}
+	by, err := a.login()
+	if err != nil {
+		return nil, err
+	}
+	note := &entry.Operator{By: entry.ID(by), Action: "emit-" + string(kind), Issuer: cfg.Issuer, Subject: entry.ID(subject)}
+	if f.ticket != "" {
+		note.Target = entry.ID(f.ticket)
 	}
 	var all []outbox.Sent
 	for _, e := range targets {
@@ -161,14 +169,14 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 				}
 			}
 			return register.Emit(last, register.Said{Event: event, Occurred: occurred, Txn: f.ticket}, now)
-		})
+		}, note)
 		all = append(all, sent...)
 		if err != nil {
 			return all, fmt.Errorf("enclave %s: %w", e.Name, err)
 		}
 	}
 	a.hintRelay(cfg)
-	return all, a.note(cmd.Context(), s.db, &entry.Operator{Action: "emit-" + string(kind), Issuer: cfg.Issuer, Subject: entry.ID(subject), Target: entry.ID(f.ticket)})
+	return all, nil
 }
 
 // targets are the enclaves that an event goes to: those that were named, the only one, or all that know

@@ -128,7 +128,7 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(ctx, cfg, true, nil)
+	s, err := a.open(ctx, cfg, opening{unsealed: dry})
 	if err != nil {
 		return nil, err
 	}
@@ -140,11 +140,19 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	now := a.now()
 	for i := range cfg.Enclaves { // all plans before the first word, so that a mistake in one says nothing in another
 		e := &cfg.Enclaves[i]
+		if err := s.box.Known(ctx, e.Audience); err != nil {
+			return nil, err
+		}
 		p, err := announce.Make(ctx, s.box, announce.Enclave{Audience: e.Audience, Name: e.Name, Scope: &e.Scope}, snap, o, now)
 		if err != nil {
 			return nil, err
 		}
 		r.Enclaves = append(r.Enclaves, importEnclave{Plan: p})
+	}
+	if !dry { // before the first word: what follows has a cause on the ledger, also if it is cut short
+		if err := a.note(ctx, s.db, &entry.Operator{Action: "import", Digest: &r.Digest, Reason: entry.Text(r.summary())}); err != nil {
+			return nil, err
+		}
 	}
 	held := 0
 	for i := range r.Enclaves {
@@ -164,9 +172,6 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		}
 	}
 	if !dry {
-		if err := a.note(ctx, s.db, &entry.Operator{Action: "import", Digest: &r.Digest, Reason: entry.Text(r.summary())}); err != nil {
-			return r, err
-		}
 		a.hintRelay(cfg)
 	}
 	if held > 0 {
@@ -258,6 +263,13 @@ func (r *importReport) print(w io.Writer) error {
 		}
 		if len(e.Skipped) > 0 {
 			fmt.Fprintf(w, "  left for the next import, changed meanwhile: %s\n", strings.Join(e.Skipped, " "))
+		}
+		for i, n := range e.Notes {
+			if i == shown {
+				fmt.Fprintf(w, "  ... and %d more notes; -o json lists all\n", len(e.Notes)-shown)
+				break
+			}
+			fmt.Fprintf(w, "  note     line %-6d subject %s: %s\n", n.Line, n.Subject, n.Text)
 		}
 		var cases []string
 		for c, n := range e.Cases {

@@ -225,7 +225,7 @@ is announced by it: the next import announces everyone in the enclave's scope.`,
 			if err != nil {
 				return err
 			}
-			s, err := a.open(cmd.Context(), cfg, true, nil)
+			s, err := a.open(cmd.Context(), cfg, opening{unsealed: true})
 			if err != nil {
 				return err
 			}

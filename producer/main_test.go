@@ -260,7 +260,7 @@ func TestBadSurroundings(t *testing.T) {
 		"other key": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "keys/signing.pem", "keys/signing.pem, alg: EdDSA", 1))
 		}, "signs by ES256", []string{"emit", "leaver", "1"}},
-		"no public key": {func(t *testing.T, p *place) { mustRemove(t, p, "enclave.pub.pem") }, "encryption key of enclave GOV-1", []string{"import", "x.csv"}},
+		"no public key": {func(t *testing.T, p *place) { mustRemove(t, p, "enclave.pub.pem") }, "encryption key of enclave GOV-1 (its operators have it", []string{"import", "x.csv"}},
 		"other stream": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "stream: hr", "stream: hr2", 1))
 		}, "set it back", []string{"emit", "leaver", "1"}},

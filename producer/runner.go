@@ -51,7 +51,7 @@ hand.`,
 // work is run, once we are the one runner.
 func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	var publisher *ledger.Publisher
-	s, err := a.open(ctx, cfg, true, func() { publisher.Wake() })
+	s, err := a.open(ctx, cfg, opening{wake: func() { publisher.Wake() }})
 	if err != nil {
 		return err
 	}
@@ -94,15 +94,20 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	g.Go(func() error { return publisher.Run(gctx) })
 	for i := range cfg.Enclaves {
 		e := &cfg.Enclaves[i]
-		g.Go(func() error { return s.box.Relay(gctx, e.Audience, queues[i]) })
-		g.Go(func() error { return s.beat(gctx, e.Audience) })
+		g.Go(func() error { return stopped(gctx, s.box.Relay(gctx, e.Audience, queues[i])) })
+		g.Go(func() error { return stopped(gctx, s.beat(gctx, e.Audience)) })
 	}
 	if a.started != nil {
 		a.started()
 	}
-	err = g.Wait()
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || err == nil) {
-		s.log.Info("producer stopped", "instance", instance)
+	err = g.Wait() // of the relays, the database's; of the publisher, that of its last publication
+	s.log.Info("producer stopped", "instance", instance)
+	return err
+}
+
+// stopped tells the end that was asked for from a failure.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
 	return err
@@ -170,11 +175,14 @@ in an enclave and renews leases. run stores one every day by itself.`,
 					audiences = append(audiences, e.Audience)
 				}
 			}
-			s, err := a.open(cmd.Context(), cfg, true, nil)
+			s, err := a.open(cmd.Context(), cfg, opening{})
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.close()) }()
+			if err := a.note(cmd.Context(), s.db, &entry.Operator{Action: "roster"}); err != nil {
+				return err
+			}
 			for _, aud := range audiences {
 				sent, err := s.box.Roster(cmd.Context(), aud, 0)
 				if err != nil {
@@ -183,7 +191,7 @@ in an enclave and renews leases. run stores one every day by itself.`,
 				fmt.Fprintf(a.out, "stored a roster for %s in %d parts, seq %d to %d\n", aud, len(sent), sent[0].Seq, sent[len(sent)-1].Seq)
 			}
 			a.hintRelay(cfg)
-			return a.note(cmd.Context(), s.db, &entry.Operator{Action: "roster"})
+			return nil
 		},
 	}
 	cmd.Flags().StringSliceVar(&enclaves, "enclave", nil, "`name` of an enclave; may be repeated (default: all)")

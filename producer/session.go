@@ -30,9 +30,16 @@ type session struct {
 	key    crypto.Signer
 }
 
+// opening says what a command needs of the producer; the zero value is that of one which sends.
+type opening struct {
+	unguarded bool   // recover alone: the database may be behind
+	unsealed  bool   // nothing is sent: the enclaves' keys need not be there yet
+	wake      func() // outbox.Config.Wake
+}
+
 // open reads the keys, opens the database and refuses one that is behind what it published: whoever puts
-// an old copy back would give numbers twice. guard is false for recover alone.
-func (a *app) open(ctx context.Context, cfg *Config, guard bool, wake func()) (_ *session, err error) {
+// an old copy back would give numbers twice.
+func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *session, err error) {
 	s := &session{cfg: cfg, log: a.logger()}
 	if s.key, err = cfg.signingKey(); err != nil {
 		return nil, err
@@ -44,9 +51,12 @@ func (a *app) open(ctx context.Context, cfg *Config, guard bool, wake func()) (_
 	recipients := map[string]*seal.Recipient{}
 	for i := range cfg.Enclaves {
 		e := &cfg.Enclaves[i]
+		if o.unsealed {
+			break
+		}
 		pub, err := keys.ReadPublic(e.EncryptionKey)
 		if err != nil {
-			return nil, misusef("encryption key of enclave %s: %w", e.Name, err)
+			return nil, misusef("encryption key of enclave %s (its operators have it from consumer init): %w", e.Name, err)
 		}
 		if recipients[e.Audience], err = seal.NewRecipient(pub); err != nil {
 			return nil, misusef("encryption key of enclave %s: %w", e.Name, err)
@@ -67,14 +77,14 @@ func (a *app) open(ctx context.Context, cfg *Config, guard bool, wake func()) (_
 	if s.ledger, err = cfg.ledgerConfig(s.db, generation); err != nil {
 		return nil, err
 	}
-	if guard {
+	if !o.unguarded {
 		if err := ledger.CheckNotBehind(ctx, s.ledger); err != nil {
 			return nil, err
 		}
 	}
 	s.box, err = outbox.New(s.db, outbox.Config{
 		Issuer: cfg.Issuer, Stream: cfg.Stream, Signer: signer, Recipients: recipients, ClosedFor: cfg.ClosedFor.D(),
-		Now: a.now, Log: s.log, Wake: wake,
+		Now: a.now, Log: s.log, Wake: o.wake,
 	})
 	if err != nil {
 		return nil, misusef("%w", err)

@@ -103,8 +103,8 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 		}
 		for _, q := range []string{
 			"DELETE FROM outbox WHERE sent IS NULL", "DELETE FROM cut",
-			// What the clock said before the backup was taken counts; what it said after is unknown.
-			"UPDATE chain SET seq = 0, head = zeroblob(32), cut_after = 0, heartbeat = 0, roster = 0, roster_head = 0, roster_last = 0",
+			// The clock may have been ahead when it last spoke: a new generation begins with what it says now.
+			"UPDATE chain SET seq = 0, head = zeroblob(32), last_iat = 0, cut_after = 0, heartbeat = 0, roster = 0, roster_head = 0, roster_last = 0",
 			// The published ledger is set aside: nothing was published from here yet.
 			"DELETE FROM ledger_place", "DELETE FROM ledger_checkpoint",
 		} {

@@ -316,9 +316,9 @@ type Decide func(subject string, last register.State) (register.Decision, error)
 
 // Update asks decide about each subject and makes all that it decides durable in one transaction. When
 // decide or anything else fails, nothing of it happened. An error of the commit itself leaves that open:
-// deciding again shows, for what is known says nothing new.
-func (b *Box) Update(ctx context.Context, audience string, subjects []string, decide Decide) ([]Sent, error) {
-	return b.update(ctx, audience, subjects, decide, nil)
+// deciding again shows, for what is known says nothing new. notes go on the ledger with it: who acted, say.
+func (b *Box) Update(ctx context.Context, audience string, subjects []string, decide Decide, notes ...entry.Body) ([]Sent, error) {
+	return b.update(ctx, audience, subjects, decide, func(tx *store.Tx) error { return record(tx, b.c.Now(), notes) })
 }
 
 func (b *Box) update(ctx context.Context, audience string, subjects []string, decide Decide, note func(*store.Tx) error) (sent []Sent, err error) {
@@ -359,10 +359,7 @@ func (b *Box) update(ctx context.Context, audience string, subjects []string, de
 				return err
 			}
 		}
-		if note != nil {
-			return note(tx)
-		}
-		return nil
+		return note(tx)
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 
 	"jmlbridge/internal/ledger"
@@ -265,6 +266,13 @@ func TestClockThatWentBack(t *testing.T) {
 	if !errors.As(err, &ce) {
 		t.Errorf("want a *ClockError, got %v", err)
 	}
+	// When it was the clock of then that was wrong, a new generation is the way on.
+	if _, _, err := b.Recover(ctx, 0, func(int) []entry.Body { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if sent := b.joins(t, gov1, "3"); sent[0].Issued != schema.At(b.clock.now()) {
+		t.Errorf("issued %s", sent[0].Issued)
+	}
 }
 
 func TestNewRefusesAnotherProducersDatabase(t *testing.T) {
@@ -287,5 +295,39 @@ func TestAddEnclave(t *testing.T) {
 	all, err := StatusOf(ctx, b.db)
 	if err != nil || len(all) != 3 || all[2].Generation != 1 || all[2].Seq != 0 {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// Several processes write at the same time: numbers have no holes and none is given twice.
+func TestWritersBesideEachOther(t *testing.T) {
+	b := setup(t)
+	var g errgroup.Group
+	for w := range 4 {
+		db, err := store.Open(b.path, Schema) // a process of its own, as far as SQLite is concerned
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = db.Close() })
+		box, err := New(db, b.c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		join := b.emit(&schema.Joiner{Person: schema.Person{DisplayName: "A"}, Roles: []string{}, Start: schema.At(b.clock.now())})
+		g.Go(func() error {
+			for i := range 25 {
+				if _, err := box.Update(ctx, gov1, []string{fmt.Sprint(w, "-", i), fmt.Sprint(w, "+", i)}, join); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var m midpoint
+	b.drain(t, gov1, &m)
+	if sets := b.chainOf(t, gov1, m.messages()); len(sets) != 200 {
+		t.Errorf("%d messages", len(sets))
 	}
 }
