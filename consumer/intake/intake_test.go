@@ -446,6 +446,20 @@ func TestAParkedCutActsAsSoonAsItsKeyIsTrusted(t *testing.T) {
 	}
 }
 
+func TestWhatCannotMoveAFenceIsRecorded(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 2, "a"), p.mover("1", 1, "b"), p.joiner("2", 40))
+	w.want(1, "received joiner:v1 1 admitted", "received mover:v1 2 admitted", "superseded", "received joiner:v1 3 admitted: fast-forward", "raised engagement-jump")
+	if v := access(w, "1"); !slices.Equal(v.Want.Roles, []string{"a"}) || access(w, "2").Access {
+		t.Errorf("want neither to give anything, got %+v", v)
+	}
+	w.set(t0.Add(25 * time.Hour))
+	w.sweep()
+	if got := w.alarms(); len(got) != 0 {
+		t.Errorf("want the alarm over after a day, got %v", got)
+	}
+}
+
 func TestPieces(t *testing.T) {
 	batch := make([]queue.Delivery, 5)
 	for i, n := range []int{3, 3, 9, 1, 1} {

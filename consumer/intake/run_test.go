@@ -13,6 +13,7 @@ import (
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/memqueue"
+	"jmlbridge/schema"
 )
 
 // running is an intake on a queue in memory.
@@ -195,7 +196,7 @@ func TestTrustIsTakenUpWhileRunning(t *testing.T) {
 	if list, _ := state.ListParked(w.db.Read()); len(list) != 1 {
 		t.Fatalf("want one message parked, got %d", len(list))
 	}
-	w.trust(x)
+	w.trust(x, schema.KindHeartbeat)
 	r.until("the parked message let in", func() bool { list, _ := state.ListParked(w.db.Read()); return len(list) == 0 })
 	r.stop()
 	r.end()

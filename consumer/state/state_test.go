@@ -107,10 +107,15 @@ func TestTrust(t *testing.T) {
 		t.Fatalf("want generation 1 followed from seq 1, got %+v, %v", streams, err)
 	}
 	for name, f := range map[string]func(tx *store.Tx) error{
-		"the same key twice":         func(tx *store.Tx) error { return TrustKey(tx, k, Pin{}, by) },
-		"another start":              func(tx *store.Tx) error { return TrustKey(tx, newKey(t, "hr"), Pin{Generation: 2}, by) },
-		"no kinds":                   func(tx *store.Tx) error { x := newKey(t, "a"); x.Kinds = nil; return TrustKey(tx, x, Pin{}, by) },
-		"a head without its hash":    func(tx *store.Tx) error { return TrustKey(tx, newKey(t, "b"), Pin{Head: 7}, by) },
+		"the same key twice": func(tx *store.Tx) error { return TrustKey(tx, k, Pin{}, by) },
+		"another start":      func(tx *store.Tx) error { return TrustKey(tx, newKey(t, "hr"), Pin{Generation: 2}, by) },
+		"no kinds":           func(tx *store.Tx) error { x := newKey(t, "a"); x.Kinds = nil; return TrustKey(tx, x, Pin{}, by) },
+		"a second voice":     func(tx *store.Tx) error { return TrustKey(tx, newKey(t, "hr2"), Pin{}, by) },
+		"a head without its hash": func(tx *store.Tx) error {
+			x := newKey(t, "b")
+			x.Issuer = "https://other"
+			return TrustKey(tx, x, Pin{Head: 7}, by)
+		},
 		"an old generation":          func(tx *store.Tx) error { return TrustGeneration(tx, iss, "hr", Pin{Generation: 1}, by) },
 		"a generation of no one":     func(tx *store.Tx) error { return TrustGeneration(tx, iss, "zz", Pin{Generation: 1}, by) },
 		"retiring a key of nobody's": func(tx *store.Tx) error { return RetireKey(tx, "nobody", admit.Point{}, by) },

@@ -66,6 +66,9 @@ func TrustKey(tx *store.Tx, k *Key, pin Pin, by By) error {
 	if k.Alg, err = keys.SigningAlg(pub); err != nil {
 		return fmt.Errorf("trust key: %w", err)
 	}
+	if err := oneVoice(tx, k); err != nil {
+		return err
+	}
 	jwk, err := jose.JSONWebKey{Key: pub}.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("trust key: %w", err)
@@ -104,6 +107,33 @@ func TrustKey(tx *store.Tx, k *Key, pin Pin, by By) error {
 		return fmt.Errorf("stream %s of %s is followed already, in generation %d; give no start with another key of it", k.Stream, k.Issuer, latest)
 	}
 	return record(tx, by.Now, &t)
+}
+
+// oneVoice refuses a second stream in which an issuer would speak of people: facts about one person are
+// ordered by their place in one stream.
+func oneVoice(r Reader, k *Key) error {
+	if !k.speaksOfPeople() {
+		return nil
+	}
+	list, err := Keys(r)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		if o.Issuer == k.Issuer && o.Stream != k.Stream && o.speaksOfPeople() {
+			return fmt.Errorf("stream %s of %s speaks of people already, by key %s; want one such stream of an issuer. Give this key other kinds (approval, heartbeat)", o.Stream, o.Issuer, o.KID)
+		}
+	}
+	return nil
+}
+
+func (k *Key) speaksOfPeople() bool {
+	for _, kind := range []schema.Kind{schema.KindJoiner, schema.KindMover, schema.KindLeaver, schema.KindSuspend, schema.KindResume, schema.KindRoster} {
+		if k.May(kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // RetireKey makes a key good up to a point of its stream, and for nothing where the point is zero. It may
