@@ -24,7 +24,13 @@ type batch struct {
 	streams  map[streamKey]*stream
 	latest   map[streamName]*stream // the latest generation of each
 	subjects map[state.SubjectKey]*subject
+
+	drained int // waiting messages judged again
 }
+
+// maxDrain is how many waiting messages one transaction judges again. A long gap that closes must not
+// keep the executor from writing.
+const maxDrain = 2000
 
 type streamName struct{ iss, name string }
 
@@ -36,6 +42,7 @@ type streamKey struct {
 type stream struct {
 	*state.Stream
 	touched bool
+	more    bool // messages wait that the next transaction lets in
 	open    bool // something was wrong with it when the transaction began
 }
 
@@ -48,37 +55,73 @@ type subject struct {
 // database decides what comes first.
 func (in *Intake) commit(ctx context.Context, items []*item) error {
 	crash.Point("intake-opened")
-	if err := in.DB.Update(ctx, func(tx *store.Tx) error { return in.write(tx, items) }); err != nil {
+	var more bool
+	err := in.DB.Update(ctx, func(tx *store.Tx) (err error) {
+		more, err = in.write(tx, items)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("commit %d messages: %w", len(items), err)
 	}
 	crash.Point("intake-committed")
 	in.Committed()
+	if more {
+		return in.drainAll(ctx)
+	}
 	return nil
 }
 
-func (in *Intake) write(tx *store.Tx, items []*item) error {
+// drainAll lets in what waits and may come in by now, in as many transactions as it takes.
+func (in *Intake) drainAll(ctx context.Context) error {
+	for more := true; more; {
+		err := in.DB.Update(ctx, func(tx *store.Tx) error {
+			b, err := in.begin(tx)
+			if err != nil {
+				return err
+			}
+			for _, s := range b.streams {
+				if !s.open {
+					continue
+				}
+				s.touched = true
+				if err := b.drain(s); err != nil {
+					return err
+				}
+			}
+			more, err = b.end()
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("let waiting messages in: %w", err)
+		}
+		in.Committed()
+	}
+	return nil
+}
+
+func (in *Intake) write(tx *store.Tx, items []*item) (more bool, err error) {
 	b, err := in.begin(tx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := b.preload(items); err != nil {
-		return err
+		return false, err
 	}
 	for _, it := range items { // in order: the chain is judged one message at a time
 		if err := b.take(it); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if n := len(items); n > 0 && items[n-1].delivery.Position != nil {
 		if err := state.SetPosition(tx, in.Name, items[n-1].delivery.Position); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if err := b.end(); err != nil {
-		return err
+	if more, err = b.end(); err != nil {
+		return false, err
 	}
 	crash.Point("intake-written")
-	return nil
+	return more, nil
 }
 
 // begin reads what is trusted and followed: a command may have changed it since the last batch.
@@ -240,11 +283,17 @@ func (b *batch) archive(it *item, s *stream, v admit.Verdict) error {
 
 // drain judges again, in order, the messages that waited for what came now.
 func (b *batch) drain(s *stream) error {
+	s.more = false
 	for s.Highest > s.Head && s.State == admit.Live {
 		m, err := state.Waiting(b.tx, s.Ref, s.Head+1)
 		if err != nil || m == nil {
 			return err
 		}
+		if b.drained >= maxDrain {
+			s.more = true
+			return nil
+		}
+		b.drained++
 		it, err := again(m)
 		if err != nil {
 			return fmt.Errorf("message %d of stream %s: %w", m.Seq, s.Name, err)
@@ -275,27 +324,30 @@ func (b *batch) drain(s *stream) error {
 	return nil
 }
 
-// end writes what the messages left: persons, streams and the alarms on them.
-func (b *batch) end() error {
+// end writes what the messages left: persons, streams and the alarms on them. more says that messages wait
+// that another transaction lets in.
+func (b *batch) end() (more bool, err error) {
 	for _, s := range b.subjects {
 		if !s.changed {
 			continue
 		}
 		s.Doc.Compact(b.now)
 		if err := state.SaveFacts(b.tx, s.Subject); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for _, s := range b.streams {
 		if !s.touched {
 			continue
 		}
-		if err := b.alarms(s); err != nil {
-			return err
+		if s.more {
+			more = true // what is missing then, is told then
+		} else if err := b.alarms(s); err != nil {
+			return false, err
 		}
 		if err := state.SaveStream(b.tx, s.Stream); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return more, nil
 }

@@ -21,7 +21,7 @@ func leavesATrace(t *testing.T, w *world, it *item) {
 		if err := tx.QueryRow("SELECT COUNT(*) FROM ledger_entry").Scan(&before); err != nil {
 			return err
 		}
-		if err := w.in.write(tx, []*item{it}); err != nil {
+		if _, err := w.in.write(tx, []*item{it}); err != nil {
 			return err
 		}
 		if err := tx.QueryRow("SELECT COUNT(*) FROM ledger_entry").Scan(&after); err != nil {

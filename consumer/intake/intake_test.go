@@ -460,6 +460,27 @@ func TestWhatCannotMoveAFenceIsRecorded(t *testing.T) {
 	}
 }
 
+func TestALongGapClosesInSeveralTransactions(t *testing.T) {
+	const waiting = maxDrain + 100
+	w, p := setup(t)
+	lost := p.heartbeat()
+	list := make([]sealed, waiting)
+	for i := range list {
+		list[i] = p.heartbeat()
+	}
+	w.give(list...)
+	commits := 0
+	w.in.Committed = func() { commits++ }
+	w.give(lost)
+	if s := w.stream(); s.Head != waiting+1 || s.HeadHash != p.prev || commits != 2 || len(w.alarms()) != 0 {
+		t.Errorf("want all let in by 2 transactions and no alarm, got %+v, %d and %v", s, commits, w.alarms())
+	}
+	got := w.entries()
+	if n := len(got); got[n-1] != "cleared gap" || got[n-2] != "received heartbeat:v1 1 filled" {
+		t.Errorf("want the gap over once, got %q", got[n-2:])
+	}
+}
+
 func TestPieces(t *testing.T) {
 	batch := make([]queue.Delivery, 5)
 	for i, n := range []int{3, 3, 9, 1, 1} {

@@ -73,6 +73,10 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	if err := in.DB.Update(ctx, in.endInterval); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
+	// A program that knows a newer version may let a waiting message in; a crash may have come between.
+	if err := in.drainAll(ctx); err != nil {
+		return err
+	}
 	if due(in.retried, in.Limits.RetryAfter) {
 		if err := in.retry(ctx); err != nil {
 			return err
@@ -106,8 +110,7 @@ func fingerprint(r state.Reader) (string, error) {
 	return b.String(), nil
 }
 
-// endInterval writes the summaries, and looks at every stream: a program that knows a newer version, or a
-// key that came back, may let a waiting message in.
+// endInterval writes the summaries.
 func (in *Intake) endInterval(tx *store.Tx) error {
 	b, err := in.begin(tx)
 	if err != nil {
@@ -132,16 +135,7 @@ func (in *Intake) endInterval(tx *store.Tx) error {
 			return err
 		}
 	}
-	for _, s := range b.streams {
-		if !s.open {
-			continue
-		}
-		s.touched = true
-		if err := b.drain(s); err != nil {
-			return err
-		}
-	}
-	return b.end()
+	return nil
 }
 
 // retry opens the parked messages again, in the order in which they came.
