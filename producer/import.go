@@ -192,7 +192,12 @@ func (a *app) note(ctx context.Context, db *store.DB, op *entry.Operator) error 
 
 // hintRelay says when nothing will carry to the mid-point what was just stored.
 func (a *app) hintRelay(cfg *Config) {
-	if pid, err := store.Holder(cfg.Database); err == nil && pid == 0 {
+	pid, err := store.Holder(cfg.Database)
+	switch {
+	case err != nil || pid != 0:
+	case a.logFormat == formatJSON:
+		a.logger().Warn("stored; nothing relays it now: start run")
+	default:
 		fmt.Fprintf(a.err, "producer: stored; nothing relays it now: start producer -c %s run\n", a.configFile)
 	}
 }

@@ -252,6 +252,37 @@ func TestRelayNoticesNewMessages(t *testing.T) {
 	}
 }
 
+// A queue that is dead only lengthens the outbox: the relay comes back by itself.
+func TestRelayOutlastsAnOutage(t *testing.T) {
+	b := setup(t)
+	m := &midpoint{came: make(chan struct{}, 1)}
+	tries := 0
+	m.answer = func(n int) (int, int, error) {
+		if tries++; tries <= 2 {
+			return 0, 0, queue.ErrUnreachable
+		}
+		return n, n, nil
+	}
+	b.joins(t, gov1, "1")
+	run, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b.Relay(run, gov1, m) }()
+	<-m.came
+	b.joins(t, gov1, "2")
+	for len(m.messages()) < 2 {
+		<-m.came
+	}
+	stop()
+	<-ended
+	if sets := b.chainOf(t, gov1, m.messages()); len(sets) != 2 || tries < 3 {
+		t.Errorf("%d messages after %d tries", len(sets), tries)
+	}
+	all, err := StatusOf(ctx, b.db)
+	if err != nil || all[0].Waiting != 0 || all[0].LastSent == nil {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestClockThatWentBack(t *testing.T) {
 	b := setup(t)
 	first := b.joins(t, gov1, "1")

@@ -142,10 +142,11 @@ func (d *decider) say(c Case, e schema.Event, occurred *schema.Instant) {
 	d.Events = append(d.Events, Said{e, occurred, d.rec.Txn})
 }
 
-// leave closes a live engagement. A person who is not live only confirms what is known: after that, the
-// file has caught up with an operator's leaver.
+// leave closes a live engagement, or one that an operator closed for later. A person who is gone only
+// confirms what is known: after that, the file has caught up with an operator's leaver.
 func (d *decider) leave(reason string, otherwise Case) {
-	if !d.last.Status.Live() {
+	later := d.last.Status == Closed && d.now.Before(d.last.Since)
+	if !d.last.Status.Live() && !later {
 		if d.last.Status == Closed {
 			d.Next.By = File
 			if otherwise == Never {

@@ -67,6 +67,7 @@ func leaver() *schema.Leaver {
 
 func TestDiff(t *testing.T) {
 	suspend := &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonInvestigation}
+	later := &schema.Leaver{Effective: schema.At(now.AddDate(0, 0, 3)), Reason: schema.ReasonOther}
 	for _, c := range []struct {
 		name  string
 		last  State
@@ -111,6 +112,8 @@ func TestDiff(t *testing.T) {
 		{"operator closed, later first day", say(t, active(), leaver()), active(startsIn(1)), false, []Case{Rehire}},
 		{"operator closed, same contract", say(t, active(key("a")), leaver()), active(key("a"), startsIn(1)), false, []Case{Overruled}},
 		{"operator closed, another contract", say(t, active(key("a")), leaver()), active(key("b")), false, []Case{Rehire}},
+		{"operator closed for later, file says now", say(t, active(), later), active(inactive), false, []Case{Leave}},
+		{"operator closed for later, file lags", say(t, active(), later), active(), false, []Case{Overruled}},
 		{"operator suspended, file says present", say(t, active(), suspend), active(present), false, []Case{Overruled}},
 		{"operator suspended, file says left", say(t, active(), suspend), active(inactive), false, []Case{Leave}},
 	} {
