@@ -140,9 +140,12 @@ func (u undo) all(err error) error {
 	return err
 }
 
-// dir makes the folder that path lies in, where it is not there.
+// dir makes a folder and those above it, where they are not there.
 func (u *undo) dir(dir string, mode os.FileMode) error {
-	if _, err := os.Stat(dir); err == nil {
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return misusef("%s is there and no folder; nothing was made", dir)
+		}
 		return nil
 	}
 	if parent := filepath.Dir(dir); parent != dir {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -89,11 +91,32 @@ func TestInitAllOrNothing(t *testing.T) {
 			f.init() // and nothing is in the way afterwards
 		})
 	}
-	f := newFiles(t)
-	if code, _, _ := f.consumer("init", "--key", "DES"); code != exitMisused {
-		t.Errorf("an unknown kind of key: exit %d", code)
-	}
-	f.nothingMade()
+	t.Run("unknown kind of key", func(t *testing.T) {
+		f := newFiles(t)
+		if code, _, _ := f.consumer("init", "--key", "DES"); code != exitMisused {
+			t.Errorf("exit %d", code)
+		}
+		f.nothingMade()
+	})
+	t.Run("a file where a folder should be", func(t *testing.T) {
+		f := newFiles(t)
+		f.write("ledger", "", 0o600)
+		if code, _, _ := f.consumer("init"); code != exitMisused {
+			t.Errorf("exit %d", code)
+		}
+		f.remove("ledger")
+		f.nothingMade()
+	})
+	t.Run("the last step fails", func(t *testing.T) {
+		f := newFiles(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // ends the transaction that writes the first entries
+		a := &app{out: io.Discard, err: io.Discard, now: time.Now, login: func() (string, error) { return "ann", nil }}
+		if code := a.main(ctx, []string{"-c", f.config, "init"}); code != exitFailed {
+			t.Errorf("exit %d", code)
+		}
+		f.nothingMade()
+	})
 }
 
 func TestNextDecryptionKey(t *testing.T) {

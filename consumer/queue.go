@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -42,8 +43,23 @@ func (q *watchedQueue) Fetch(ctx context.Context, max int) ([]queue.Delivery, er
 func (c *Config) natsConfig() (natsqueue.Config, error) {
 	q := c.Queue
 	switch t := c.Tenant.Transport; {
-	case q.Proxy == "none", q.Proxy == "" && (t.Proxy == "" || t.Proxy == "none"):
+	case q.Proxy == "none", q.Proxy == "" && t.Proxy == "none":
 		q.Proxy = ""
+	case q.Proxy == "" && t.Proxy == "": // as the environment says for the first server
+		if len(q.URL) == 0 {
+			return q, nil
+		}
+		server, err := url.Parse(q.URL[0])
+		if err != nil {
+			return q, nil // natsqueue says what is wrong with it
+		}
+		u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: server.Host}})
+		if err != nil {
+			return q, fmt.Errorf("HTTPS_PROXY in the environment is not an address")
+		}
+		if u != nil {
+			q.Proxy = u.String()
+		}
 	case q.Proxy == "":
 		u, err := url.Parse(t.Proxy)
 		if err != nil {

@@ -68,6 +68,8 @@ type runner struct {
 	db       *state.DB
 
 	unchecked bool // the policy's groups could not be looked at yet
+	unheard   bool // nothing was published yet
+	failing   bool // the last publication failed; both belong to the publisher's goroutine
 }
 
 func (r *runner) mode() string {
@@ -80,7 +82,7 @@ func (r *runner) mode() string {
 // runner starts in this order: what only reads files; the lock; the database; what only asks. Then the
 // first entry, and work. Whatever fails before that entry has changed nothing.
 func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error) {
-	r := &runner{app: a, cfg: cfg, observe: observe, log: a.logger(cfg.Log)}
+	r := &runner{app: a, cfg: cfg, observe: observe, log: a.logger(cfg.Log), unheard: true}
 	if err := r.read(); err != nil {
 		return err
 	}
@@ -115,6 +117,9 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	defer func() { err = errors.Join(err, receiver.Close()) }()
 	if err := r.checkPolicy(ctx); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return nil // stopped before anything began
 	}
 	if err := r.start(ctx); err != nil {
 		return err

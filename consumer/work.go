@@ -152,6 +152,10 @@ func (r *runner) published(err error) {
 	if err != nil {
 		r.log.Error("could not publish the ledger; trying again", "err", oneLine(err))
 	}
+	if failed := err != nil; failed == r.failing && !r.unheard {
+		return
+	}
+	r.unheard, r.failing = false, err != nil
 	r.stands(state.Alarm{Code: alarmUnpublished, Severity: state.Critical,
 		Text: "the ledger cannot be published: what is recorded is not yet out of this machine's reach"}, err != nil)
 }

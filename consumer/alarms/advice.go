@@ -16,7 +16,15 @@ var advice = map[string]string{
 	"ledger-unpublished":   "look at the ledger's folder and the checkpoint copy: space, mount, permissions; nothing is lost, it is published as soon as it can be",
 	"midpoint-unreachable": "look at the network, the proxy and the mid-point",
 	"midpoint-refused":     "the mid-point does not let us in or is not what was promised: look at the credential and the stream under queue in consumer.yaml",
-	"parked":               "messages wait for a key, a clock or a newer program: `consumer status`, then `consumer trust list`",
+	"not-running":          "start `consumer run`; until then disable leavers by hand",
+	"newer-version":        "install the newer program: what comes after that message gives nothing until then",
+	"generation":           "the producer began to number anew: ask its people whether it was restored, then `consumer trust generation CARD`",
+	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts",
+	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen until the producer's people say otherwise",
+	"engagement-jump":      "somebody's engagement number was raised too far: ask the producer's people whether it is right, then have it sent step by step",
+	"roster-broken":        "a roster does not agree with itself and is not believed: tell the producer's people; the next one says the whole truth again",
+	"flood":                "somebody sends many messages that are not taken in: ask whoever runs the mid-point for the sender",
+	"parked-full":          "no more messages are kept that might become valid: trust their key or have the sender stopped, then ask the producer for what is missing",
 }
 
 // Advice is what to do about an alarm of this code.
