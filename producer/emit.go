@@ -114,8 +114,8 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	if !slices.Contains(emitKinds, kind) {
 		return nil, usagef("emit: want one of %v, got %q", emitKinds, kind)
 	}
-	if c := f.person.UsageLocation; c != "" && !source.IsCountry(c) {
-		return nil, usagef("--country: want an ISO 3166-1 alpha-2 code in capitals, got %q", c)
+	if err := checkCountry(f.person); err != nil {
+		return nil, err
 	}
 	now := a.now()
 	occurred, err := optional("--occurred", f.occured, now)
@@ -134,6 +134,15 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}
 		if given, err = schema.DecodeEvent(kind, data); err != nil {
+			return nil, err
+		}
+		switch e := given.(type) {
+		case *schema.Joiner:
+			err = checkCountry(e.Person)
+		case *schema.Mover:
+			err = checkCountry(e.Person)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -177,6 +186,14 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	}
 	a.hintRelay(cfg)
 	return all, nil
+}
+
+// checkCountry holds what the schema leaves open: that two capitals are a country.
+func checkCountry(p schema.Person) error {
+	if c := p.UsageLocation; c != "" && !source.IsCountry(c) {
+		return usagef("usage location: want an ISO 3166-1 alpha-2 code in capitals, got %q", c)
+	}
+	return nil
 }
 
 // targets are the enclaves that an event goes to: those that were named, the only one, or all that know

@@ -256,6 +256,11 @@ func TestBadSurroundings(t *testing.T) {
 			p.write(t, "producer.yaml", strings.Replace(template, "urn:jmlbridge:enclave:gov-1", "gov 1", 1))
 		}, "producer.yaml:10:15", []string{"status"}},
 		"no database": {func(t *testing.T, p *place) { mustRemove(t, p, "data/producer.db") }, "it does not exist", []string{"run"}},
+		"no data folder": {func(t *testing.T, p *place) {
+			if err := os.RemoveAll(filepath.Join(p.dir, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}, "it does not exist", []string{"run"}},
 		"key for all": {func(t *testing.T, p *place) { mustChmod(t, p, "keys/signing.pem", 0o644) }, "lets others read", []string{"emit", "leaver", "1"}},
 		"other key": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "keys/signing.pem", "keys/signing.pem, alg: EdDSA", 1))
@@ -294,7 +299,7 @@ func TestBadSurroundings(t *testing.T) {
 			if code != exitMisused || !strings.Contains(errs, c.want) {
 				t.Errorf("want exit code 2 and %q, got %d and %s", c.want, code, errs)
 			}
-			if after := strings.ReplaceAll(p.files(t), filepath.Join(p.dir, "data/producer.db.lock")+"\n", ""); after != strings.ReplaceAll(before, filepath.Join(p.dir, "data/producer.db.lock")+"\n", "") {
+			if after := p.files(t); after != before && name != "no credential" { // run takes its lock first
 				t.Errorf("something was done:\n%s", after)
 			}
 		})

@@ -15,7 +15,6 @@ import (
 
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
-	"jmlbridge/internal/store"
 )
 
 // recovered is what recover leaves, for people and scripts.
@@ -57,7 +56,7 @@ Stop the runner first. Without a reason to think that the database is old, --for
 			if err != nil {
 				return err
 			}
-			lock, err := store.Take(cfg.Database)
+			lock, err := takeLock(cfg.Database)
 			if err != nil {
 				return err
 			}

@@ -13,7 +13,6 @@ import (
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/queue/natsqueue"
-	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 )
 
@@ -38,7 +37,7 @@ hand.`,
 			if err != nil {
 				return err
 			}
-			lock, err := store.Take(cfg.Database)
+			lock, err := takeLock(cfg.Database)
 			if err != nil {
 				return err
 			}

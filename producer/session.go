@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 
 	"golang.org/x/mod/sumdb/note"
@@ -152,4 +153,14 @@ func (s *session) startedEntry(mode, instance string) (*entry.Started, error) {
 		Program: entry.ProgramProducer, Version: entry.ID(version()), Go: entry.ID(runtime.Version()), FIPS: fips(), Mode: mode,
 		Config: &digest, Ledger: id, Instance: instance,
 	}, nil
+}
+
+// takeLock becomes the one runner. A database that is not there is said to be missing, and no lock is left
+// beside it.
+func takeLock(database string) (*store.Lock, error) {
+	if _, err := os.Stat(database); errors.Is(err, os.ErrNotExist) {
+		_, err := store.OpenRead(database, outbox.Schema)
+		return nil, err
+	}
+	return store.Take(database)
 }
