@@ -650,3 +650,48 @@ func TestNewerDatabase(t *testing.T) {
 		}
 	}
 }
+
+// A second enclave joins: it gets a chain, its own scope, and leavers reach every enclave that knows the person.
+func TestTwoEnclaves(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	file := p.write(t, "export.csv", people)
+	p.must(t, "import", file)
+	second := strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}
+    scope: {everyone: true}
+source:
+`, 1)
+	p.write(t, "producer.yaml", second)
+	if code, _, errs := p.try("", "import", file); code != exitMisused || !strings.Contains(errs, "producer enclave add") {
+		t.Errorf("an enclave without a chain: %d %s", code, errs)
+	}
+	p.must(t, "enclave", "add", "GOV-2")
+	if code, _, errs := p.try("", "enclave", "add", "GOV-2"); code == exitDone {
+		t.Errorf("twice: %s", errs)
+	}
+	var r importReport
+	if err := json.Unmarshal([]byte(p.must(t, "import", file, "-o", "json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Enclaves[0].Changes) != 0 || len(r.Enclaves[1].Changes) != 3 {
+		t.Errorf("%+v", r.Enclaves)
+	}
+	if code, _, errs := p.try("", "emit", "joiner", "9", "--display-name", "x"); code != exitMisused || !strings.Contains(errs, "--enclave") {
+		t.Errorf("a joiner to nobody in particular: %d %s", code, errs)
+	}
+	if out := p.must(t, "emit", "leaver", "1", "--urgent"); strings.Count(out, "stored leaver") != 2 {
+		t.Errorf("person 1 is in both:\n%s", out)
+	}
+	if out := p.must(t, "emit", "leaver", "3"); strings.Count(out, "stored leaver") != 1 || !strings.Contains(out, "gov-2") {
+		t.Errorf("person 3 is in the second only:\n%s", out)
+	}
+	if code, _, errs := p.try("", "emit", "leaver", "4"); code != exitMisused || !strings.Contains(errs, "no enclave has a live engagement") {
+		t.Errorf("person 4 is nowhere: %d %s", code, errs)
+	}
+	if out := p.must(t, "roster", "--enclave", "GOV-2"); !strings.Contains(out, "gov-2 in 1 parts, seq 6 to 6") {
+		t.Errorf("roster:\n%s", out)
+	}
+}
