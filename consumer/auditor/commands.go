@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/term"
+
+	"jmlbridge/consumer/auditor/verify"
+)
+
+type verifyFlags struct {
+	ledgerKey string
+	trust     []string
+	copies    []string
+	output    string
+	tilesOnly bool
+	grace     time.Duration
+	cutLimit  time.Duration
+}
+
+func newVerify(stdout, stderr io.Writer) *cobra.Command {
+	var fl verifyFlags
+	cmd := &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Verify a published ledger; the exit code is the verdict",
+		Long: `verify reads the published folder DIR (tiles/ and archive/) and reports whether everything in it verifies.
+
+The ledger's key is the line that "consumer init" or "producer init" printed, as text or in a file. The
+producers' cards must come from the producers, not from the enclave: with them the auditor checks every
+signature itself, and sees keys that the enclave trusts and no producer has.
+
+A ledger that is still being written can be verified: the checkpoint is read first, and what is newer than
+it is left out. Progress is shown on a terminal only.
+
+Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it does not verify.`,
+		Example: `  auditor verify /evidence/ledger --ledger-key ledger.pub --trust producer-card.json
+  auditor verify /evidence/ledger --ledger-key "$LINE" --trust a.json --trust b.json --cut-limit 1h
+  auditor verify /evidence/ledger --ledger-key ledger.pub --copy /worm/checkpoint --tiles-only`,
+		Args: exactly("DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o, err := fl.options(args[0])
+			if err != nil {
+				return err
+			}
+			bar := newProgress(stderr)
+			o.Progress = bar.update
+			report, err := verify.Run(cmd.Context(), o)
+			bar.done()
+			if err != nil {
+				return err
+			}
+			if err := write(stdout, fl.output, report); err != nil {
+				return err
+			}
+			if !report.Verifies {
+				return errDoesNot
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&fl.ledgerKey, "ledger-key", "", "the ledger's public key: its `line`, or a file with it")
+	f.StringArrayVar(&fl.trust, "trust", nil, "a producer's card, JWK or PEM public key; repeat for each `file`")
+	f.StringArrayVar(&fl.copies, "copy", nil, "a checkpoint `file` kept elsewhere, which the ledger must extend; may repeat")
+	f.BoolVar(&fl.tilesOnly, "tiles-only", false, "the archive is not at hand: check everything but the messages' signatures")
+	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "a cut done later than `this` after it was due is a finding; 0: none")
+	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "what is open and younger than `this` when the ledger ends is under way")
+	outputFlag(cmd, &fl.output)
+	return cmd
+}
+
+func outputFlag(cmd *cobra.Command, output *string) {
+	cmd.Flags().StringVarP(output, "output", "o", "text", "`form` of the output: text or json")
+}
+
+func (fl *verifyFlags) options(dir string) (o verify.Options, err error) {
+	if err := checkOutput(fl.output); err != nil {
+		return o, err
+	}
+	if fl.grace < 0 || fl.cutLimit < 0 {
+		return o, misusef("want --grace and --cut-limit from 0 up")
+	}
+	o = verify.Options{Dir: dir, Keys: verify.Keys{}, TilesOnly: fl.tilesOnly, Grace: fl.grace, CutLimit: fl.cutLimit}
+	if o.LedgerKey, err = ledgerKey(fl.ledgerKey); err != nil {
+		return o, err
+	}
+	if len(fl.trust) == 0 && !fl.tilesOnly {
+		return o, misusef("want --trust with the card of each producer; without signatures ask for --tiles-only")
+	}
+	for _, path := range fl.trust {
+		data, err := readFile(path)
+		if err != nil {
+			return o, err
+		}
+		if err := o.Keys.Add(data); err != nil {
+			return o, misusef("%s: %w", path, err)
+		}
+	}
+	for _, path := range fl.copies {
+		data, err := readFile(path)
+		if err != nil {
+			return o, err
+		}
+		o.Copies = append(o.Copies, verify.Copy{Name: filepath.Clean(path), Note: data})
+	}
+	return o, nil
+}
+
+func checkOutput(s string) error {
+	if s != "text" && s != "json" {
+		return misusef("want -o text or json, got %q", s)
+	}
+	return nil
+}
+
+// ledgerKey takes the line itself, or the name of a file that holds it.
+func ledgerKey(s string) (string, error) {
+	if s == "" {
+		return "", misusef("want --ledger-key: the line of the ledger's public key, or a file with it")
+	}
+	if _, err := note.NewVerifier(s); err == nil {
+		return s, nil
+	}
+	data, err := readFile(s)
+	if err != nil {
+		return "", misusef("ledger key: want a line like name+hash+key or a file with it: %w", err)
+	}
+	line := strings.TrimSpace(string(data))
+	if _, err := note.NewVerifier(line); err != nil {
+		return "", misusef("ledger key %s: want one line like name+hash+key: %w", s, err)
+	}
+	return line, nil
+}
+
+func write(w io.Writer, output string, r *verify.Report) error {
+	if output == "text" {
+		return r.WriteText(w)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
+
+func newTimeline(stdout io.Writer) *cobra.Command {
+	var key, issuer, output string
+	cmd := &cobra.Command{
+		Use:   "timeline SUBJECT DIR",
+		Short: "Show everything that a ledger says about one person",
+		Long: `timeline shows every entry of the published ledger DIR that names SUBJECT, the id that HR uses, in order:
+what was received, what was done to the account and what the directory answered, holds, alarms and the acts of
+operators. Every entry shown is proved to be under the signed checkpoint; run verify for the rest.
+
+Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not verify.`,
+		Example: `  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.pub
+  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.pub -o json`,
+		Args: exactly("SUBJECT", "DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			line, err := ledgerKey(key)
+			if err != nil {
+				return err
+			}
+			out := bufio.NewWriter(stdout)
+			n := 0
+			err = verify.Timeline(cmd.Context(), args[1], line, issuer, args[0], func(e verify.Event) error {
+				n++
+				if output == "json" {
+					return json.NewEncoder(out).Encode(e) // one object a line
+				}
+				_, err := fmt.Fprintf(out, "%s  %7d  %-10s  %s\n", e.Time, e.Entry, e.Kind, e.Text)
+				return err
+			})
+			if ferr := out.Flush(); err == nil {
+				err = ferr
+			}
+			if err == nil && n == 0 && output == "text" {
+				_, err = fmt.Fprintf(stdout, "The ledger names no subject %s.\n", args[0])
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&key, "ledger-key", "", "the ledger's public key: its `line`, or a file with it")
+	cmd.Flags().StringVar(&issuer, "iss", "", "only of this issuer, where several use the same ids (`URI`)")
+	outputFlag(cmd, &output)
+	return cmd
+}
+
+// progress is one line on a terminal, and nothing elsewhere. (The progress bar that the other programs use
+// would bring net/http into this one.)
+type progress struct {
+	w     io.Writer // nil: no terminal
+	shown time.Time
+}
+
+func newProgress(stderr io.Writer) *progress {
+	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return &progress{w: stderr}
+	}
+	return &progress{}
+}
+
+func (p *progress) update(done, total int64) {
+	if p.w == nil || time.Since(p.shown) < 200*time.Millisecond {
+		return
+	}
+	p.shown = time.Now()
+	fmt.Fprintf(p.w, "\r%3d %%  %d of %d entries", 100*done/max(total, 1), done, total)
+}
+
+func (p *progress) done() {
+	if p.w != nil && !p.shown.IsZero() {
+		fmt.Fprint(p.w, "\r\033[K")
+	}
+}

@@ -1,0 +1,371 @@
+package verify
+
+import (
+	"time"
+
+	"jmlbridge/internal/ledger/entry"
+)
+
+// opClasses is what each operation does, whatever the ledger calls it.
+var opClasses = map[string]string{
+	"disable": entry.ClassTake, "revoke-sessions": entry.ClassTake, "remove-member": entry.ClassTake, "delete": entry.ClassTake,
+	"create": entry.ClassGive, "update": entry.ClassGive, "set-manager": entry.ClassGive, "clear-manager": entry.ClassGive,
+	"enable": entry.ClassGive, "add-member": entry.ClassGive,
+}
+
+// openIntent is an intent that has no outcome yet.
+type openIntent struct {
+	who
+	ops     []string
+	observe bool
+	at      time.Time
+}
+
+// intent asks whether what is about to be done is allowed and explained by what came before it.
+func (v *verifier) intent(i *entry.Intent) {
+	v.report.Checked.Intents++
+	w := who{i.Issuer, i.Subject}
+	p := v.person(w)
+	if p.intent >= 0 {
+		v.findWho(IntentUnanswered, w, "the intent at entry %d has no outcome, and another follows for the same person", p.intent)
+		delete(v.open, p.intent)
+	}
+	o := &openIntent{who: w, observe: i.Observe, at: v.now}
+	gives, takes := false, false
+	for _, op := range i.Ops {
+		o.ops = append(o.ops, op.Op)
+		class, known := opClasses[op.Op]
+		if known && class != op.Class {
+			v.findWho(OpMislabelled, w, "operation %s is classed as %s", op.Op, op.Class)
+		}
+		if !known {
+			class = op.Class
+		}
+		if class == entry.ClassGive {
+			gives = true
+			v.report.Checked.Gives++
+		} else {
+			takes = true
+			v.report.Checked.Takes++
+		}
+	}
+	v.open[v.index], p.intent = o, v.index
+	if v.policy.IsZero() || i.Policy != v.policy {
+		v.findWho(PolicyUnrecorded, w, "it was planned by policy %s; the ledger has %s in force", i.Policy, v.policy)
+	}
+	if gives {
+		v.give(w, p, i)
+	}
+	if takes {
+		v.take(w, p, i)
+	}
+}
+
+// give: nothing is given but what a fact in sequence says, and nothing against a leaver, suspend, end or
+// lock that the enclave knew of.
+func (v *verifier) give(w who, p *person, i *entry.Intent) {
+	t := seconds(v.now)
+	now := p.at(t)
+	before := p.at(t - int64(look/time.Second))
+	s := now
+	if !now.access && before.access {
+		s = before
+	}
+	if !s.access {
+		switch now.why {
+		case "unknown":
+			v.findWho(GiveWithoutFact, w, "no joiner or mover in sequence says that the person has access")
+		case "not-started":
+			v.findWho(GiveEarly, w, "the engagement begins at %s", time.Unix(now.want.start, 0).UTC().Format(time.RFC3339))
+		default:
+			v.findWho(GiveAfterCut, w, "the person has no access: %s", now.why)
+		}
+		return
+	}
+	if since, ok := v.stale[w.issuer]; ok && v.now.Sub(since) > look {
+		v.findWho(GiveStale, w, "the issuer is silent since %s", entry.At(since))
+	}
+	c := &i.Cause
+	switch c.Type {
+	case entry.CauseMessage, entry.CauseSchedule:
+		if c.Position == nil {
+			v.findWho(CauseMissing, w, "it names no message")
+			return
+		}
+		list := v.cited(p, c.Position)
+		ok := false
+		for _, f := range list {
+			ok = ok || f == now.want || f == before.want
+		}
+		switch {
+		case len(list) == 0:
+			v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
+		case !ok || c.Position.Issuer != w.issuer:
+			v.findWho(CauseMismatch, w, "it names message %d of generation %d; what holds is message %d of generation %d", c.Position.Seq, c.Position.Generation, s.want.seq, s.want.generation)
+		}
+	case entry.CausePolicy, entry.CauseReconcile:
+		if !v.isKind(c.Entry, entry.KindPolicy, entry.KindStarted, entry.KindObserved) {
+			v.findWho(CauseMissing, w, "it names no policy or observation of this ledger")
+		}
+	case entry.CauseOperator:
+		if !v.isKind(c.Entry, entry.KindOperator, entry.KindReleased) {
+			v.findWho(CauseMissing, w, "it names no act of an operator")
+		}
+	default:
+		v.findWho(CauseMismatch, w, "a cause of type %s gives nothing", c.Type)
+	}
+}
+
+// cited returns what the message at a place says of the person; only streams that the ledger opened count.
+func (v *verifier) cited(p *person, at *entry.Position) []*fact {
+	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil {
+		return nil
+	}
+	return p.stated(at.Generation, at.Seq)
+}
+
+// take: everything taken names a cause that the ledger has and that says so. Whether it was overtaken
+// meanwhile does not matter: taking is the safe side.
+func (v *verifier) take(w who, p *person, i *entry.Intent) {
+	c := &i.Cause
+	switch c.Type {
+	case entry.CauseMessage, entry.CauseSchedule:
+		v.takeByMessage(w, p, i)
+	case entry.CauseOperator:
+		if c.Entry != nil && !v.isKind(c.Entry, entry.KindOperator, entry.KindReleased) || c.Entry == nil && !p.locked && p.lock == 0 {
+			v.findWho(CauseMissing, w, "no act of an operator on this person is recorded")
+		}
+	case entry.CauseLease:
+		if !p.leased && !v.isKind(c.Entry, entry.KindLease) {
+			v.findWho(CauseMissing, w, "no lease that ran out is recorded")
+		}
+	case entry.CausePolicy:
+		if v.policy.IsZero() {
+			v.findWho(CauseMissing, w, "no policy is recorded")
+		}
+	case entry.CauseReconcile:
+		if !v.isKind(c.Entry, entry.KindObserved) {
+			v.findWho(CauseMissing, w, "it names no observation of this ledger")
+		}
+	}
+}
+
+func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
+	c := i.Cause
+	if c.Position == nil {
+		v.findWho(CauseMissing, w, "it names no message")
+		return
+	}
+	list := v.cited(p, c.Position)
+	if len(list) == 0 {
+		if v.parked[w.issuer] {
+			// A verified message that was parked may cut; it is not in the archive until it is let in.
+			v.report.Checked.ByParked++
+			return
+		}
+		v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
+		return
+	}
+	t := seconds(v.now)
+	says := false
+	for _, f := range list {
+		switch f.kind {
+		case leaver, suspend:
+			says = says || f.from <= t
+		case joiner, mover:
+			for _, op := range i.Ops {
+				switch {
+				case op.Op == "remove-member", f.partial, f.end != 0 && f.end <= t, f.start > t-int64(look/time.Second):
+					says = true
+				}
+			}
+		}
+	}
+	if !says {
+		v.findWho(CauseMismatch, w, "message %d of generation %d does not take access away now", c.Position.Seq, c.Position.Generation)
+	}
+}
+
+// outcome answers an intent.
+func (v *verifier) outcome(o *entry.Outcome) {
+	v.report.Checked.Outcomes++
+	w := who{o.Issuer, o.Subject}
+	in := v.open[o.Intent]
+	if in == nil {
+		v.findWho(OutcomeUnexplained, w, "entry %d is no intent that waits for an outcome", o.Intent)
+		return
+	}
+	if in.who != w {
+		v.findWho(OutcomeUnexplained, w, "the intent at entry %d is about subject %s of %s", o.Intent, in.subject, in.issuer)
+		return
+	}
+	delete(v.open, o.Intent)
+	p := v.person(w)
+	p.intent = -1
+	whole := len(o.Results) == len(in.ops)
+	for n, r := range o.Results {
+		whole = whole && r.N == n+1
+	}
+	if !whole {
+		v.findWho(OutcomeIncomplete, w, "the intent at entry %d has %d operations; want one result for each, got %d", o.Intent, len(in.ops), len(o.Results))
+	}
+	for _, r := range o.Results {
+		v.report.Counts.Results[r.Result]++
+		if r.N > len(in.ops) || r.Result != entry.ResultApplied && r.Result != entry.ResultAlready && r.Result != entry.ResultFound {
+			continue
+		}
+		if in.observe {
+			v.findWho(ObserveActed, w, "operation %d of the intent at entry %d was only to be shown, and is %s", r.N, o.Intent, r.Result)
+		}
+		at := v.now
+		if r.At != nil {
+			at = r.At.Time
+		}
+		v.did(w, p, in.ops[r.N-1], at)
+	}
+}
+
+// did takes in that an operation is so now.
+func (v *verifier) did(w who, p *person, op string, at time.Time) {
+	switch op {
+	case "create", "enable":
+		if !p.enabled {
+			v.opened(p, at)
+		}
+		p.account, p.enabled = true, true
+	case "disable":
+		p.account, p.enabled = true, false
+		v.disabled(w, p, at)
+	case "revoke-sessions":
+		v.revoked(p, at)
+	case "delete":
+		p.account, p.enabled = false, false
+		v.disabled(w, p, at)
+		v.revoked(p, at)
+	default:
+		if !p.account {
+			p.account, p.enabled = true, true
+		}
+	}
+}
+
+func (v *verifier) observed(o *entry.Observed) {
+	a := o.Account
+	if a == nil {
+		return
+	}
+	p := v.person(who{a.Issuer, a.Subject})
+	switch a.State {
+	case entry.StateEnabled:
+		p.account, p.enabled = true, true
+	case entry.StateDisabled:
+		p.account, p.enabled = true, false
+	case entry.StateDeleted, entry.StateGone:
+		p.account, p.enabled = false, false
+		for _, c := range p.cuts {
+			if c.State == CutOpen || c.State == CutDone {
+				c.State = CutGone
+			}
+		}
+		p.cuts = nil
+	}
+}
+
+func (v *verifier) operator(o *entry.Operator) {
+	v.report.Operators = append(v.report.Operators, Act{Entry: v.index, Time: entry.At(v.now), By: o.By, Action: o.Action, Issuer: o.Issuer, Subject: o.Subject, Target: o.Target, Reason: o.Reason})
+	if o.Subject == "" {
+		return
+	}
+	w := who{o.Issuer, o.Subject}
+	switch p := v.person(w); o.Action {
+	case "cut":
+		if !p.locked {
+			p.locked, p.lock = true, v.index
+			v.cutByLock(w, p)
+		}
+	case "unlock":
+		v.back(w, p, func(c *Cut) bool { return c.Kind == "lock" })
+		p.locked = false
+	}
+}
+
+// openHold is a hold that was not ended.
+type openHold struct {
+	code     string
+	subjects []who
+}
+
+// excuses are the codes of holds and alarms that say why a cut is not done. Others, such as a hold on what
+// is to be given, do not.
+var excuses = map[string]bool{"protected": true, "not-owned": true, "ambiguous-mark": true, "cut-limit": true,
+	"cut-failing": true, "cut-held": true}
+
+func (v *verifier) held(h *entry.Held) {
+	v.report.Counts.Held[h.Code]++
+	o := v.holds[h.Hold]
+	if o == nil {
+		o = &openHold{code: h.Code}
+		v.holds[h.Hold] = o
+	}
+	for _, s := range h.Subjects {
+		w := who{s.Issuer, s.Subject}
+		o.subjects = append(o.subjects, w)
+		if excuses[h.Code] {
+			v.person(w).blocked++
+		}
+	}
+}
+
+func (v *verifier) released(r *entry.Released) {
+	o := v.holds[r.Hold]
+	if o == nil {
+		v.findf(HoldUnknown, "hold %s is ended (%s) and was never recorded, or was ended before", r.Hold, r.Action)
+		return
+	}
+	delete(v.holds, r.Hold)
+	for _, w := range o.subjects {
+		p := v.person(w)
+		if excuses[o.code] {
+			p.blocked--
+			if r.Action == entry.ReleasedDiscard {
+				p.discarded = true
+			}
+		}
+	}
+	if r.Action == entry.ReleasedDiscard || r.Action == entry.ReleasedRelease {
+		v.report.Rulings = append(v.report.Rulings, Ruling{Entry: v.index, Time: entry.At(v.now), Hold: r.Hold, Code: o.code, Action: r.Action, By: r.By, Subjects: len(o.subjects), Reason: r.Reason})
+	}
+}
+
+func (v *verifier) alarm(a *entry.Alarm) {
+	k := [2]string{a.Code, a.Key}
+	raised := a.State == entry.AlarmRaised
+	if raised {
+		v.report.Counts.Alarms[a.Code]++
+	}
+	was := v.alarms[k]
+	if raised {
+		v.alarms[k] = true
+	} else {
+		delete(v.alarms, k)
+	}
+	if was == raised {
+		return
+	}
+	step := 1
+	if !raised {
+		step = -1
+	}
+	switch {
+	case a.Code == "stale":
+		if raised {
+			v.stale[a.Key] = v.now
+		} else {
+			delete(v.stale, a.Key)
+		}
+	case a.Code == "credential-denied" && a.Key == "cut":
+		v.denied = raised
+	case excuses[a.Code] && a.Subject != "":
+		v.perhaps[a.Subject] += step
+	}
+}

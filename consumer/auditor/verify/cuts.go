@@ -1,0 +1,282 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// CutState says what became of a cut.
+type CutState string
+
+// States of a Cut.
+const (
+	CutOpen      CutState = "open"      // not due yet, or the account is still open
+	CutDone      CutState = "done"      // the account was disabled
+	CutAlready   CutState = "already"   // it was disabled before
+	CutGone      CutState = "gone"      // it does not exist any more
+	CutNone      CutState = "none"      // there was no account
+	CutOvertaken CutState = "overtaken" // access came back, or the date was moved, before it was due or done
+	CutUnderWay  CutState = "under-way" // due, and younger than the grace
+	CutHeld      CutState = "held"      // a hold or alarm stands that says why not
+	CutDiscarded CutState = "discarded" // operators let it not happen
+	CutNever     CutState = "missing"   // a finding
+)
+
+// Cut is one statement that took all access from a person, and how long it took to be so.
+type Cut struct {
+	Issuer     string        `json:"iss"`
+	Subject    string        `json:"sub"`
+	Engagement int           `json:"engagement,omitempty"`
+	Kind       string        `json:"kind"`  // leaver, suspend, end or lock
+	Entry      int64         `json:"entry"` // where it was received
+	Seq        uint64        `json:"seq,omitempty"`
+	True       entry.Moment  `json:"true"`     // when it became true: toe or iat, or effective if that is later
+	Received   entry.Moment  `json:"received"` //
+	Due        entry.Moment  `json:"due"`      // received, or effective if that is later
+	Disabled   *entry.Moment `json:"disabled,omitempty"`
+	Revoked    *entry.Moment `json:"revoked,omitempty"`
+	State      CutState      `json:"state"`
+
+	generation int
+}
+
+// cutBy notes that a fact takes all access away.
+func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurred *schema.Instant) {
+	if f.kind != leaver && f.kind != suspend {
+		return
+	}
+	if want := p.at(f.from).want; want != nil && want.engagement > f.engagement {
+		return // of an engagement that is over anyway
+	}
+	stated := issued.Time()
+	if occurred != nil {
+		stated = occurred.Time()
+	}
+	effective := time.Unix(f.from, 0).UTC()
+	kind := "leaver"
+	if f.kind == suspend {
+		kind = "suspend"
+		if until, ok := p.ends(&f); ok && until <= f.from {
+			return
+		}
+	}
+	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, generation: f.generation,
+		True: entry.At(later(stated, effective)), Due: entry.At(later(v.now, effective))})
+}
+
+func (v *verifier) cutByLock(w who, p *person) {
+	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Kind: "lock", True: entry.At(v.now), Due: entry.At(v.now)})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (v *verifier) cut(p *person, c *Cut) {
+	c.Entry, c.Received, c.State = v.index, entry.At(v.now), CutOpen
+	p.discarded = false
+	v.report.Cuts = append(v.report.Cuts, c)
+	switch {
+	case !p.account && p.intent < 0:
+		c.State = CutNone
+	case p.account && !p.enabled && !c.Due.After(v.now):
+		c.State = CutAlready
+	}
+	p.cuts = append(p.cuts, c)
+}
+
+// took is told of a joiner or mover that came into sequence: a stated end is a cut to come.
+func (v *verifier) took(w who, p *person, f fact) {
+	if f.kind != joiner && f.kind != mover || !f.sequenced {
+		return
+	}
+	v.back(w, p, func(c *Cut) bool { return c.Kind == "end" })
+	if f.end == 0 {
+		return
+	}
+	end := time.Unix(f.end, 0).UTC()
+	c := &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: "end", Seq: f.seq, generation: f.generation,
+		True: entry.At(end), Due: entry.At(later(v.now, end))}
+	v.cut(p, c)
+	if c.State == CutNone { // the account is about to be made
+		c.State = CutOpen
+	}
+}
+
+// beforeFact settles what a fact that gives access back leaves undone.
+func (v *verifier) beforeFact(w who, p *person, f fact) {
+	switch {
+	case f.kind == resume && f.sequenced:
+		v.back(w, p, func(c *Cut) bool {
+			return c.Kind == "suspend" && c.Engagement == f.engagement && (c.generation < f.generation || c.generation == f.generation && c.Seq < f.seq)
+		})
+	case f.kind == joiner && f.sequenced:
+		v.back(w, p, func(c *Cut) bool { return c.Kind != "lock" && c.Engagement < f.engagement })
+	}
+}
+
+// back ends the cuts that match, since access comes back. One that should long have been done is a finding.
+func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
+	for _, c := range p.cuts {
+		if match(c) && v.undone(p, c) && v.excuse(w, p) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+			v.missed(w, c)
+		}
+	}
+	overtake(p, match)
+}
+
+func overtake(p *person, match func(*Cut) bool) {
+	p.cuts = slices.DeleteFunc(p.cuts, func(c *Cut) bool {
+		if !match(c) {
+			return false
+		}
+		if c.State == CutOpen {
+			c.State = CutOvertaken
+		}
+		return true
+	})
+}
+
+// undone reports whether a cut is due and the account open.
+func (v *verifier) undone(p *person, c *Cut) bool {
+	return c.State == CutOpen && p.account && p.enabled && !c.Due.After(v.now)
+}
+
+func (v *verifier) missed(w who, c *Cut) {
+	c.State = CutNever
+	i := c.Entry
+	v.find(Finding{Code: CutMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,
+		Detail: fmt.Sprintf("access ended by %s at %s and the account was not disabled; no hold or alarm says why", c.Kind, c.Due)})
+}
+
+// excuse is why a due cut is not a finding.
+func (v *verifier) excuse(w who, p *person) CutState {
+	switch {
+	case p.discarded:
+		return CutDiscarded
+	case p.blocked > 0 || v.perhaps[w.subject] > 0 || v.denied:
+		return CutHeld
+	}
+	return ""
+}
+
+// opened is told that an account is open from now on: cuts that had nothing to do have it now.
+func (v *verifier) opened(p *person, at time.Time) {
+	for _, c := range p.cuts {
+		if c.State == CutNone || c.State == CutAlready || c.State == CutDone {
+			c.State, c.Disabled, c.Revoked = CutOpen, nil, nil
+			c.Due = entry.At(later(c.Due.Time, at))
+		}
+	}
+}
+
+func (v *verifier) disabled(w who, p *person, at time.Time) {
+	for _, c := range p.cuts {
+		if c.State != CutOpen || c.Due.After(at.Add(time.Second)) {
+			continue
+		}
+		c.State, c.Disabled = CutDone, entry.MomentAt(at)
+		if late := at.Sub(c.Due.Time); v.CutLimit > 0 && late > v.CutLimit {
+			i := v.index
+			v.find(Finding{Code: CutLate, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,
+				Detail: fmt.Sprintf("disabled %v after it was due; the limit is %v", late.Round(time.Millisecond), v.CutLimit)})
+		}
+	}
+}
+
+func (v *verifier) revoked(p *person, at time.Time) {
+	for _, c := range p.cuts {
+		if c.State == CutDone && c.Revoked == nil {
+			c.Revoked = entry.MomentAt(at)
+		}
+	}
+}
+
+// end judges what is open when the ledger ends, and finishes the report.
+func (v *verifier) end(ctx context.Context) error {
+	r := v.report
+	for i, o := range v.open {
+		if v.now.Sub(o.at) <= v.Grace {
+			r.Open.Intents++
+			continue
+		}
+		v.find(Finding{Code: IntentUnanswered, Entry: &i, Issuer: o.issuer, Subject: o.subject, Detail: "it has no outcome"})
+	}
+	for w, p := range v.persons {
+		v.endPerson(w, p)
+	}
+	for _, s := range v.streams {
+		r.Streams = append(r.Streams, Stream{Issuer: s.issuer, Stream: s.stream, Audience: s.audience, Generation: s.generation, First: s.joined, Head: s.head,
+			Hash: s.hash, Highest: s.highest, Messages: s.messages, Missing: s.missing(), Gaps: s.gaps, Forks: s.forks, Repeats: s.repeats, Closed: s.closed, Forked: s.forked})
+	}
+	if v.archive == nil {
+		return nil
+	}
+	unlisted, newer, err := v.archive.rest(ctx)
+	if err != nil {
+		return err
+	}
+	if v.now.Sub(v.unread.since) <= v.Grace && newer == 0 {
+		r.Open.Unarchived = v.unread.n
+	} else {
+		v.flushMissing()
+	}
+	for _, m := range unlisted {
+		v.find(Finding{Code: ArchiveUnlisted, Where: fmt.Sprintf("%s:%d", m.file, m.line), Detail: "no entry names this message, though entries name later ones"})
+	}
+	for _, m := range v.archive.broken {
+		where := m.file
+		if m.line > 0 {
+			where = fmt.Sprintf("%s:%d", m.file, m.line)
+		}
+		v.find(Finding{Code: m.fault, Where: where, Detail: m.detail})
+	}
+	r.Open.Newer, r.Open.Torn = newer, v.archive.torn
+	return nil
+}
+
+func (v *verifier) endPerson(w who, p *person) {
+	if p.account {
+		v.report.Checked.Accounts++
+		if p.enabled {
+			v.report.Checked.Enabled++
+		}
+	}
+	access := p.at(seconds(v.now)).access
+	found := false
+	for _, c := range p.cuts {
+		switch {
+		case c.State == CutOpen && !c.Due.After(v.now):
+			switch why := v.excuse(w, p); {
+			case access:
+				c.State = CutOvertaken
+			case !p.account:
+				c.State = CutNone
+			case !p.enabled:
+				c.State = CutAlready
+			case why != "":
+				c.State = why
+			case v.now.Sub(c.Due.Time) <= v.Grace:
+				c.State = CutUnderWay
+			case !found:
+				found = true
+				v.missed(w, c)
+			default:
+				c.State = CutNever
+			}
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(w, p) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && !found:
+			found = true
+			i := c.Entry
+			v.find(Finding{Code: RevokeMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,
+				Detail: fmt.Sprintf("disabled at %s, and its sessions were never revoked", c.Disabled)})
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"encoding/binary"
+
+	"jmlbridge/schema"
+)
+
+type streamKey struct {
+	issuer, stream string
+	audience       string // of sent messages: a producer numbers for each enclave
+	generation     int
+}
+
+// waiting is a message that the ledger has and that is not in sequence yet.
+type waiting struct {
+	seq           uint64
+	payload, prev schema.Digest
+	subject       string
+	blocks        bool // of a newer version: nothing behind it may give
+}
+
+// stream is one generation of a producer's stream, derived from the messages that the ledger names.
+type stream struct {
+	streamKey
+	joined  uint64 // the first seq expected
+	head    uint64 // everything from joined up to it is here
+	hash    schema.Digest
+	highest uint64
+	closed  bool // a later generation is followed
+	forked  bool
+	unsure  bool // the ledger took back something that waited; what it says of later places is not held against it
+	early   map[uint64][]waiting
+	known   []uint64 // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork
+
+	messages, gaps, forks, repeats int64
+}
+
+func newStream(k streamKey, first uint64, before schema.Digest) *stream {
+	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, early: map[uint64][]waiting{}}
+}
+
+// place is where a message stands, as far as the chain can tell.
+type place uint8
+
+const (
+	next    place = iota // the next in its chain
+	ahead                // past something that is missing
+	repeat               // here before
+	fork                 // the stream says two things
+	behind               // before the start
+	outdate              // of a generation that is over
+)
+
+func short(d schema.Digest) uint64 { return binary.BigEndian.Uint64(d[:8]) }
+
+// judge tells where a message stands, changing nothing.
+func (s *stream) judge(w waiting) place {
+	if w.seq >= s.joined && w.seq <= s.head && s.known[w.seq-s.joined] == short(w.payload) {
+		return repeat
+	}
+	for _, e := range s.early[w.seq] {
+		if e.payload == w.payload {
+			return repeat
+		}
+	}
+	switch {
+	case s.closed:
+		return outdate
+	case s.forked:
+		return fork
+	case w.seq == s.head+1 && w.prev != s.hash, w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
+		return fork
+	}
+	for _, e := range s.early[w.seq+1] {
+		if e.prev != w.payload {
+			return fork
+		}
+	}
+	if w.seq != s.head+1 {
+		for _, e := range s.early[w.seq-1] {
+			if e.payload != w.prev {
+				return fork
+			}
+		}
+	}
+	switch {
+	case w.seq < s.joined:
+		return behind
+	case w.seq != s.head+1:
+		return ahead
+	}
+	return next
+}
+
+// keep notes a message that is not in sequence.
+func (s *stream) keep(w waiting) {
+	s.highest = max(s.highest, w.seq)
+	s.early[w.seq] = append(s.early[w.seq], w)
+}
+
+// advance makes w the head, and with it whatever waited for it. It returns what came into sequence after w.
+func (s *stream) advance(w waiting) (after []waiting) {
+	s.step(w)
+	for !s.forked {
+		list := s.early[s.head+1]
+		if len(list) != 1 || list[0].blocks || list[0].prev != s.hash {
+			return after
+		}
+		delete(s.early, list[0].seq)
+		s.step(list[0])
+		after = append(after, list[0])
+	}
+	return after
+}
+
+// restart makes w the next message expected, after a break that was reported.
+func (s *stream) restart(w waiting) {
+	s.joined, s.head, s.hash, s.forked = w.seq, w.seq-1, w.prev, false
+	s.known, s.early = nil, map[uint64][]waiting{}
+}
+
+func (s *stream) step(w waiting) {
+	s.head, s.hash = w.seq, w.payload
+	s.highest = max(s.highest, w.seq)
+	s.known = append(s.known, short(w.payload))
+}
+
+// missing is how many messages the stream is known to lack.
+func (s *stream) missing() int64 {
+	if s.highest <= s.head {
+		return 0
+	}
+	n := int64(s.highest - s.head)
+	for seq := range s.early {
+		if seq > s.head {
+			n--
+		}
+	}
+	return n
+}
