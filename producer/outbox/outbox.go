@@ -11,15 +11,10 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
-	"database/sql"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -77,21 +72,6 @@ func New(db *store.DB, c Config) (*Box, error) {
 	return b, nil
 }
 
-// An UnknownEnclaveError names an enclave that the configuration has and the database does not.
-type UnknownEnclaveError struct{ Audience string }
-
-func (e *UnknownEnclaveError) Error() string {
-	return fmt.Sprintf("enclave %s has no chain in the database yet; begin one with: producer enclave add", e.Audience)
-}
-
-// A ClockError says that the clock went back behind what was sent.
-type ClockError struct{ Now, Last time.Time }
-
-func (e *ClockError) Error() string {
-	return fmt.Sprintf("the clock says %s, but the last message was issued at %s; set the clock right before anything is sent",
-		e.Now.UTC().Format(time.RFC3339), e.Last.UTC().Format(time.RFC3339))
-}
-
 // Sent is a message that was numbered and stored; the relay has it from here.
 type Sent struct {
 	Audience   string          `json:"aud"`
@@ -102,48 +82,6 @@ type Sent struct {
 	ID         string          `json:"jti"`
 	Issued     schema.Instant  `json:"iat"`
 	Cases      []register.Case `json:"-"`
-}
-
-// chain is one enclave's row while a transaction holds it.
-type chain struct {
-	ref        int64
-	audience   string
-	generation int
-	seq        uint64
-	head       schema.Digest
-	lastIAT    int64
-	cutAfter   uint64
-}
-
-func (b *Box) chain(tx *store.Tx, audience string) (*chain, error) {
-	c := &chain{audience: audience}
-	var head []byte
-	err := tx.QueryRow("SELECT ref, generation, seq, head, last_iat, cut_after FROM chain WHERE aud = ?", audience).
-		Scan(&c.ref, &c.generation, &c.seq, &head, &c.lastIAT, &c.cutAfter)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, &UnknownEnclaveError{audience}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the chain of %s: %w", audience, err)
-	}
-	if len(head) != len(c.head) {
-		return nil, fmt.Errorf("the chain of %s has a head of %d octets; the database is damaged", audience, len(head))
-	}
-	c.head = schema.Digest(head)
-	return c, nil
-}
-
-// issue is the iat of the next message: never before the last one's.
-func (b *Box) issue(c *chain) (schema.Instant, error) {
-	now := b.c.Now()
-	last := time.Unix(c.lastIAT, 0)
-	if now.Before(last) {
-		if last.Sub(now) > maxBack {
-			return schema.Instant{}, &ClockError{now, last}
-		}
-		now = last
-	}
-	return schema.At(now), nil
 }
 
 // claims is a message that has everything but its place in the chain.
@@ -375,78 +313,5 @@ func (b *Box) logSent(ctx context.Context, sent []Sent) {
 	}
 	for _, s := range sent {
 		b.c.Log.InfoContext(ctx, "announced", "subject", s.Subject, "kind", s.Kind, "aud", s.Audience, "generation", s.Generation, "seq", s.Seq, "jti", s.ID)
-	}
-}
-
-// state reads what was last said of a person.
-func state(tx *store.Tx, ref int64, subject string) (s register.State, err error) {
-	var doc string
-	err = tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", ref, subject).Scan(&doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return s, nil
-	}
-	if err == nil {
-		err = json.Unmarshal([]byte(doc), &s)
-	}
-	if err != nil {
-		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
-	}
-	return s, nil
-}
-
-// keep stores next unless it is what is there.
-func keep(tx *store.Tx, ref int64, subject string, last, next *register.State, now time.Time) error {
-	if next.Status == "" {
-		return nil
-	}
-	was, err := json.Marshal(last)
-	if err != nil {
-		return err
-	}
-	doc, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	if string(was) == string(doc) {
-		return nil
-	}
-	var until any // only the live expire
-	if next.Status.Live() && next.End != nil {
-		until = next.End.Unix()
-	}
-	if _, err := tx.Exec("INSERT OR REPLACE INTO person VALUES (?, ?, ?, ?, ?, ?)", ref, subject, string(next.Status), now.Unix(), until, string(doc)); err != nil {
-		return fmt.Errorf("store the register of subject %q: %w", subject, err)
-	}
-	return nil
-}
-
-// Fits reports, as a *schema.RefusedError, why no event could carry j: it is encoded as the longest that
-// may ever be sent of it.
-func (b *Box) Fits(subject string, j *schema.Joiner) error {
-	return Fits(b.c.Issuer, b.c.Stream, b.longest())(subject, j)
-}
-
-func (b *Box) longest() (audience string) {
-	for a := range b.c.Recipients {
-		if len(a) > len(audience) {
-			audience = a
-		}
-	}
-	return audience
-}
-
-// Fits makes the check of [Box.Fits] for an audience.
-func Fits(issuer, stream, audience string) func(subject string, j *schema.Joiner) error {
-	now := schema.At(time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC))
-	txn := strings.Repeat("t", schema.MaxTxn)
-	return func(subject string, j *schema.Joiner) error {
-		_, err := schema.EncodePadded(&schema.SET{
-			Issuer: issuer, Audience: audience, ID: "01890a5d-ac96-774b-bcce-b302099a8057", IssuedAt: now, Occurred: &now, Txn: txn,
-			Subject: subject, Version: 1, Stream: schema.Position{ID: stream, Generation: schema.MaxGeneration, Seq: schema.MaxSeq, Prev: schema.DigestOf(nil)},
-			Event: &schema.Mover{
-				Engagement: cmp.Or(j.Engagement, schema.MaxEngagement), Person: j.Person, Roles: j.Roles, Start: j.Start, End: j.End, Effective: now,
-			},
-		})
-		return err
 	}
 }

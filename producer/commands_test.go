@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"jmlbridge/schema"
+)
+
+func TestInit(t *testing.T) {
+	p := newPlace(t)
+	var m made
+	if err := json.Unmarshal([]byte(p.must(t, "init", "-o", "json")), &m); err != nil {
+		t.Fatal(err)
+	}
+	var k card
+	text, err := os.ReadFile(m.CardFile)
+	if err == nil {
+		err = json.Unmarshal(text, &k)
+	}
+	if err != nil || k.Card != cardForm || k.Generation != 1 || k.Keys[0].ID != m.KID || slices.Contains(k.Keys[0].Kinds, schema.KindApproval) {
+		t.Errorf("card %+v, %v", k, err)
+	}
+	if out := p.must(t, "card"); strings.TrimSpace(out) != strings.TrimSpace(string(text)) {
+		t.Errorf("card prints another: %s", out)
+	}
+	for _, secret := range []string{m.SigningKey, m.LedgerKey, m.Database} {
+		if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", secret, info.Mode(), err)
+		}
+	}
+	before := p.files(t)
+	if code, _, errs := p.try("", "init"); code != exitMisused || !strings.Contains(errs, "exists already") || p.files(t) != before {
+		t.Errorf("a second init: %d %s", code, errs)
+	}
+}
+
+// An init that cannot finish leaves nothing.
+func TestInitIsAllOrNothing(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "producer-ledger.vkey", "in the way")
+	before := p.files(t)
+	if code, _, _ := p.try("", "init"); code != exitMisused || p.files(t) != before {
+		t.Errorf("left behind:\n%s", p.files(t))
+	}
+	if err := os.Remove(filepath.Join(p.dir, "producer-ledger.vkey")); err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "producer.yaml", strings.Replace(template, "origin: iam.mssp.example/producer", `origin: "with space"`, 1))
+	before = p.files(t)
+	if code, _, errs := p.try("", "init"); code != exitMisused || p.files(t) != before {
+		t.Errorf("code %d %s, left behind:\n%s", code, errs, p.files(t))
+	}
+}
+
+func TestImportAndStatus(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	file := p.write(t, "export.csv", people)
+	dry := p.must(t, "import", file, "--dry-run")
+	if !strings.Contains(dry, "3 rows = 3 accepted (3 people) + 0 refused + 0 held") || !strings.Contains(dry, "joiner   subject 1") {
+		t.Errorf("plan:\n%s", dry)
+	}
+	status := func() report {
+		t.Helper()
+		var r report
+		if err := json.Unmarshal([]byte(p.must(t, "status", "-o", "json")), &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := status(); r.Enclaves[0].Seq != 0 || r.Ledger != 2 {
+		t.Errorf("a dry run stored something: %+v", r)
+	}
+	p.must(t, "import", file)
+	r := status()
+	if e := r.Enclaves[0]; e.Seq != 2 || e.Active != 2 || e.Waiting != 2 || r.Runner != 0 {
+		t.Errorf("%+v", r)
+	}
+	if out := p.must(t, "status"); !strings.Contains(out, "nothing relays") || !strings.Contains(out, "WAITING") {
+		t.Errorf("status:\n%s", out)
+	}
+	var again importReport
+	if err := json.Unmarshal([]byte(p.must(t, "import", file, "-o", "json")), &again); err != nil || len(again.Enclaves[0].Changes) != 0 {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	code, out, _ := p.try("id,name,dept,status\n", "import", "-", "--format", "csv", "--complete", "--dry-run")
+	if code != exitDone || !strings.Contains(out, "2 changes would be") {
+		t.Errorf("two absences are inside the default limit: %d\n%s", code, out)
+	}
+	var many strings.Builder
+	many.WriteString("id,name,dept,status\n")
+	for i := range 30 {
+		fmt.Fprintf(&many, "%d,A,sec,a\n", i)
+	}
+	p.must(t, "import", p.write(t, "many.csv", many.String()))
+	code, out, errs := p.try("id,name,dept,status\n1,A,sec,i\n", "import", "-", "--format", "csv", "--complete")
+	if code != exitFailed || !strings.Contains(out, "--allow-absences 29") || !strings.Contains(errs, "29 leavers that no row states are held back") || status().Enclaves[0].Closed != 1 {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+}
+
+func TestEmit(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	p.must(t, "emit", "joiner", "7", "--display-name", "Ada", "--role", "lead", "--role", "analyst", "--country", "GB")
+	p.must(t, "emit", "mover", "7", "--title", "Lead")
+	if code, out, errs := p.try(`{"engagement":1,"effective":"2026-01-01T00:00:00Z","reason":"leave"}`, "emit", "suspend", "7", "-"); code != exitDone || !strings.Contains(out, "seq 3") {
+		t.Errorf("from standard input: %d %s %s", code, out, errs)
+	}
+	for want, args := range map[string][]string{
+		"closed as of":                  {"emit", "mover", "7"},
+		"want one of [joiner":           {"emit", "promote", "7"},
+		"want an ISO 3166-1":            {"emit", "joiner", "8", "--display-name", "x", "--country", "UK"},
+		"want an instant":               {"emit", "leaver", "7", "--effective", "tomorrow"},
+		"want one of termination":       {"emit", "leaver", "7", "--reason", "fired", "--effective", "2020-01-01T00:00:00Z"},
+		"there is no enclave \"GOV-9\"": {"emit", "leaver", "7", "--enclave", "GOV-9"},
+		"want KIND SUBJECT":             {"emit", "leaver"},
+		"both describe the event":       {"emit", "leaver", "7", "-", "--urgent"},
+		"nothing was ever announced":    {"emit", "leaver", "99"},
+	} {
+		if want == "closed as of" {
+			p.must(t, "emit", "leaver", "7", "--urgent", "--reason", "termination", "--ticket", "HR-1")
+		}
+		if code, _, errs := p.try("{}", args...); code != exitMisused || !strings.Contains(errs, want) {
+			t.Errorf("%v: want %q, got %d %s", args, want, code, errs)
+		}
+	}
+}
+
+// A second enclave joins: it gets a chain, its own scope, and leavers reach every enclave that knows the person.
+func TestTwoEnclaves(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	file := p.write(t, "export.csv", people)
+	p.must(t, "import", file)
+	second := strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}
+    scope: {everyone: true}
+source:
+`, 1)
+	p.write(t, "producer.yaml", second)
+	if code, _, errs := p.try("", "import", file); code != exitMisused || !strings.Contains(errs, "producer enclave add") {
+		t.Errorf("an enclave without a chain: %d %s", code, errs)
+	}
+	p.must(t, "enclave", "add", "GOV-2")
+	if code, _, errs := p.try("", "enclave", "add", "GOV-2"); code == exitDone {
+		t.Errorf("twice: %s", errs)
+	}
+	var r importReport
+	if err := json.Unmarshal([]byte(p.must(t, "import", file, "-o", "json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Enclaves[0].Changes) != 0 || len(r.Enclaves[1].Changes) != 3 {
+		t.Errorf("%+v", r.Enclaves)
+	}
+	if code, _, errs := p.try("", "emit", "joiner", "9", "--display-name", "x"); code != exitMisused || !strings.Contains(errs, "--enclave") {
+		t.Errorf("a joiner to nobody in particular: %d %s", code, errs)
+	}
+	if out := p.must(t, "emit", "leaver", "1", "--urgent"); strings.Count(out, "stored leaver") != 2 {
+		t.Errorf("person 1 is in both:\n%s", out)
+	}
+	if out := p.must(t, "emit", "leaver", "3"); strings.Count(out, "stored leaver") != 1 || !strings.Contains(out, "gov-2") {
+		t.Errorf("person 3 is in the second only:\n%s", out)
+	}
+	if code, _, errs := p.try("", "emit", "leaver", "4"); code != exitMisused || !strings.Contains(errs, "no enclave has a live engagement") {
+		t.Errorf("person 4 is nowhere: %d %s", code, errs)
+	}
+	if out := p.must(t, "roster", "--enclave", "GOV-2"); !strings.Contains(out, "gov-2 in 1 parts, seq 6 to 6") {
+		t.Errorf("roster:\n%s", out)
+	}
+}
+
+// The example and the help are read by people who do as they say.
+func TestExampleConfiguration(t *testing.T) {
+	if _, err := loadConfig("producer.example.yaml"); err != nil {
+		t.Error(err)
+	}
+	if _, err := loadConfig("microsoft-sample.example.yaml"); err != nil {
+		t.Error(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(context.Background(), []string{"--help"}, nil, &out, &errs); code != exitDone || !strings.Contains(out.String(), "Exit codes") {
+		t.Errorf("%d %s", code, errs.String())
+	}
+	if code := run(context.Background(), []string{"completion", "bash"}, nil, &out, &errs); code != exitDone {
+		t.Errorf("completion: %d %s", code, errs.String())
+	}
+}

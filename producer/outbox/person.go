@@ -1,0 +1,54 @@
+package outbox
+
+import (
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/register"
+)
+
+// state reads what was last said of a person.
+func state(tx *store.Tx, ref int64, subject string) (s register.State, err error) {
+	var doc string
+	err = tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", ref, subject).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(doc), &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
+	}
+	return s, nil
+}
+
+// keep stores next unless it is what is there.
+func keep(tx *store.Tx, ref int64, subject string, last, next *register.State, now time.Time) error {
+	if next.Status == "" {
+		return nil
+	}
+	was, err := json.Marshal(last)
+	if err != nil {
+		return err
+	}
+	doc, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if string(was) == string(doc) {
+		return nil
+	}
+	var until any // only the live expire
+	if next.Status.Live() && next.End != nil {
+		until = next.End.Unix()
+	}
+	if _, err := tx.Exec("INSERT OR REPLACE INTO person VALUES (?, ?, ?, ?, ?, ?)", ref, subject, string(next.Status), now.Unix(), until, string(doc)); err != nil {
+		return fmt.Errorf("store the register of subject %q: %w", subject, err)
+	}
+	return nil
+}
