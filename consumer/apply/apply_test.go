@@ -557,6 +557,37 @@ func TestCutsPastTheLimitWaitAndHappen(t *testing.T) {
 	}
 }
 
+// One person whose work cannot be recorded, or for whom there is no name left, is set aside; the others go on.
+func TestOnePersonDoesNotStopTheOthers(t *testing.T) {
+	b := setup(t)
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		for nth := range maxNames {
+			upn := b.config.Policy.Nickname(person("Ana"), "1", nth) + "@rehearsal.example"
+			if _, err := state.TakeName(tx, upn, state.SubjectKey{Issuer: issuer, Subject: "other"}, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.join("1", "Ana", "analyst")
+	b.join("no ledger takes this id", "Poison", "analyst")
+	b.join("2", "Bob", "analyst")
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		holds, err2 := state.Holds(b.db.Read())
+		return err == nil && err2 == nil && len(alarms) == 1 && len(holds) == 1 && b.tenant.Snapshot().User("bob.ng@rehearsal.example") != nil
+	})
+	if alarms, _ := state.Alarms(b.db.Read()); alarms[0].Code != AlarmInternal {
+		t.Errorf("alarm %q, want %q", alarms[0].Code, AlarmInternal)
+	}
+	if holds, _ := state.Holds(b.db.Read()); holds[0].Code != string(holdNoName) {
+		t.Errorf("hold %q, want %q", holds[0].Code, holdNoName)
+	}
+}
+
 func TestObserveWritesNothing(t *testing.T) {
 	b := setup(t)
 	b.config.Observe = true

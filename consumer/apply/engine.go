@@ -193,8 +193,10 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		}
 	}
 	wait := idlePoll
-	if now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) {
-		wait = guardEvery // work came after the last look at the limits: judge it soon
+	for _, b := range []*bound{&e.giveBound, &e.cutBound} {
+		if now.After(b.upTo) {
+			wait = min(wait, b.left(now)) // work came after the last look at the limits: judge it soon
+		}
 	}
 	next, err := state.NextDue(e.DB.Read(), now)
 	if err != nil || next.IsZero() {
@@ -234,6 +236,9 @@ func (e *Engine) start(ctx context.Context, s *state.Subject, fatal chan<- error
 	go func() {
 		defer e.worker.Done()
 		err := e.one(ctx, s)
+		if err != nil && ctx.Err() == nil {
+			err = e.postpone(ctx, s, err)
+		}
 		e.mu.Lock()
 		delete(e.busy, s.SubjectKey)
 		if e.Observe && err == nil {

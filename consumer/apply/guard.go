@@ -13,28 +13,42 @@ import (
 	"jmlbridge/internal/store"
 )
 
-// guardEvery is how often at most the waiting work is counted: what came later is judged then.
-const guardEvery = 500 * time.Millisecond
+const (
+	// guardEvery is how often at most a long queue of work is counted: what came later is judged then.
+	guardEvery = 500 * time.Millisecond
+	// quickCount is how much work is counted so quickly that it is done at every look: a leaver who comes
+	// alone must not wait for the next count.
+	quickCount = 500
+)
 
 // bound is up to which due date a lane's work was found to be inside its limit.
 type bound struct {
 	upTo    time.Time
 	checked time.Time
+	waiting int64 // counted then
 }
+
+// good reports whether what was found still serves at now.
+func (b *bound) good(now time.Time) bool {
+	return b.waiting > quickCount && now.Sub(b.checked) < guardEvery && !now.Before(b.checked)
+}
+
+// left is how long it still serves.
+func (b *bound) left(now time.Time) time.Duration { return max(0, guardEvery-now.Sub(b.checked)) }
 
 // guardGives compares all that waits to be given with what is left of the hour, before any of it is
 // done: past the limit all of it is held. It returns up to which due date work may start.
 func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
-	return e.guard(ctx, now, plan.Give, &e.giveBound, func() error {
+	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
 		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
 		if err != nil || waiting == 0 {
-			return err
+			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
 		if err != nil || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
-			return err
+			return waiting, err
 		}
-		return e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning,
+		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning,
 			waiting, used, e.Policy.Limits.GivePerHour)
 	})
 }
@@ -45,40 +59,41 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 	if err := e.expire(ctx, now); err != nil {
 		return time.Time{}, err
 	}
-	return e.guard(ctx, now, plan.Disable, &e.cutBound, func() error {
+	return e.guard(ctx, now, plan.Disable, &e.cutBound, func() (int64, error) {
 		waiting, urgent, err := state.CountDue(e.DB.Read(), plan.Disable, now, nil)
 		if err != nil || waiting == 0 {
-			return err
+			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classCut, now.Add(-time.Hour))
 		if err != nil || used+waiting <= int64(e.Policy.Limits.CutPerHour) {
-			return err
+			return waiting, err
 		}
 		usedUrgent, err := state.Effects(e.DB.Read(), classUrgent, now.Add(-time.Hour))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		spare := usedUrgent+urgent <= int64(e.Policy.Limits.UrgentPerHour)
 		if spare && urgent == waiting {
-			return nil
+			return waiting, nil
 		}
 		until := now.Add(time.Duration(e.Policy.Limits.CutHold))
-		return e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical,
+		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical,
 			waiting, used, e.Policy.Limits.CutPerHour)
 	})
 }
 
-func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() error) (time.Time, error) {
+func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() (waiting int64, err error)) (time.Time, error) {
 	if e.Observe {
 		return now, nil
 	}
-	if now.Sub(b.checked) < guardEvery && !now.Before(b.checked) {
+	if b.good(now) {
 		return b.upTo, nil
 	}
-	if err := check(); err != nil {
+	waiting, err := check()
+	if err != nil {
 		return time.Time{}, fmt.Errorf("check the limits of lane %s: %w", lane, err)
 	}
-	*b = bound{upTo: now, checked: now}
+	*b = bound{upTo: now, checked: now, waiting: waiting}
 	return now, nil
 }
 

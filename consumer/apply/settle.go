@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -139,10 +140,11 @@ func worst(results []done) (d done, ok bool) {
 
 // planHolds are the codes that a plan can hold with: those that the present plan does not name end.
 var planHolds = []plan.HoldCode{plan.HoldUnknownRole, plan.HoldProtected, plan.HoldNotOwned, plan.HoldDisabledLocally,
-	plan.HoldForeignGroup, plan.HoldNoUsageLocation, holdAmbiguousMark, holdMissing}
+	plan.HoldForeignGroup, plan.HoldNoUsageLocation, holdAmbiguousMark, holdMissing, holdNoName}
 
 const (
 	holdAmbiguousMark plan.HoldCode = "ambiguous-mark"  // several accounts bear the mark
+	holdNoName        plan.HoldCode = "no-name"         // every candidate for the user principal name is taken
 	holdMissing       plan.HoldCode = "account-missing" // the account that the bridge made is gone, and its person is not
 )
 
@@ -187,6 +189,7 @@ const (
 	AlarmDenied     = "credential-denied" // the tenant refuses a credential
 	AlarmStale      = "stale"             // an issuer is silent: its gives wait
 	AlarmGiveLimit  = "give-limit"        // more is to be given in an hour than the policy allows
+	AlarmInternal   = "internal"          // the work on one person fails for a reason of ours
 	AlarmCutLimit   = "cut-limit"         // more is to be cut in an hour than the policy allows
 )
 
@@ -228,6 +231,11 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); do it by hand", u.row.Subject, h.Code))
 		}
 	}
+	if u.row.Note == codeInternal {
+		if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
+			return err
+		}
+	}
 	return clear(tx, AlarmCutHeld, u.row.Subject, u.now)
 }
 
@@ -246,6 +254,29 @@ func (u *unit) gone(ctx context.Context) error {
 		return record(tx, u.now, &entry.Observed{Account: seen})
 	})
 }
+
+// postpone sets one person aside whose work fails for a reason of ours, such as an entry that does not
+// fit the ledger's form: it must not stop everybody else's. Only what cannot even be set aside is fatal.
+func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) error {
+	e.Log.Error("work failed", "subject", s.Subject, "lane", s.Lane.String(), "err", safe(cause))
+	now := e.Now()
+	err := e.DB.Do(ctx, func(tx *store.Tx) error {
+		w := state.Work{Account: s.Account, Lane: s.Lane, Due: now.Add(longestCut), Urgent: s.Urgent, Attempts: s.Attempts + 1, Note: codeInternal}
+		if _, err := state.Settle(tx, s.SubjectKey, s.Rev, w); err != nil {
+			return err
+		}
+		return raise(tx, state.Alarm{Code: AlarmInternal, Key: entry.ID(s.Subject), Severity: state.Critical, Last: now,
+			Text: "work on subject " + s.Subject + " fails inside the bridge; the log says why. If access must go, take it by hand"})
+	})
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	e.Committed()
+	return nil
+}
+
+// codeInternal is the note on a row whose work fails for a reason of ours.
+const codeInternal = "internal"
 
 // count notes the effects of an intent against the hourly limits, unless an operator let them through.
 func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {

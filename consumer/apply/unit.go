@@ -146,6 +146,9 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 		}
 	}
 	index, err := u.intend(ctx, ops)
+	if errors.Is(err, errNoName) {
+		return u.settle(ctx, plan.Plan{Holds: append(p.Holds, plan.Hold{Code: holdNoName, Target: u.row.Subject})}, plan.Idle, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -298,6 +301,9 @@ func (u *unit) closeInterrupted(tx *store.Tx) error {
 	return nil
 }
 
+// errNoName: a preferred alias for the person, or another upn.template, helps.
+var errNoName = errors.New("every candidate for the user principal name is taken")
+
 // reserve finds a user principal name that nobody else bears, or bore within two years.
 func (u *unit) reserve(tx *store.Tx) (string, error) {
 	for nth := u.known.Passed; nth < maxNames; nth++ {
@@ -310,7 +316,7 @@ func (u *unit) reserve(tx *store.Tx) (string, error) {
 			return upn, nil
 		}
 	}
-	return "", fmt.Errorf("subject %s: %d user principal names are all taken; give the person a preferred alias or change upn.template", u.row.Subject, maxNames)
+	return "", errNoName
 }
 
 func (u *unit) who() entry.Who {
