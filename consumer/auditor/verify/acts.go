@@ -66,7 +66,7 @@ func (v *verifier) intent(i *entry.Intent) {
 func (v *verifier) give(w who, p *person, i *entry.Intent) {
 	t := seconds(v.now)
 	now := p.at(t)
-	before := p.at(t - int64(look/time.Second))
+	before := p.at(max(t-int64(look/time.Second), p.changed))
 	s := now
 	if !now.access && before.access {
 		s = before
@@ -257,6 +257,9 @@ func (v *verifier) observed(o *entry.Observed) {
 	p := v.person(who{a.Issuer, a.Subject})
 	switch a.State {
 	case entry.StateEnabled:
+		if !p.enabled {
+			v.opened(p, v.now)
+		}
 		p.account, p.enabled = true, true
 	case entry.StateDisabled:
 		p.account, p.enabled = true, false
@@ -280,12 +283,12 @@ func (v *verifier) operator(o *entry.Operator) {
 	switch p := v.person(w); o.Action {
 	case "cut":
 		if !p.locked {
-			p.locked, p.lock = true, v.index
+			p.locked, p.lock, p.changed = true, v.index, seconds(v.now)
 			v.cutByLock(w, p)
 		}
 	case "unlock":
 		v.back(w, p, func(c *Cut) bool { return c.Kind == "lock" })
-		p.locked = false
+		p.locked, p.changed = false, seconds(v.now)
 	}
 }
 

@@ -54,9 +54,9 @@ type chunk struct {
 
 var dayFile = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}\.jsonl\.gz$`)
 
-// archive reads the signed messages in the order in which they were received, checks them on all
+// shelf reads the signed messages of the archive in the order in which they were received, checks them on all
 // processors, and hands them out by payload digest.
-type archive struct {
+type shelf struct {
 	p     *pipe[chunk, []message]
 	batch []message
 	ahead map[schema.Digest]message // read, and not yet asked for
@@ -68,20 +68,20 @@ type archive struct {
 	broken  []message
 }
 
-func openArchive(ctx context.Context, dir string, keys Keys) (*archive, error) {
+func openArchive(ctx context.Context, dir string, keys Keys) (*shelf, error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return nil, fmt.Errorf("read the archive of signed messages: %w", err)
 	}
-	a := &archive{ahead: map[schema.Digest]message{}}
+	a := &shelf{ahead: map[schema.Digest]message{}}
 	a.p = newPipe(ctx, func(emit func(chunk) bool) error { return chunks(dir, emit) },
 		func(c chunk) ([]message, error) { return keys.messages(c), nil })
 	return a, nil
 }
 
-func (a *archive) close() { a.p.close() }
+func (a *shelf) close() { a.p.close() }
 
 // find returns the message with this payload digest. It is found once.
-func (a *archive) find(ctx context.Context, d schema.Digest) (m message, ok bool, err error) {
+func (a *shelf) find(ctx context.Context, d schema.Digest) (m message, ok bool, err error) {
 	if m, ok = a.ahead[d]; ok {
 		delete(a.ahead, d)
 		a.matched = max(a.matched, m.number)
@@ -103,7 +103,7 @@ func (a *archive) find(ctx context.Context, d schema.Digest) (m message, ok bool
 
 // rest reads to the end what no entry asked for. Before the last line that an entry named nothing may be
 // left over; what is behind it is newer than the checkpoint.
-func (a *archive) rest(ctx context.Context) (unlisted []message, newer int64, err error) {
+func (a *shelf) rest(ctx context.Context) (unlisted []message, newer int64, err error) {
 	for _, m := range a.ahead {
 		if m.number < a.matched {
 			unlisted = append(unlisted, m)
@@ -128,7 +128,7 @@ func (a *archive) rest(ctx context.Context) (unlisted []message, newer int64, er
 }
 
 // next returns the next line that has a digest to go by.
-func (a *archive) next(ctx context.Context) (message, error) {
+func (a *shelf) next(ctx context.Context) (message, error) {
 	for !a.over {
 		if len(a.batch) == 0 {
 			batch, ok, err := a.p.next(ctx)

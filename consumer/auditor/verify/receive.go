@@ -365,7 +365,7 @@ func (v *verifier) sequenced(s *stream, x waiting) {
 	}
 	p := v.person(who{s.issuer, x.subject})
 	for _, f := range p.stated(s.generation, x.seq) {
-		f.sequenced = true
+		f.sequenced, p.changed = true, seconds(v.now)
 		v.took(who{s.issuer, x.subject}, p, *f)
 	}
 }
@@ -383,6 +383,7 @@ func (v *verifier) state(r *entry.Received, m *message, inSequence bool) {
 	if !p.add(f) {
 		return
 	}
+	p.changed = seconds(v.now)
 	v.took(w, p, f)
 	v.cutBy(w, p, f, m.frame.IssuedAt, m.occurred)
 }
@@ -397,6 +398,7 @@ func (v *verifier) heartbeat(s *stream, r *entry.Received, m *message) {
 		p := v.person(w)
 		f := fact{kind: kindOf(c.Kind), engagement: c.Engagement, generation: r.Generation, seq: c.Seq, from: c.Effective.Unix(), entry: v.index}
 		if p.add(f) {
+			p.changed = seconds(v.now)
 			v.cutBy(w, p, f, m.frame.IssuedAt, nil)
 		}
 	}

@@ -46,9 +46,10 @@ type who struct{ issuer, subject string }
 // person is what the facts say about one subject, kept as the facts themselves and worked out anew at each
 // question: no state that could drift.
 type person struct {
-	facts  []fact
-	locked bool // by an operator, after the entry lockedAt
-	lock   int64
+	facts   []fact
+	locked  bool  // by an operator
+	lock    int64 // the entry of the last lock; 0: there was none
+	changed int64 // when the last of the facts or locks came
 
 	account   bool // the ledger says that an account exists
 	enabled   bool // and that it is open

@@ -237,7 +237,7 @@ func (v *verifier) same(copies map[int64][]checkpointCopy, t *tree) {
 type verifier struct {
 	Options
 	report  *Report
-	archive *archive
+	archive *shelf
 	index   int64
 	now     time.Time // of the entry
 
