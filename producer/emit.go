@@ -198,7 +198,7 @@ func checkCountry(p schema.Person) error {
 
 // targets are the enclaves that an event goes to: those that were named, the only one, or all that know
 // the person.
-func (s *session) targets(ctx context.Context, kind schema.Kind, subject string, f *emitFlags) ([]*Enclave, error) {
+func (s *opened) targets(ctx context.Context, kind schema.Kind, subject string, f *emitFlags) ([]*Enclave, error) {
 	var all []*Enclave
 	for _, name := range f.enclaves {
 		e, err := s.cfg.enclave(name)

@@ -114,7 +114,7 @@ func stopped(ctx context.Context, err error) error {
 
 // beat does what is due by the clock: announced ends, heartbeats, rosters, pruning. What fails is said
 // and tried again: a heartbeat that stays out is an alarm in the enclave.
-func (s *session) beat(ctx context.Context, audience string) error {
+func (s *opened) beat(ctx context.Context, audience string) error {
 	every := min(max(s.cfg.Heartbeat.D()/12, 100*time.Millisecond), 5*time.Second)
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -130,7 +130,7 @@ func (s *session) beat(ctx context.Context, audience string) error {
 	}
 }
 
-func (s *session) tick(ctx context.Context, audience string) error {
+func (s *opened) tick(ctx context.Context, audience string) error {
 	_, err := s.box.Expire(ctx, audience)
 	if _, rerr := s.box.Roster(ctx, audience, s.cfg.Roster.D()); rerr != nil {
 		err = errors.Join(err, rerr)

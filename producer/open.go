@@ -21,8 +21,8 @@ import (
 	"jmlbridge/schema"
 )
 
-// session is an opened producer: keys read, database checked against what it published.
-type session struct {
+// opened is a producer at work: keys read, database checked against what it published.
+type opened struct {
 	cfg    *Config
 	db     *store.DB
 	box    *outbox.Box
@@ -40,8 +40,8 @@ type opening struct {
 
 // open reads the keys, opens the database and refuses one that is behind what it published: whoever puts
 // an old copy back would give numbers twice.
-func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *session, err error) {
-	s := &session{cfg: cfg, log: a.logger()}
+func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err error) {
+	s := &opened{cfg: cfg, log: a.logger()}
 	if s.key, err = cfg.signingKey(); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *session, err
 	return s, nil
 }
 
-func (s *session) close() error { return s.db.Close() }
+func (s *opened) close() error { return s.db.Close() }
 
 // signingKey reads the key and holds it against the configured algorithm.
 func (c *Config) signingKey() (crypto.Signer, error) {
@@ -143,7 +143,7 @@ func (c *Config) ledgerKey(generation int) (note.Signer, note.Verifier, string, 
 }
 
 // startedEntry says on the ledger which program works on it from here, and how.
-func (s *session) startedEntry(mode, instance string) (*entry.Started, error) {
+func (s *opened) startedEntry(mode, instance string) (*entry.Started, error) {
 	id, err := ledger.ID(s.db)
 	if err != nil {
 		return nil, err
