@@ -25,7 +25,7 @@ func Build(ctx context.Context, dir string, flags ...string) (Programs, error) {
 		return Programs{}, err
 	}
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
-	args = append(args, "jmlbridge/producer", "jmlbridge/consumer", "jmlbridge/e2e/sandbox")
+	args = append(args, "jmlbridge/producer", "jmlbridge/consumer", "jmlbridge/consumer/auditor", "jmlbridge/e2e/sandbox")
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopTime

@@ -133,7 +133,7 @@ func (s *Stage) consumerYAML(queue string) string {
 	queue = strings.NewReplacer("ca: ", "ca: queue/", "nkey: ", "nkey: queue/").Replace(queue)
 	return fmt.Sprintf(`enclave: {uri: %s, name: %s}
 database: consumer.db
-ledger: {dir: ledger, key: keys/ledger.pem, interval: %s}
+ledger: {dir: ledger, key: keys/ledger.pem, checkpoint_copy: ../auditor/%s, interval: %s}
 keys: {decryption: [keys/decryption.pem]}
 policy: policy.yaml
 %s
@@ -149,7 +149,7 @@ stale_after: %s
 alarms: {file: alarms.jsonl}
 liveness: {file: alive.json, interval: 1s}
 log: {level: %s, format: json}
-`, EnclaveURI, Enclave, s.LedgerInterval, strings.TrimSpace(queue), s.Tenant.Tenant, s.Tenant.Authority, s.Tenant.GraphV1,
+`, EnclaveURI, Enclave, CheckpointCopy, s.LedgerInterval, strings.TrimSpace(queue), s.Tenant.Tenant, s.Tenant.Authority, s.Tenant.GraphV1,
 		s.Tenant.Apps["cut"].ClientID, s.Tenant.Apps["grant"].ClientID, s.Writes, s.Workers, s.StaleAfter, s.LogLevel)
 }
 

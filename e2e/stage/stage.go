@@ -32,6 +32,10 @@ const (
 	Domain      = "rehearsal.example"
 	BreakGlass  = "breakglass@" + Domain
 	HeartbeatOf = time.Second // default of Config.Heartbeat
+
+	// CheckpointCopy is the file in AuditorDir that gets a copy of each of the consumer's checkpoints: it stands for
+	// the write-once volume.
+	CheckpointCopy = "gov-1.checkpoint"
 )
 
 // Config says what is to be set up. Only Dir and Programs must be given.
