@@ -192,12 +192,5 @@ func (p *person) stated(generation int, seq uint64) (list []*fact) {
 	return list
 }
 
-// sequence marks what stands at a place as in sequence.
-func (p *person) sequence(generation int, seq uint64) {
-	for _, f := range p.stated(generation, seq) {
-		f.sequenced = true
-	}
-}
-
 // seconds of a time, rounded down: what messages state is in whole seconds.
 func seconds(t time.Time) int64 { return t.Unix() }
