@@ -30,7 +30,6 @@ type app struct {
 	err        io.Writer
 	now        func() time.Time
 	login      func() (string, error) // who acts
-	started    func()                 // run: everything is wired and works; for tests
 }
 
 // run is the whole program but the process.

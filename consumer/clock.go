@@ -117,7 +117,7 @@ func (a *app) clockCommand() *cobra.Command {
 
 func confirmClock(ctx context.Context, db *state.DB, by state.By) error {
 	return db.Tx(ctx, func(tx *store.Tx) error {
-		e := &entry.Clock{Action: entry.ClockConfirmed, Against: entry.AgainstLedger, Found: entry.MomentAt(by.Now), By: entry.ID(by.Login), Reason: entry.Text(by.Reason)}
+		e := &entry.Clock{Action: entry.ClockConfirmed, Against: entry.AgainstLedger, Found: entry.MomentAt(by.Now), By: by.Login, Reason: entry.Text(by.Reason)}
 		if _, err := ledger.Append(tx, entry.New(by.Now, e)); err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 		if err := state.Lock(tx, key, lock, lane, by.Now); err != nil {
 			return err
 		}
-		_, err = ledger.Append(tx, entry.New(by.Now, &entry.Operator{By: entry.ID(by.Login), Action: action, Issuer: key.Issuer, Subject: key.Subject, Reason: entry.Text(fl.reason)}))
+		_, err = ledger.Append(tx, entry.New(by.Now, &entry.Operator{By: by.Login, Action: action, Issuer: key.Issuer, Subject: key.Subject, Reason: entry.Text(fl.reason)}))
 		return err
 	})
 	if err != nil {
@@ -174,6 +174,9 @@ func (a *app) watchCut(ctx context.Context, db *state.DB, key state.SubjectKey, 
 			if err := json.Unmarshal(s.Account, &known); err != nil {
 				return fmt.Errorf("subject %s: read what is known of its account: %w", key.Subject, err)
 			}
+		}
+		if s != nil && (s.Lane == plan.Disable || s.Lane == plan.Revoke) {
+			known = plan.Known{} // not looked at yet: what is known is of an earlier cut
 		}
 		switch {
 		case known.IsCut():

@@ -97,7 +97,7 @@ no message to it can come any more.`,
 		Example: `  consumer -c consumer.yaml init key keys/decryption-2.pem`,
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			by, err := a.login()
+			by, err := a.who()
 			if err != nil {
 				return err
 			}
@@ -190,7 +190,7 @@ func (u *undo) newDecryptionKey(path, kind string) (crypto.Signer, error) {
 
 // create makes everything or leaves nothing.
 func (a *app) create(ctx context.Context, cfg *Config, kind string) (_ *made, err error) {
-	by, err := a.login()
+	by, err := a.who()
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +310,7 @@ func (a *app) recordDecryptionKey(tx *store.Tx, key crypto.Signer, by string) er
 	if err != nil {
 		return err
 	}
-	_, err = ledger.Append(tx, entry.New(a.now(), &entry.Trust{Action: entry.TrustAdd, Key: id, Use: entry.UseDecrypt, Alg: string(alg), JWK: string(jwk), By: entry.ID(by)}))
+	_, err = ledger.Append(tx, entry.New(a.now(), &entry.Trust{Action: entry.TrustAdd, Key: id, Use: entry.UseDecrypt, Alg: string(alg), JWK: string(jwk), By: by}))
 	return err
 }
 

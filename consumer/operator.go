@@ -6,6 +6,8 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+
+	"jmlbridge/internal/ledger/entry"
 )
 
 // operator is the login of whoever runs this process. On Linux it is the login that the kernel's audit
@@ -22,6 +24,12 @@ func operator() (string, error) {
 		return "", fmt.Errorf("find out who acts: %w", err)
 	}
 	return who.Username, nil
+}
+
+// who is the login in the form in which it stands on the ledger and in the database.
+func (a *app) who() (string, error) {
+	login, err := a.login()
+	return strings.ReplaceAll(entry.ID(login), ",", "?"), err
 }
 
 // loginOf reads /proc/self/loginuid; ok is false where no session was ever begun, as for a service.

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"crypto"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,10 +107,8 @@ func TestInitAllOrNothing(t *testing.T) {
 	})
 	t.Run("the last step fails", func(t *testing.T) {
 		f := newFiles(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // ends the transaction that writes the first entries
-		a := &app{out: io.Discard, err: io.Discard, now: time.Now, login: func() (string, error) { return "ann", nil }}
-		if code := a.main(ctx, []string{"-c", f.config, "init"}); code != exitFailed {
+		f.edit("consumer.yaml", "database: consumer.db", "database: "+strings.Repeat("x", 300)) // no file system takes that
+		if code, _, _ := f.consumer("init"); code != exitFailed {
 			t.Errorf("exit %d", code)
 		}
 		f.nothingMade()

@@ -185,7 +185,7 @@ func (r *runner) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	by, err := r.login()
+	by, err := r.who()
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (r *runner) inForce(tx *store.Tx, by string) error {
 	if err != nil || before == r.policy.Digest().String() {
 		return err
 	}
-	e := &entry.Policy{Digest: r.policy.Digest(), By: entry.ID(by), Counts: []entry.Count{
+	e := &entry.Policy{Digest: r.policy.Digest(), By: by, Counts: []entry.Count{
 		{Name: "groups", Count: int64(len(r.policy.Groups))},
 		{Name: "protected", Count: int64(len(r.policy.Protected))},
 		{Name: "roles", Count: int64(len(r.policy.Roles))},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -470,17 +470,83 @@ func TestMidpointAlarms(t *testing.T) {
 	p.stop()
 }
 
-// A person who must lose access is never hurt by the stop of a command.
-func TestInterruptedCommand(t *testing.T) {
-	f := newFiles(t)
-	f.init()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	a := &app{out: &strings.Builder{}, err: &strings.Builder{}, now: time.Now, login: func() (string, error) { return "ann", nil }}
-	if code := a.main(ctx, []string{"-c", f.config, "cut", "1", "--reason", "x", "--unknown"}); code == exitDone {
-		t.Error("a command that was stopped says that it is done")
+// A signal in the middle of an operation does not tear it: the answer is awaited and recorded.
+func TestStopFinishesWhatItBegan(t *testing.T) {
+	w := newWorld(t)
+	w.heartbeat()
+	w.joiner("100042", "ann.example", "soc-analyst")
+	p := w.start("run")
+	eventually(t, "the joiner has an account", func() bool { u, ok := w.account("ann.example"); return ok && len(u.Groups) == 1 })
+	w.tenant.AddFaults(tenant.Fault{Name: "slow", Method: "^PATCH$", Path: "/users/", Body: `"accountEnabled":false`, Kind: tenant.Delay, Gate: "slow", Count: 1})
+	w.leaver("100042")
+	if err := w.tenant.WaitHeld(t.Context(), "slow", 1); err != nil {
+		t.Fatal(err)
 	}
-	if n := len(entries[*entry.Operator](t, f.open())); n != 0 {
-		t.Errorf("%d entries of nothing done", n)
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
+	eventually(t, "it says that it stops", func() bool { return strings.Contains(p.said(), `"msg":"ending"`) })
+	w.tenant.Release("slow")
+	<-p.done
+	if code := p.ProcessState.ExitCode(); code != exitDone {
+		t.Fatalf("exit %d", code)
+	}
+	db := w.open()
+	if u, _ := w.account("ann.example"); u.Enabled {
+		t.Error("the account was not disabled")
+	}
+	intents, outcomes := entries[*entry.Intent](t, db), entries[*entry.Outcome](t, db)
+	if len(intents) != len(outcomes) {
+		t.Fatalf("%d intents, %d outcomes", len(intents), len(outcomes))
+	}
+	var found bool
+	for i, in := range intents {
+		if in.Ops[0].Op == "disable" {
+			found = true
+			if r := outcomes[i].Results[0].Result; r != entry.ResultApplied {
+				t.Errorf("the disable's outcome is %s", r)
+			}
+		}
+	}
+	if !found {
+		t.Error("no disable on the ledger")
+	}
+	// The rest is done by the next run.
+	p = w.start("run")
+	eventually(t, "sessions revoked and memberships gone", func() bool {
+		u, _ := w.account("ann.example")
+		return u.SessionsRevoked && len(u.Groups) == 0
+	})
+	p.stop()
+}
+
+// Past the hourly limit everything waits for an operator, who lets it through while it runs.
+func TestGiveLimitReleased(t *testing.T) {
+	w := newWorld(t)
+	w.edit("policy.yaml", "give_per_hour: 100", "give_per_hour: 1")
+	w.heartbeat()
+	w.joiner("100042", "ann.example", "soc-analyst")
+	w.joiner("100043", "bob.example", "soc-analyst")
+	p := w.start("run")
+	var held []shownHold
+	eventually(t, "both are held", func() bool {
+		if err := json.Unmarshal([]byte(w.must("holds", "list", "-o", "json")), &held); err != nil {
+			t.Fatal(err)
+		}
+		return len(held) == 1
+	})
+	if held[0].Code != "give-limit" {
+		t.Fatalf("held %+v", held[0])
+	}
+	if users := w.tenant.Snapshot().Users; len(users) > 1 {
+		t.Errorf("%d accounts were made, past the limit of 1", len(users))
+	}
+	w.must("holds", "release", held[0].ID, "--digest", held[0].Digest.String(), "--reason", "checked with HR")
+	eventually(t, "both have accounts", func() bool {
+		_, a := w.account("ann.example")
+		_, b := w.account("bob.example")
+		return a && b
+	})
+	eventually(t, "the alarm is gone", func() bool { code, _, _ := w.consumer("status", "--check"); return code == exitDone })
+	p.stop()
 }

@@ -61,7 +61,7 @@ func (s *start) pin(generation int) (state.Pin, error) {
 
 // by is who acts now, and why.
 func (a *app) by(reason string) (state.By, error) {
-	login, err := a.login()
+	login, err := a.who()
 	return state.By{Login: login, Reason: reason, Now: a.now()}, err
 }
 

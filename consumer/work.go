@@ -81,21 +81,21 @@ func (r *runner) work(ctx context.Context) error {
 	settling, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSettling()
 	g, fetching := errgroup.WithContext(ctx)
-	context.AfterFunc(fetching, func() { time.AfterFunc(shutdownTime, stopSettling) })
+	context.AfterFunc(fetching, func() {
+		r.log.Info("ending", "waits_at_most", shutdownTime.String())
+		time.AfterFunc(shutdownTime, stopSettling)
+	})
 	g.Go(func() error { return part("intake", in.Run(fetching, settling)) })
 	g.Go(func() error { return part("executor", engine.Run(fetching)) })
 	g.Go(func() error { return part("watch", watch.run(fetching)) })
 	if r.unchecked {
 		g.Go(func() error { return part("policy check", r.recheck(fetching)) })
 	}
-	if r.started != nil {
-		r.started()
-	}
 	err = g.Wait()
-	r.log.Info("stopping", "err", err)
-	if err == nil || fetching.Err() != nil {
-		watch.last() // alarms that the last work raised
+	if err != nil {
+		r.log.Error("stopping after an error", "err", oneLine(err))
 	}
+	watch.last() // alarms that the last work raised
 	stopPublishing()
 	err = errors.Join(err, part("publish the ledger", <-published))
 	r.log.Info("stopped")

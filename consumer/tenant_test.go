@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
+	"jmlbridge/internal/config"
+	"jmlbridge/internal/directory"
+)
+
+// answers is a tenant that says one thing of every group.
+type answers struct {
+	group directory.Group
+	err   error
+}
+
+func (a answers) Group(context.Context, string) (directory.Group, directory.Receipt, error) {
+	return a.group, directory.Receipt{}, a.err
+}
+
+func TestCheckGroups(t *testing.T) {
+	pol, err := policy.Parse("policy.yaml", []byte(policyText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsent := &directory.Error{Op: "group", Code: directory.CodeNoConnection, Kinds: []error{directory.ErrAmbiguous, directory.ErrUnsent}}
+	denied := &directory.Error{Op: "group", Code: directory.CodeDenied, Kinds: []error{directory.ErrDenied}}
+	missing := &directory.Error{Op: "group", Code: directory.CodeNotFound, Kinds: []error{directory.ErrNotFound}}
+	for _, c := range []struct {
+		name      string
+		tenant    answers
+		wrong     string // part of an error about the policy
+		unchecked bool
+		notes     int
+	}{
+		{"good", answers{group: directory.Group{ID: soc}}, "", false, 0},
+		{"missing", answers{err: missing}, "has no group", false, 0},
+		{"dynamic", answers{group: directory.Group{ID: soc, Dynamic: true}}, "is dynamic", false, 0},
+		{"foreign", answers{group: directory.Group{ID: soc, Foreign: true}}, "outside this tenant", false, 0},
+		{"role-assignable", answers{group: directory.Group{ID: soc, RoleAssignable: true}}, "", false, 1},
+		{"no connection", answers{err: unsent}, "", true, 0},
+		{"denied", answers{err: denied}, "", true, 0},
+	} {
+		notes, err := checkGroups(t.Context(), c.tenant, pol)
+		if len(notes) != c.notes {
+			t.Errorf("%s: notes %q", c.name, notes)
+		}
+		if errors.Is(err, errUnchecked) != c.unchecked {
+			t.Errorf("%s: unchecked is not %v: %v", c.name, c.unchecked, err)
+		}
+		where, wrong := errors.AsType[*config.Error](err)
+		if wrong != (c.wrong != "") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if wrong && (where.Line != 7 || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%s: line %d, %v; want line 7 and %q", c.name, where.Line, err, c.wrong)
+		}
+		if wrong && !strings.HasPrefix(groupText(err), "policy line 7: ") {
+			t.Errorf("%s: alarm text %q", c.name, groupText(err))
+		}
+		if c.unchecked == (exitCode(err) == exitMisused) && err != nil {
+			t.Errorf("%s: exit %d", c.name, exitCode(err))
+		}
+	}
+}
+
+// A tenant that does not answer is said for each person, and is a failure.
+func TestPlanWithoutTenant(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	f.people(f.open(), plan.Give, "give-limit", "100001", "100002")
+	code, out, errs := f.consumer("plan")
+	if code != exitFailed || strings.Count(out, "  error  ") != 2 || !strings.Contains(errs, "2 of 2 persons") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+func TestProxyOfQueue(t *testing.T) {
+	for _, c := range []struct{ queue, tenant, credentials, want string }{
+		{"", "none", "", ""},
+		{"none", "http://proxy.internal:3128", "", ""},
+		{"", "http://proxy.internal:3128", "", "http://proxy.internal:3128"},
+		{"", "http://proxy.internal:3128", "enclave:p@ss\n", "http://enclave:p%40ss@proxy.internal:3128"},
+		{"http://other.internal:8080", "http://proxy.internal:3128", "", "http://other.internal:8080"},
+	} {
+		f := newFiles(t)
+		cfg := defaults()
+		cfg.Queue.URL = []string{"tls://midpoint.example:4222"}
+		cfg.Queue.Proxy, cfg.Tenant.Transport.Proxy = c.queue, c.tenant
+		if c.credentials != "" {
+			f.write("proxy.secret", c.credentials, 0o600)
+			cfg.Tenant.Transport.ProxyCredentials = f.path("proxy.secret")
+		}
+		q, err := cfg.natsConfig()
+		if err != nil || q.Proxy != c.want {
+			t.Errorf("%+v: %q, %v", c, q.Proxy, err)
+		}
+	}
+}
