@@ -68,8 +68,9 @@ type Engine struct {
 
 	firstWait time.Duration // after a failure; tests shorten it
 
-	mu      sync.Mutex // guards the four below; never held across I/O
+	mu      sync.Mutex // guards the five below; never held across I/O
 	busy    map[state.SubjectKey]plan.Lane
+	counted map[state.SubjectKey]string          // of busy: the class under which it is among the hour's effects already
 	seen    map[state.SubjectKey]int64           // run --observe: the Rev for which a plan was shown
 	opened  map[state.SubjectKey][]*state.Intent // intents that a crash left without an outcome
 	streams map[string]string                    // by issuer: the stream that speaks of people
@@ -107,7 +108,7 @@ func New(c Config) (*Engine, error) {
 		c.Now = time.Now
 	}
 	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), firstWait: firstWait,
-		busy: map[state.SubjectKey]plan.Lane{}, seen: map[state.SubjectKey]int64{},
+		busy: map[state.SubjectKey]plan.Lane{}, counted: map[state.SubjectKey]string{}, seen: map[state.SubjectKey]int64{},
 		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}}
 	e.cuts = newGovernor(c.WritesPerSecond)
 	e.gives = e.cuts
@@ -193,10 +194,8 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		}
 	}
 	wait := idlePoll
-	for _, b := range []*bound{&e.giveBound, &e.cutBound} {
-		if now.After(b.upTo) {
-			wait = min(wait, b.left(now)) // work came after the last look at the limits: judge it soon
-		}
+	if now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) {
+		wait = guardEvery // work came after the last look at the limits: judge it soon
 	}
 	next, err := state.NextDue(e.DB.Read(), now)
 	if err != nil || next.IsZero() {
@@ -241,6 +240,7 @@ func (e *Engine) start(ctx context.Context, s *state.Subject, fatal chan<- error
 		}
 		e.mu.Lock()
 		delete(e.busy, s.SubjectKey)
+		delete(e.counted, s.SubjectKey)
 		if e.Observe && err == nil {
 			e.seen[s.SubjectKey] = s.Rev
 		}

@@ -33,15 +33,13 @@ func (b *bound) good(now time.Time) bool {
 	return b.waiting > quickCount && now.Sub(b.checked) < guardEvery && !now.Before(b.checked)
 }
 
-// left is how long it still serves.
-func (b *bound) left(now time.Time) time.Duration { return max(0, guardEvery-now.Sub(b.checked)) }
-
 // guardGives compares all that waits to be given with what is left of the hour, before any of it is
 // done: past the limit all of it is held. It returns up to which due date work may start.
 func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
 	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
+		inHand := e.inHand(classGive)
 		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
-		if err != nil || waiting == 0 {
+		if waiting -= inHand; err != nil || waiting <= 0 {
 			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
@@ -60,8 +58,10 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 		return time.Time{}, err
 	}
 	return e.guard(ctx, now, plan.Disable, &e.cutBound, func() (int64, error) {
+		cutting, hurrying := e.inHand(classCut), e.inHand(classUrgent)
 		waiting, urgent, err := state.CountDue(e.DB.Read(), plan.Disable, now, nil)
-		if err != nil || waiting == 0 {
+		waiting, urgent = waiting-cutting-hurrying, urgent-hurrying
+		if err != nil || waiting <= 0 {
 			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classCut, now.Add(-time.Hour))
@@ -73,13 +73,26 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 			return 0, err
 		}
 		spare := usedUrgent+urgent <= int64(e.Policy.Limits.UrgentPerHour)
-		if spare && urgent == waiting {
+		if spare && urgent >= waiting {
 			return waiting, nil
 		}
 		until := now.Add(time.Duration(e.Policy.Limits.CutHold))
 		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical,
 			waiting, used, e.Policy.Limits.CutPerHour)
 	})
+}
+
+// inHand is how many persons are at work and among the effects of this class already: until they are
+// settled they look as if they waited, and must not count twice.
+func (e *Engine) inHand(class string) (n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.counted {
+		if c == class {
+			n++
+		}
+	}
+	return n
 }
 
 func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() (waiting int64, err error)) (time.Time, error) {

@@ -283,15 +283,23 @@ func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	if u.Observe || u.row.Released() || u.attempt > 1 {
 		return nil
 	}
+	class := ""
 	switch {
 	case gives:
-		return state.AddEffects(tx, classGive, 1, u.now)
+		class = classGive
 	case ops[0].Kind == plan.DisableAccount && u.row.Urgent:
-		return state.AddEffects(tx, classUrgent, 1, u.now)
+		class = classUrgent
 	case ops[0].Kind == plan.DisableAccount:
-		return state.AddEffects(tx, classCut, 1, u.now)
+		class = classCut
+	default:
+		return nil
 	}
-	return nil
+	tx.After(func() {
+		u.mu.Lock()
+		u.counted[u.row.SubjectKey] = class
+		u.mu.Unlock()
+	})
+	return state.AddEffects(tx, class, 1, u.now)
 }
 
 // Classes of counted effects; they stand in the database.
