@@ -44,10 +44,9 @@ type world struct {
 	key     crypto.Signer
 	other   *seal.Signer // a key that nobody trusts
 
-	gen      int
-	seq      uint64
-	prev     schema.Digest
-	accounts int
+	gen  int
+	seq  uint64
+	prev schema.Digest
 
 	dir   string
 	trust []byte // the card
