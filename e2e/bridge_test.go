@@ -1,0 +1,269 @@
+// Package e2e tests the bridge from outside: the real programs, each a process of its own, against a real
+// queue server and a tenant that speaks Graph.
+//
+// The stories are scripts in testdata/scripts, to be read as such; what is clumsy in a script (hundreds of
+// kills, a proxy, a race between two people) is a Go test here. Nothing waits for a time that should be
+// enough: every wait is for a line, a condition or an end, with a deadline far above what it takes.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/stage"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/outbox"
+)
+
+const patience = 90 * time.Second // for anything that is waited for; nothing takes a tenth of it
+
+// programs are built as they are shipped; armed are the same with the named points at which an environment
+// variable kills them (package crash).
+var (
+	binaries string // folder
+	programs = sync.OnceValues(func() (stage.Programs, error) {
+		return stage.Build(context.Background(), filepath.Join(binaries, "shipped"))
+	})
+	armed = sync.OnceValues(func() (stage.Programs, error) {
+		return stage.Build(context.Background(), filepath.Join(binaries, "armed"), "-tags=crashpoints")
+	})
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "e2e-bin-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binaries = dir
+		return m.Run()
+	}())
+}
+
+// bridge is a stage with what the stories need on top of it.
+type bridge struct {
+	*stage.Stage
+	exports int
+	watched []*watch
+}
+
+// raise sets a bridge up below dir. Nothing runs but the tenant.
+func raise(ctx context.Context, dir string, build func() (stage.Programs, error), c stage.Config) (*bridge, error) {
+	p, err := build()
+	if err != nil {
+		return nil, err
+	}
+	c.Dir, c.Programs = filepath.Join(dir, "bridge"), p
+	s, err := stage.New(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &bridge{Stage: s}, nil
+}
+
+// up is raise for a Go test, with a deadline for all of it.
+func up(t *testing.T, build func() (stage.Programs, error), c stage.Config) (context.Context, *bridge) {
+	t.Helper()
+	b, err := raise(t.Context(), t.TempDir(), build, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return t.Context(), b
+}
+
+// close ends everything and says whether the consumer ever listened.
+func (b *bridge) close() error {
+	var errs []error
+	for _, w := range b.watched {
+		errs = append(errs, w.end())
+	}
+	return errors.Join(append(errs, b.Close())...)
+}
+
+// begin starts all programs, and watches the consumer's sockets from then on.
+func (b *bridge) begin(ctx context.Context) error {
+	b.watch(b.Consumer)
+	return b.Start(ctx)
+}
+
+// say imports an HR export.
+func (b *bridge) say(ctx context.Context, rows ...stage.Row) (*stage.Result, error) {
+	return b.importText(ctx, stage.Export(rows...))
+}
+
+func (b *bridge) importText(ctx context.Context, text string) (*stage.Result, error) {
+	b.exports++
+	file := filepath.Join(b.Dir, fmt.Sprintf("export-%d.csv", b.exports))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return b.ProducerDo(ctx, "import", file)
+}
+
+// announced is the number of the last message that the producer stored, and how many the mid-point has not
+// confirmed.
+func (b *bridge) announced(ctx context.Context) (seq uint64, waiting int, err error) {
+	db, err := store.OpenRead(filepath.Join(b.Commercial, "producer.db"), outbox.Schema)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer db.Close()
+	all, err := outbox.StatusOf(ctx, db)
+	if err != nil || len(all) != 1 {
+		return 0, 0, fmt.Errorf("want the status of one enclave, got %d: %w", len(all), err)
+	}
+	return all[0].Seq, all[0].Waiting, nil
+}
+
+// horizon is how far ahead work counts as still to be done: retries, and not what waits for a date.
+const horizon = 10 * time.Minute
+
+// quiet says whether the consumer has all messages up to seq and has finished what they ask for.
+func (b *bridge) quiet(seq uint64) (bool, error) {
+	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	streams, err := state.Streams(db.Read())
+	if err != nil || len(streams) == 0 || streams[0].Head < seq {
+		return false, err
+	}
+	open, err := state.OpenIntents(db.Read())
+	if err != nil || len(open) > 0 {
+		return false, err
+	}
+	for lane := plan.Disable; lane <= plan.Delete; lane++ {
+		n, _, err := state.CountDue(db.Read(), lane, time.Now().Add(horizon), nil)
+		if err != nil || n > 0 {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// settled waits until everything that was said so far is done.
+func (b *bridge) settled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	seq, _, err := b.announced(ctx)
+	if err != nil {
+		return err
+	}
+	err = stage.Until(ctx, "the consumer to have done all that was said", func() (bool, error) { return b.quiet(seq) })
+	if err != nil {
+		return fmt.Errorf("%w\nconsumer:\n%s\nproducer:\n%s", err, b.Consumer.Last(12), b.Producer.Last(3))
+	}
+	return nil
+}
+
+// published waits until all that the consumer recorded so far is under its published checkpoint.
+func (b *bridge) published(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	size, err := b.recorded()
+	if err != nil {
+		return err
+	}
+	return stage.Until(ctx, "the ledger to be published", func() (bool, error) {
+		n, err := b.Ledger.Size()
+		return n >= size, err
+	})
+}
+
+// deeds is every change that the bridge made in the tenant so far, in order.
+func (b *bridge) deeds(ctx context.Context) ([]string, error) {
+	journal, err := b.Tenant.Journal(ctx, 0)
+	return deeds(journal), err
+}
+
+// watch samples the sockets of a process from the kernel's tables for as long as the test lives.
+type watch struct {
+	stop    context.CancelFunc
+	done    chan struct{}
+	samples int // owned by the goroutine until done
+	found   []string
+	err     error
+}
+
+const sampleEvery = 200 * time.Millisecond // reading the tables costs some milliseconds
+
+func (b *bridge) watch(p *stage.Process) {
+	ctx, stop := context.WithCancel(context.Background())
+	w := &watch{stop: stop, done: make(chan struct{})}
+	b.watched = append(b.watched, w)
+	go func() {
+		defer close(w.done)
+		tick := time.NewTicker(sampleEvery)
+		defer tick.Stop()
+		for {
+			if pid := p.PID(); pid != 0 {
+				s, err := stage.SocketsOf(pid)
+				switch {
+				case errors.Is(err, stage.ErrNoProc):
+					return
+				case err == nil: // else it has just ended
+					w.samples++
+					w.found = append(w.found, s.Listening...)
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+}
+
+// end stops watching; an error says where the process listened.
+func (w *watch) end() error {
+	w.stop()
+	<-w.done
+	slices.Sort(w.found)
+	if found := slices.Compact(w.found); len(found) > 0 {
+		return fmt.Errorf("the consumer must never listen; it did on %v", found)
+	}
+	return nil
+}
+
+// recorded is how many entries the consumer's ledger has in its database.
+func (b *bridge) recorded() (int64, error) {
+	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	return ledger.Size(db.DB)
+}
+
+// alarms are the codes of those that stand.
+func (b *bridge) alarms() (codes []string, err error) {
+	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	list, err := state.Alarms(db.Read())
+	for _, a := range list {
+		codes = append(codes, a.Code)
+	}
+	return codes, err
+}

@@ -1,0 +1,286 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/e2e/stage"
+)
+
+// TestScripts runs the stories of testdata/scripts. Besides testscript's own commands they know:
+//
+//	bridge [grace=1h] [lease=1s] ...   sets a bridge up and starts all of it; !: sets up, starts nothing
+//	import FILE                        gives an HR export to the producer; !: it must fail
+//	producer|consumer|auditor ARGS...  runs a command of the program; !: it must fail
+//	code N                             the last such command ended with this exit code
+//	start|stop|kill|wait NAME          a process: consumer, producer, midpoint; wait: it ends by itself
+//	line NAME REGEXP                   waits for a line of its log that was not looked at before
+//	settled                            waits until all that was said is done in the tenant
+//	published                          waits until all that was recorded is under the signed checkpoint
+//	outage unavailable|refused|none    of the tenant
+//	fault YAML                         puts a fault in force in the tenant
+//	tenant                             prints every account, as the tenant itself has it
+//	deeds                              prints what the bridge changed in the tenant since the last time
+//	fsck [DIR]                         tessera's fsck over the consumer's tiles, or a copy; !: it must fail
+//	flip DIR                           copies the consumer's ledger to DIR and turns one bit of an entry
+//
+// Variables: $ENCLAVE, $COMMERCIAL and $AUDITOR are the folders of the three kinds of people.
+func TestScripts(t *testing.T) {
+	if _, err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "scripts"),
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[storyKey{}] = &story{ctx: ctx, dir: env.WorkDir, marks: map[string]int{}}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"bridge": command((*story).bridge), "import": command((*story).imports),
+			"producer": program("producer"), "consumer": program("consumer"), "auditor": program("auditor"),
+			"code": command((*story).code), "start": process((*stage.Process).Start), "stop": process((*stage.Process).Stop),
+			"kill":    process(func(p *stage.Process, _ context.Context) error { return p.Kill() }),
+			"wait":    process((*stage.Process).Wait),
+			"line":    command((*story).line),
+			"settled": command(func(s *story, _ *testscript.TestScript, _ []string) error { return s.b.settled(s.ctx) }),
+			"published": command(func(s *story, _ *testscript.TestScript, _ []string) error {
+				return s.b.published(s.ctx)
+			}),
+			"outage": command(func(s *story, _ *testscript.TestScript, args []string) error {
+				return s.b.Tenant.Outage(s.ctx, tenant.Outage(args[0]))
+			}),
+			"fault":  command((*story).fault),
+			"tenant": command((*story).tenant), "deeds": command((*story).deeds),
+			"fsck": command((*story).fsck), "flip": command((*story).flip),
+		},
+	})
+}
+
+// story is one script that runs.
+type story struct {
+	ctx   context.Context
+	dir   string
+	b     *bridge
+	last  int            // exit code of the last command
+	marks map[string]int // by process: the last line looked at
+	told  int            // deeds that were printed
+}
+
+type storyKey struct{}
+
+// command makes one of testscript's out of one that fails by an error; after ! it must fail.
+func command(do func(*story, *testscript.TestScript, []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		s := ts.Value(storyKey{}).(*story)
+		err := do(s, ts, args)
+		switch {
+		case err != nil && !neg:
+			ts.Fatalf("%v", err)
+		case err == nil && neg:
+			ts.Fatalf("it was to fail and did not")
+		}
+	}
+}
+
+func (s *story) bridge(ts *testscript.TestScript, args []string) error {
+	c := stage.Config{}
+	begin := true
+	for _, a := range args {
+		key, value, _ := strings.Cut(a, "=")
+		switch key {
+		case "down":
+			begin = false
+		case "grace":
+			c.Grace = value
+		case "sandbox":
+			c.Sandbox = append(c.Sandbox, "-"+value)
+		case "cut_per_hour", "give_per_hour":
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return err
+			}
+			if key == "cut_per_hour" {
+				c.CutPerHour = n
+			} else {
+				c.GivePerHour = n
+			}
+		default:
+			return fmt.Errorf("bridge knows no %s", key)
+		}
+	}
+	b, err := raise(s.ctx, s.dir, programs, c)
+	if err != nil {
+		return err
+	}
+	s.b = b
+	ts.Defer(func() {
+		if err := b.close(); err != nil {
+			ts.Fatalf("%v", err)
+		}
+	})
+	ts.Setenv("ENCLAVE", b.EnclaveDir)
+	ts.Setenv("COMMERCIAL", b.Commercial)
+	ts.Setenv("AUDITOR", b.AuditorDir)
+	if !begin {
+		return nil
+	}
+	return b.begin(s.ctx)
+}
+
+func (s *story) imports(ts *testscript.TestScript, args []string) error {
+	r, err := s.b.importText(s.ctx, ts.ReadFile(args[0]))
+	return s.ran(ts, r, err)
+}
+
+// ran keeps what a command left for stdout, stderr and code.
+func (s *story) ran(ts *testscript.TestScript, r *stage.Result, err error) error {
+	if r != nil {
+		s.last = r.Code
+		fmt.Fprint(ts.Stdout(), r.Stdout)
+		fmt.Fprint(ts.Stderr(), r.Stderr)
+	}
+	return err
+}
+
+func program(name string) func(*testscript.TestScript, bool, []string) {
+	return command(func(s *story, ts *testscript.TestScript, args []string) error {
+		do := map[string]func(context.Context, ...string) (*stage.Result, error){"producer": s.b.ProducerDo, "consumer": s.b.ConsumerDo, "auditor": s.b.AuditorDo}[name]
+		r, err := do(s.ctx, args...)
+		return s.ran(ts, r, err)
+	})
+}
+
+func (s *story) code(_ *testscript.TestScript, args []string) error {
+	if got := strconv.Itoa(s.last); got != args[0] {
+		return fmt.Errorf("want exit code %s, got %s", args[0], got)
+	}
+	return nil
+}
+
+func (s *story) process(name string) (*stage.Process, error) {
+	p := map[string]*stage.Process{"consumer": s.b.Consumer, "producer": s.b.Producer, "midpoint": s.b.MidPoint}[name]
+	if p == nil {
+		return nil, fmt.Errorf("there is no process %q", name)
+	}
+	return p, nil
+}
+
+func process(do func(*stage.Process, context.Context) error) func(*testscript.TestScript, bool, []string) {
+	return command(func(s *story, ts *testscript.TestScript, args []string) error {
+		p, err := s.process(args[0])
+		if err != nil {
+			ts.Fatalf("%v", err)
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
+		defer cancel()
+		err = do(p, ctx)
+		var exit *stage.ExitError
+		if errors.As(err, &exit) {
+			s.last = exit.Code
+			fmt.Fprintln(ts.Stderr(), exit.Last)
+		}
+		return err
+	})
+}
+
+func (s *story) line(_ *testscript.TestScript, args []string) error {
+	p, err := s.process(args[0])
+	if err != nil {
+		return err
+	}
+	re, err := regexp.Compile(args[1])
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	l, err := p.WaitFor(ctx, "a line like "+args[1], s.marks[p.Name], func(l stage.Line) bool { return re.MatchString(l.Text) })
+	if err == nil {
+		s.marks[p.Name] = l.N
+	}
+	return err
+}
+
+func (s *story) fault(ts *testscript.TestScript, args []string) error {
+	list, err := tenant.ParseFaults([]byte(ts.ReadFile(args[0])))
+	if err != nil {
+		return err
+	}
+	return s.b.Tenant.AddFaults(s.ctx, list...)
+}
+
+// tenant prints a line for each account but the one for emergencies: name without domain, whether it is enabled, whether sessions were
+// ever revoked, manager and groups.
+func (s *story) tenant(ts *testscript.TestScript, _ []string) error {
+	state, err := s.b.Tenant.State(s.ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range state.Users {
+		if u.UserPrincipalName == stage.BreakGlass {
+			continue // nobody's business; its deeds would show
+		}
+		words := []string{strings.TrimSuffix(u.UserPrincipalName, "@"+stage.Domain), map[bool]string{true: "enabled", false: "disabled"}[u.Enabled]}
+		if u.SessionsRevoked {
+			words = append(words, "revoked")
+		}
+		if u.SoftDeleted {
+			words = append(words, "deleted")
+		}
+		if u.Manager != "" {
+			words = append(words, "manager="+strings.TrimSuffix(u.Manager, "@"+stage.Domain))
+		}
+		for _, g := range u.Groups {
+			words = append(words, "["+g+"]")
+		}
+		fmt.Fprintln(ts.Stdout(), strings.Join(words, " "))
+	}
+	return nil
+}
+
+func (s *story) deeds(ts *testscript.TestScript, _ []string) error {
+	list, err := s.b.deeds(s.ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(ts.Stdout()) // also where there are none
+	for _, d := range list[s.told:] {
+		fmt.Fprintln(ts.Stdout(), strings.ReplaceAll(d, "@"+stage.Domain, ""))
+	}
+	s.told = len(list)
+	return nil
+}
+
+func (s *story) fsck(ts *testscript.TestScript, args []string) error {
+	dir := s.b.Ledger.Dir
+	if len(args) > 0 {
+		dir = ts.MkAbs(args[0])
+	}
+	return runFsck(s.ctx, filepath.Join(dir, "tiles"), s.b.Ledger.Key)
+}
+
+func (s *story) flip(ts *testscript.TestScript, args []string) error {
+	files, err := tileFiles(filepath.Join(s.b.Ledger.Dir, "tiles"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f, "tile/entries/") {
+			return flipped(s.b.Ledger.Dir, ts.MkAbs(args[0]), path.Join("tiles", f), 100, 3)
+		}
+	}
+	return errors.New("the ledger has no entries")
+}
