@@ -76,6 +76,28 @@ func (s *story) checkTenant(ctx context.Context, people []*person) {
 	s.problems = append(s.problems, wrong...)
 }
 
+// doubted makes a problem of every doubt, with the tenant's word on whoever should have been cut.
+func (s *story) doubted(ctx context.Context) error {
+	state, err := s.bridge.Tenant.State(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range s.follow.doubts {
+		s.problems = append(s.problems, d.text)
+		s.screen.check(false, d.text)
+		p := s.follow.people[d.subject]
+		if p == nil {
+			continue
+		}
+		if u := state.User(p.upn); u != nil && u.Enabled && !p.enabled {
+			s.problems = append(s.problems, fmt.Sprintf("%s (%s) %s: %s", p.name, p.id, p.fate, stillEnabled))
+		}
+	}
+	return nil
+}
+
+const stillEnabled = "the account must be disabled, but the tenant says that it is still enabled"
+
 // differs says what about an account is not as it must be.
 func differs(u *tenant.UserState, p *person) (wrong []string) {
 	if u == nil || !p.account {
@@ -92,7 +114,7 @@ func differs(u *tenant.UserState, p *person) (wrong []string) {
 	case u.SoftDeleted:
 		say("the account must exist, but it is deleted")
 	case u.Enabled && !p.enabled:
-		say("the account must be disabled, but the tenant says that it is still enabled")
+		say(stillEnabled)
 	case !u.Enabled && p.enabled:
 		say("the account must be enabled, but the tenant says that it is disabled")
 	}
@@ -200,7 +222,10 @@ func (s *story) where(addresses []string) string {
 		}
 	}
 	slices.Sort(names)
-	return listOr(slices.Compact(names), "nobody")
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(slices.Compact(names), " and ")
 }
 
 // reconcile finds writes of the bridge's identities in the tenant's journal that no outcome names.

@@ -61,11 +61,14 @@ type follower struct {
 	did       map[string]map[string]bool // subject -> operations that the ledger answered well
 	last      map[string]string          // subject -> the last stage seen
 	cuts      map[string]*cut
-	doubts    []string // what the ledger says and the journal does not
+	doubts    []doubt // what the ledger says and the journal does not
 }
 
 // cut is when somebody's access ended, by the tenant's own journal.
 type cut struct{ disabled, revoked time.Time }
+
+// doubt is a claim of the consumer that the tenant's journal does not bear out.
+type doubt struct{ subject, text string }
 
 func newFollower(s *stage.Stage, out *screen) *follower {
 	return &follower{Stage: s, screen: out, journal: map[string][]tenant.Entry{}, accounts: map[string]string{},
@@ -174,7 +177,10 @@ func (f *follower) follow(ctx context.Context) error {
 		if err := f.look(ctx); err != nil {
 			return err
 		}
-		f.flush(false)
+		f.flush(len(f.doubts) > 0)
+		if len(f.doubts) > 0 {
+			return nil // whoever told it decides; what comes after would rest on it
+		}
 		if len(f.open()) == 0 && len(f.pending) == 0 {
 			return nil
 		}
@@ -260,7 +266,7 @@ func (f *follower) published(l stage.Line) {
 	last := uint64(l.Int("last_seq"))
 	for seq := uint64(l.Int("first_seq")); seq <= last; seq++ {
 		if subject := f.announced[seq]; subject != "" {
-			f.add(step{at: at, subject: subject, stage: sQueued, text: "signed, encrypted; the mid-point confirmed it", ref: fmt.Sprintf("seq %d", seq)})
+			f.add(step{at: at, subject: subject, stage: sQueued, text: "signed, encrypted, confirmed", ref: fmt.Sprintf("seq %d", seq)})
 		}
 	}
 	f.confirmed = max(f.confirmed, last)
@@ -270,7 +276,7 @@ func (f *follower) received(e stage.Entry, r *entry.Received) {
 	if r.Subject == "" {
 		return // heartbeats and rosters
 	}
-	text := "signature, audience and place in the chain hold"
+	text := "all of the enclave's checks hold"
 	if r.Disposition != entry.DispositionAdmitted {
 		text = strings.TrimSpace("taken as " + r.Disposition + " " + r.Code)
 	}
@@ -282,9 +288,9 @@ func planned(in *entry.Intent) string {
 	for _, op := range in.Ops {
 		switch op.Op {
 		case "add-member":
-			words = append(words, "+ "+groupName(op.Target))
+			words = append(words, together("+ "+groupName(op.Target)))
 		case "remove-member":
-			words = append(words, "- "+groupName(op.Target))
+			words = append(words, together("- "+groupName(op.Target)))
 		case "create":
 			words = append(words, "create account")
 		case "update":
@@ -302,7 +308,7 @@ func planned(in *entry.Intent) string {
 func (f *follower) outcome(e stage.Entry, o *entry.Outcome) {
 	in := f.intents[o.Intent]
 	if in == nil {
-		f.doubts = append(f.doubts, fmt.Sprintf("ledger entry %d answers intent %d, which was not seen before it", e.Index, o.Intent))
+		f.doubts = append(f.doubts, doubt{o.Subject, fmt.Sprintf("ledger entry %d answers intent %d, which was not seen before it", e.Index, o.Intent)})
 		return
 	}
 	var words []string
@@ -332,14 +338,15 @@ func (f *follower) outcome(e stage.Entry, o *entry.Outcome) {
 			}
 		}
 		if r.Result == entry.ResultApplied && !changed {
-			f.doubts = append(f.doubts, fmt.Sprintf("%s (%s): the consumer recorded %q as applied (ledger entry %d), but the tenant's journal shows that %s changed nothing",
-				f.name(o.Subject), o.Subject, op.Op, e.Index, f.requests(r)))
+			f.doubts = append(f.doubts, doubt{o.Subject, fmt.Sprintf("%s (%s): the consumer recorded %q as applied (ledger entry %d), but the tenant's journal shows that %s changed nothing",
+				f.name(o.Subject), o.Subject, op.Op, e.Index, f.requests(r))})
+			f.add(step{at: e.Time, subject: o.Subject, stage: "NOT done", text: "the tenant's journal shows no effect"})
 		}
 	}
 	if len(words) > 0 {
 		f.add(step{at: when, subject: o.Subject, stage: sApplied, text: strings.Join(words, ", "), ref: fmt.Sprintf("%d write%s", writes, plural(writes))})
 	}
-	text := fmt.Sprintf("outcome of #%d, under a signed checkpoint", o.Intent)
+	text := fmt.Sprintf("outcome of #%d, checkpointed", o.Intent)
 	if bad != "" {
 		text = fmt.Sprintf("outcome of #%d: %s", o.Intent, bad)
 	}
@@ -432,9 +439,9 @@ func changeText(c tenant.Change) string {
 		name, _, _ := strings.Cut(c.Name, "@")
 		return name + " created"
 	case "add-member":
-		return "+ " + c.TargetName
+		return together("+ " + c.TargetName)
 	case "remove-member":
-		return "- " + c.TargetName
+		return together("- " + c.TargetName)
 	case "set-manager":
 		return "manager set"
 	case "revoke":

@@ -50,7 +50,7 @@ func secondExport() []stage.Row {
 		case "10009":
 			r.Title, r.Roles = "Senior Analyst", "soc-lead;on-call"
 		case "10011":
-			r.Status, r.Last, r.Reason = "Inactive", "2026-01-31", "Contract ended"
+			r.Status, r.Reason = "Inactive", "Contract ended"
 		case "10012":
 			continue // missing: which says nothing
 		case "10013":

@@ -12,21 +12,35 @@ import (
 	"golang.org/x/term"
 )
 
-const width = 96 // columns that everything fits in
+// Columns that everything fits in: a terminal's own number where it is between the two, else the wider.
+const (
+	narrow = 80
+	wide   = 96
+)
+
+// noBreak is a space at which no line is broken.
+const noBreak = "\u00a0"
+
+// together keeps text in one line.
+func together(text string) string { return strings.ReplaceAll(text, " ", noBreak) }
 
 // screen writes for people. On a terminal it uses colours and box characters and shows that long work
 // goes on; anywhere else it is plain ASCII apart from names.
 type screen struct {
 	mu     sync.Mutex
 	w      io.Writer
+	width  int
 	tty    bool // box characters, and lines that are replaced
 	colour bool
 }
 
 func newScreen(w io.Writer) *screen {
-	s := &screen{w: w}
+	s := &screen{w: w, width: wide}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		s.tty, s.colour = true, os.Getenv("NO_COLOR") == ""
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			s.width = min(max(columns-1, narrow), wide)
+		}
 	}
 	return s
 }
@@ -53,7 +67,7 @@ func (s *screen) paint(code, text string) string {
 func (s *screen) print(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintln(s.w, strings.TrimRight(line, " "))
+	fmt.Fprintln(s.w, strings.TrimRight(strings.ReplaceAll(line, noBreak, " "), " "))
 }
 
 // pick is a character for terminals, or what stands for it elsewhere.
@@ -68,21 +82,31 @@ func (s *screen) pick(fancy, plain string) string {
 func (s *screen) section(title string) {
 	rule := s.pick("─", "-")
 	head := strings.Repeat(rule, 2) + " "
-	rest := " " + strings.Repeat(rule, max(0, width-utf8.RuneCountInString(head+title)-1))
+	rest := " " + strings.Repeat(rule, max(0, s.width-utf8.RuneCountInString(head+title)-1))
 	s.print("")
 	s.print(s.paint(dim, head) + s.paint(bold, title) + s.paint(dim, rest))
 }
 
 // say prints a paragraph.
 func (s *screen) say(text string) {
-	for _, line := range wrap(text, width-2) {
+	for _, line := range wrap(text, s.width-2) {
 		s.print("  " + s.paint(dim, line))
+	}
+}
+
+// legend explains a stage.
+func (s *screen) legend(stage, text string) {
+	for i, line := range wrap(text, s.width-14) {
+		if i > 0 {
+			stage = ""
+		}
+		s.print("    " + s.paint(stageColour[stage], pad(stage, 9)) + " " + s.paint(dim, line))
 	}
 }
 
 // item is one thing that was made or started.
 func (s *screen) item(label, text string) {
-	for i, line := range wrap(text, width-15) {
+	for i, line := range wrap(text, s.width-15) {
 		if i > 0 {
 			label = ""
 		}
@@ -96,9 +120,10 @@ func (s *screen) step(at time.Duration, who, stage, colour, text, ref string) {
 		left  = 2 + 7 + 1 + 18 + 1 + 8 + 1
 		right = 1 + 9
 	)
-	room := width - left
+	room := s.width - left
 	if ref != "" {
 		room -= right
+		ref = padLeft(ref, right)
 	}
 	lines := wrap(text, room)
 	for i, line := range lines {
@@ -107,7 +132,7 @@ func (s *screen) step(at time.Duration, who, stage, colour, text, ref string) {
 			continue
 		}
 		s.print("  " + s.paint(dim, pad(fmt.Sprintf("+%.2fs", at.Seconds()), 7)) + " " + pad(who, 18) + " " + s.paint(colour, pad(stage, 8)) + " " +
-			pad(line, room) + s.paint(dim, padLeft(ref, right)))
+			pad(line, room) + s.paint(dim, ref))
 	}
 }
 
@@ -117,7 +142,7 @@ func (s *screen) check(kept bool, text string) {
 	if !kept {
 		mark, colour = s.pick("✗", "NOT"), red
 	}
-	for i, line := range wrap(text, width-7) {
+	for i, line := range wrap(text, s.width-7) {
 		if i > 0 {
 			mark = ""
 		}
@@ -152,7 +177,7 @@ func (s *screen) table(rows [][]string) {
 
 // box frames the end of the story.
 func (s *screen) box(colour string, lines ...string) {
-	const inner = width - 4
+	inner := s.width - 4
 	corner := func(fancy string) string { return s.pick(fancy, "+") }
 	rule := strings.Repeat(s.pick("─", "-"), inner+2)
 	side := s.paint(colour, s.pick("│", "|"))
@@ -203,28 +228,43 @@ func padLeft(s string, n int) string {
 	return strings.Repeat(" ", max(0, n-utf8.RuneCountInString(s))) + s
 }
 
-// wrap breaks text at spaces into lines of at most n characters; a longer word stays whole. Line breaks
-// and the spaces at the beginning of a line stay.
-func wrap(text string, n int) []string {
+// wrap breaks text at spaces into lines of at most n characters; a longer word stays whole. Line breaks in
+// the text stay, and what continues a line is indented like it.
+func wrap(text string, n int) []string { return wrapHanging(text, n, 0) }
+
+// wrapHanging is wrap with the continuing lines indented by hang more.
+func wrapHanging(text string, n, hang int) []string {
 	var lines []string
 	for part := range strings.SplitSeq(text, "\n") {
-		if utf8.RuneCountInString(part) <= n {
-			lines = append(lines, part)
-			continue
-		}
-		indent := part[:len(part)-len(strings.TrimLeft(part, " "))]
-		line := indent
-		for word := range strings.FieldsSeq(part) {
-			switch {
-			case line == indent:
-				line += word
-			case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > n:
-				lines, line = append(lines, line), indent+word
-			default:
-				line += " " + word
+		indent := len(part) - len(strings.TrimLeft(part, " "))
+		for first := true; ; first = false {
+			at := breakAt(part, n, indent)
+			if at < 0 {
+				lines = append(lines, part)
+				break
 			}
+			lines = append(lines, strings.TrimRight(part[:at], " "))
+			if first {
+				indent += hang
+			}
+			part = strings.Repeat(" ", indent) + strings.TrimLeft(part[at:], " ")
 		}
-		lines = append(lines, line)
 	}
 	return lines
+}
+
+// breakAt is where a line of more than n characters ends: at the last space that lets it fit, else at the
+// first one past its indent; -1 where it fits or has none.
+func breakAt(line string, n, indent int) int {
+	at, count := -1, 0
+	for i, r := range line {
+		if r == ' ' && i > indent && (count <= n || at < 0) {
+			at = i
+		}
+		count++
+	}
+	if count <= n {
+		return -1
+	}
+	return at
 }

@@ -149,11 +149,16 @@ func (s *story) start(ctx context.Context) error {
 func (s *story) firstAct(ctx context.Context) error {
 	s.first = newcomers()
 	s.screen.section("4  The first HR export")
-	s.screen.say("Twelve people work here. One row names no country that exists, and the two rows of one person contradict each other: nobody is " +
-		"announced by such rows. Everyone's way: fact (what HR says), queued (signed, encrypted, confirmed by the mid-point), verified " +
-		"(pulled and checked by the enclave), planned (on the ledger before anything is touched), applied (as the tenant's journal has " +
-		"it), ledger (the outcome). Times count from handing over the export; #n is an entry of the enclave's ledger.")
-	if err := s.act(ctx, "hr-1.csv", stage.Export(firstExport...), s.first); err != nil {
+	s.screen.say("Twelve people work here. One row names a country that does not exist, and the two rows of one person contradict each " +
+		"other: nobody is announced by such rows. Everyone's way:")
+	s.screen.legend(sFact, "what HR's row says")
+	s.screen.legend(sQueued, "signed, encrypted for the enclave alone, and confirmed by the mid-point")
+	s.screen.legend(sVerified, "pulled by the enclave; signature, audience, place in the chain and all else hold")
+	s.screen.legend(sPlanned, "decided by the enclave's own policy; on its ledger before anything is touched")
+	s.screen.legend(sApplied, "done in the tenant, as the tenant's own journal has it")
+	s.screen.legend(sLedger, "the outcome, on the ledger under a signed checkpoint")
+	s.screen.say("Times count from handing over the export; #n is an entry of the enclave's ledger.")
+	if err := s.act(ctx, "hr-1.csv", stage.Export(firstExport...), s.first); err != nil || len(s.problems) > 0 {
 		return err
 	}
 	s.checkTenant(ctx, s.first)
@@ -165,7 +170,7 @@ func (s *story) secondAct(ctx context.Context) error {
 	s.screen.section("5  The second HR export")
 	s.screen.say("Some have moved, three have left, one is on leave, HR has corrected its mistakes, and somebody is missing from the file, which " +
 		"says nothing: absence is never a leaver. Whatever takes access away goes first.")
-	if err := s.act(ctx, "hr-2.csv", stage.Export(secondExport()...), s.second); err != nil {
+	if err := s.act(ctx, "hr-2.csv", stage.Export(secondExport()...), s.second); err != nil || len(s.problems) > 0 {
 		return err
 	}
 	s.checkTenant(ctx, s.second)
@@ -186,8 +191,10 @@ func (s *story) act(ctx context.Context, name, export string, people []*person) 
 	if err := s.follow.follow(ctx); err != nil {
 		return err
 	}
-	s.problems = append(s.problems, s.follow.doubts...)
 	s.screen.print("")
+	if len(s.follow.doubts) > 0 {
+		return s.doubted(ctx)
+	}
 	return s.idle(ctx)
 }
 
@@ -239,7 +246,9 @@ func (s *story) auditAll(ctx context.Context) error {
 	res, err := b.AuditorDo(ctx, "verify", b.Ledger.Dir, "--ledger-key", filepath.Join(b.AuditorDir, "ledger.vkey"), "--trust", b.Card,
 		"--copy", filepath.Join(b.AuditorDir, stage.CheckpointCopy))
 	for line := range strings.Lines(res.Stdout) {
-		s.screen.print("    " + strings.TrimRight(line, "\n"))
+		for _, part := range wrapHanging(strings.TrimRight(line, "\n"), s.screen.width-4, 10) {
+			s.screen.print("    " + part)
+		}
 	}
 	if err != nil {
 		var exit *stage.ExitError
@@ -261,20 +270,25 @@ func (s *story) verdict() {
 		}
 	}
 	took := (time.Since(s.began) - s.buildTime).Seconds()
+	built := ""
+	if s.buildTime > 0 {
+		built = fmt.Sprintf(", and %.1fs before it to build", s.buildTime.Seconds())
+	}
 	s.screen.box(green,
 		"Everything came out as promised",
-		fmt.Sprintf("%d lost their access, the slowest %.2fs after HR's export was handed over.", cuts, slowest.Seconds()),
-		fmt.Sprintf("The auditor's verdict: the ledger verifies. Took %.1fs, and %.1fs to build.", took, s.buildTime.Seconds()),
+		fmt.Sprintf("%d people lost their access, the slowest %.2fs after HR's export was handed over.", cuts, slowest.Seconds()),
+		"The auditor's verdict: the ledger verifies.",
+		fmt.Sprintf("It took %.1fs%s.", took, built),
 		"",
 		"Everything is left in "+s.dir,
-		"  commercial/   the producer's side: configuration, HR exports, keys, database, its own ledger",
-		"  enclave/      the consumer's side: configuration, policy, keys, database, ledger, alarms",
-		"  midpoint/     the queue between them",
-		"  tenant/       the rehearsal tenant's journal, request by request",
-		"  auditor/      the public keys that an auditor needs",
-		"  logs/         what every program said",
+		"  commercial/  the producer: configuration, HR exports, keys, database, its own ledger",
+		"  enclave/     the consumer: configuration, policy, keys, database, ledger, alarms",
+		"  midpoint/    the queue between them",
+		"  tenant/      the rehearsal tenant's journal, request by request",
+		"  auditor/     the public keys that an auditor needs",
+		"  logs/        what every program said",
 	)
 	s.screen.print("")
-	s.screen.say("One person's whole story, proved against the ledger's key:")
+	s.screen.say("One leaver's whole story, proved against the ledger's key:")
 	s.screen.print("  " + s.screen.paint(bold, fmt.Sprintf("%s timeline 10008 %s --ledger-key %s", b.Programs.Auditor, b.Ledger.Dir, filepath.Join(b.AuditorDir, "ledger.vkey"))))
 }
