@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -81,19 +80,6 @@ func flipped(from, to, file string, octet int, bit uint) error {
 		return err
 	}
 	return os.WriteFile(path, raw, 0o600)
-}
-
-// tileFiles lists the files of a folder of tiles that the checkpoint rests on: bundles, tiles, and itself.
-func tileFiles(dir string) (files []string, err error) {
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		name, err := filepath.Rel(dir, path)
-		files = append(files, filepath.ToSlash(name))
-		return err
-	})
-	return files, err
 }
 
 // deed is one change of the tenant, in words: "add-member ann@x.example SOC".

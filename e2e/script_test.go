@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/transparency-dev/tessera/api/layout"
 
 	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/e2e/stage"
@@ -273,14 +274,11 @@ func (s *story) fsck(ts *testscript.TestScript, args []string) error {
 }
 
 func (s *story) flip(ts *testscript.TestScript, args []string) error {
-	files, err := tileFiles(filepath.Join(s.b.Ledger.Dir, "tiles"))
+	size, err := s.b.Ledger.Size()
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		if strings.HasPrefix(f, "tile/entries/") {
-			return flipped(s.b.Ledger.Dir, ts.MkAbs(args[0]), path.Join("tiles", f), 100, 3)
-		}
-	}
-	return errors.New("the ledger has no entries")
+	// The bundle with entry 0, as the checkpoint has it: folders also hold shorter ones of earlier checkpoints.
+	bundle := layout.EntriesPath(0, layout.PartialTileSize(0, 0, uint64(size)))
+	return flipped(s.b.Ledger.Dir, ts.MkAbs(args[0]), path.Join("tiles", bundle), 100, 3)
 }
