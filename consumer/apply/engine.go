@@ -194,6 +194,9 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		}
 	}
 	wait := idlePoll
+	if len(stale) > 0 && !now.Equal(e.staleChecked) {
+		wait = guardEvery // who is silent was not looked at now: a heartbeat may have come since
+	}
 	if now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) {
 		wait = guardEvery // work came after the last look at the limits: judge it soon
 	}
@@ -204,16 +207,23 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	return min(wait, max(time.Millisecond, next.Sub(now))), nil
 }
 
-// free is how many workers may start in lane: a few are kept for what takes access away, so that a
-// leaver never waits for a joiner to end.
+// free is how many workers may start in lane. A few are kept for what takes access away, so that a
+// leaver never waits for a joiner to end; and nothing gives while something that takes is under way,
+// since its next step may be due when it ends. (A revocation does not wait so for another person's
+// disable: one answer that hangs must not keep everybody's sessions alive.)
 func (e *Engine) free(lane plan.Lane) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := e.Workers - len(e.busy)
-	if lane >= plan.Give {
-		n -= reserved
+	if lane < plan.Give {
+		return n
 	}
-	return n
+	for _, busy := range e.busy {
+		if busy < plan.Give {
+			return 0
+		}
+	}
+	return n - reserved
 }
 
 // take claims a person: work on one person is serial.
