@@ -476,6 +476,41 @@ func TestLeaversGoFirst(t *testing.T) {
 	}
 }
 
+// What comes in together is done lane by lane, whoever it is about.
+func TestLanesAcrossPersons(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) { s.Latency = 3 * time.Millisecond })
+	for i := range 8 {
+		b.join(fmt.Sprintf("l%d", i), fmt.Sprintf("Lea%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	from := len(b.tenant.Journal())
+	for i := range 8 {
+		b.join(fmt.Sprintf("j%d", i), fmt.Sprintf("Joe%c", 'a'+i), "analyst")
+		b.say(fmt.Sprintf("l%d", i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	b.settle()
+	var revoked, created int
+	for _, e := range b.tenant.Journal()[from:] {
+		for _, c := range e.Changes {
+			switch c.Op {
+			case "revoke":
+				revoked++
+				if created > 0 {
+					t.Fatal("a session was revoked after an account had been created")
+				}
+			case "create":
+				created++
+				if revoked < 8 {
+					t.Fatalf("an account was created when only %d of 8 leavers' sessions were revoked", revoked)
+				}
+			}
+		}
+	}
+	if revoked != 8 || created != 8 {
+		t.Errorf("%d revoked, %d created; want 8 of each", revoked, created)
+	}
+}
+
 func TestNotOursIsNotTouched(t *testing.T) {
 	b := setup(t, func(s *tenant.Config, _ *Config) {
 		s.Seed.Users = []tenant.SeedUser{
