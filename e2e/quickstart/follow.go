@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/e2e/stage"
-	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger/entry"
 )
 
@@ -64,9 +62,6 @@ type follower struct {
 	doubts    []doubt // what the ledger says and the journal does not
 }
 
-// cut is when somebody's access ended, by the tenant's own journal.
-type cut struct{ disabled, revoked time.Time }
-
 // doubt is a claim of the consumer that the tenant's journal does not bear out.
 type doubt struct{ subject, text string }
 
@@ -75,96 +70,11 @@ func newFollower(s *stage.Stage, out *screen) *follower {
 		intents: map[int64]*entry.Intent{}, cuts: map[string]*cut{}, last: map[string]string{}}
 }
 
-// report is what `producer import -o json` says.
-type report struct {
-	Rows, Accepted int
-	Refused        []struct {
-		Line                    int
-		Column, Subject, Reason string
+// doubt keeps the first doubt about somebody; the consumer may try again, with the same end.
+func (f *follower) doubt(subject, text string) {
+	if !slices.ContainsFunc(f.doubts, func(d doubt) bool { return d.subject == subject }) {
+		f.doubts = append(f.doubts, doubt{subject, text})
 	}
-	Held []struct {
-		Subject string
-		Lines   []int
-		Reason  string
-	}
-	Enclaves []struct {
-		Changes []struct {
-			Subject    string
-			Lines      []int
-			Events     []string
-			Engagement int
-		}
-	}
-}
-
-// announce hands an export to the producer and shows what it made of it.
-func (f *follower) announce(ctx context.Context, file string, people []*person) error {
-	f.people, f.announced, f.did = map[string]*person{}, map[uint64]string{}, map[string]map[string]bool{}
-	for _, p := range people {
-		f.people[p.id] = p
-		f.did[p.id] = map[string]bool{}
-	}
-	var err error
-	if f.nextEntry, err = f.Ledger.Size(); err != nil {
-		return err
-	}
-	f.logMark = f.Producer.Mark()
-	f.began = time.Now()
-	res, err := f.ProducerDo(ctx, "import", file, "-o", "json")
-	if err != nil {
-		return err
-	}
-	var r report
-	if err := json.Unmarshal([]byte(res.Stdout), &r); err != nil || len(r.Enclaves) != 1 {
-		return fmt.Errorf("read the import's report: %w", cmp.Or(err, errors.New("want one enclave in it")))
-	}
-	done := time.Now()
-	for _, x := range r.Refused {
-		f.show(step{at: done, subject: x.Subject, stage: "refused", text: fmt.Sprintf("line %d, %s: %s", x.Line, x.Column, x.Reason)})
-	}
-	for _, x := range r.Held {
-		f.show(step{at: done, subject: x.Subject, stage: "held", text: fmt.Sprintf("lines %s: %s", join(x.Lines, " and "), x.Reason)})
-	}
-	for _, l := range res.Lines() {
-		if l.Msg() == "announced" {
-			seq := uint64(l.Int("seq"))
-			f.announced[seq] = l.String("subject")
-		}
-	}
-	for _, c := range r.Enclaves[0].Changes {
-		f.show(step{at: done, subject: c.Subject, stage: sFact, text: f.fact(c.Subject, strings.Join(c.Events, " + ")), ref: "line " + join(c.Lines, "+")})
-	}
-	return nil
-}
-
-func join(list []int, sep string) string {
-	var b strings.Builder
-	for i, n := range list {
-		if i > 0 {
-			b.WriteString(sep)
-		}
-		fmt.Fprint(&b, n)
-	}
-	return b.String()
-}
-
-// fact says in words what HR's row says.
-func (f *follower) fact(subject, kind string) string {
-	p := f.people[subject]
-	if p == nil {
-		return kind
-	}
-	switch p.fate {
-	case joins:
-		return kind + ": " + p.role
-	case moves:
-		return kind + ": " + p.roleWas + " -> " + p.role
-	case leaves:
-		return kind + ": " + strings.ToLower(p.row.Reason)
-	case suspended:
-		return kind + ": on leave"
-	}
-	return kind
 }
 
 // follow shows everyone's way until all that must happen has been answered on the ledger.
@@ -308,7 +218,7 @@ func planned(in *entry.Intent) string {
 func (f *follower) outcome(e stage.Entry, o *entry.Outcome) {
 	in := f.intents[o.Intent]
 	if in == nil {
-		f.doubts = append(f.doubts, doubt{o.Subject, fmt.Sprintf("ledger entry %d answers intent %d, which was not seen before it", e.Index, o.Intent)})
+		f.doubt(o.Subject, fmt.Sprintf("ledger entry %d answers intent %d, which was not seen before it", e.Index, o.Intent))
 		return
 	}
 	var words []string
@@ -338,8 +248,8 @@ func (f *follower) outcome(e stage.Entry, o *entry.Outcome) {
 			}
 		}
 		if r.Result == entry.ResultApplied && !changed {
-			f.doubts = append(f.doubts, doubt{o.Subject, fmt.Sprintf("%s (%s): the consumer recorded %q as applied (ledger entry %d), but the tenant's journal shows that %s changed nothing",
-				f.name(o.Subject), o.Subject, op.Op, e.Index, f.requests(r))})
+			f.doubt(o.Subject, fmt.Sprintf("%s (%s): the consumer recorded %q as applied (ledger entry %d), but the tenant's journal shows that %s changed nothing",
+				f.name(o.Subject), o.Subject, op.Op, e.Index, f.requests(r)))
 			f.add(step{at: e.Time, subject: o.Subject, stage: "NOT done", text: "the tenant's journal shows no effect"})
 		}
 	}
@@ -358,104 +268,6 @@ func groupTarget(op entry.Op) string {
 		return op.Target
 	}
 	return ""
-}
-
-// requests says what the journal has of a result's requests.
-func (f *follower) requests(r entry.Result) string {
-	var words []string
-	for _, q := range r.Requests {
-		for _, j := range f.journal[q.Client] {
-			path, _, _ := strings.Cut(j.Path, "?")
-			words = append(words, fmt.Sprintf("%s %s (answered %d)", j.Method, path, j.Status))
-		}
-	}
-	return cmp.Or(strings.Join(words, " and "), "it has no such request, which")
-}
-
-// readJournal takes up the tenant's new requests, and learns whose account is whose from the mark that an
-// account got when it was created.
-func (f *follower) readJournal(ctx context.Context) error {
-	list, err := f.Tenant.Journal(ctx, f.journalAt)
-	if err != nil {
-		return err
-	}
-	for _, j := range list {
-		f.journalAt = j.N
-		if j.ClientRequestID != "" {
-			f.journal[j.ClientRequestID] = append(f.journal[j.ClientRequestID], j)
-		}
-		for _, c := range j.Changes {
-			if c.Op == "create" {
-				for id := range f.people {
-					if mentions(c.Set, directory.Mark(stage.Issuer, id)) {
-						f.accounts[c.ID] = id
-					}
-				}
-			}
-			f.cutSeen(c, j.Time)
-		}
-	}
-	return nil
-}
-
-// mentions says that a value is somewhere among properties.
-func mentions(set map[string]any, value string) bool {
-	for _, v := range set {
-		switch v := v.(type) {
-		case string:
-			if v == value {
-				return true
-			}
-		case map[string]any:
-			if mentions(v, value) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func (f *follower) cutSeen(c tenant.Change, at time.Time) {
-	id := f.accounts[c.ID]
-	if id == "" {
-		return
-	}
-	k := f.cuts[id]
-	if k == nil {
-		k = new(cut)
-		f.cuts[id] = k
-	}
-	if enabled, ok := c.Set["accountEnabled"].(bool); ok && c.Op == "update" && !enabled && k.disabled.IsZero() {
-		k.disabled = at
-	}
-	if c.Op == "revoke" && k.revoked.IsZero() {
-		k.revoked = at
-	}
-}
-
-func changeText(c tenant.Change) string {
-	switch c.Op {
-	case "create":
-		name, _, _ := strings.Cut(c.Name, "@")
-		return name + " created"
-	case "add-member":
-		return together("+ " + c.TargetName)
-	case "remove-member":
-		return together("- " + c.TargetName)
-	case "set-manager":
-		return "manager set"
-	case "revoke":
-		return "sessions revoked"
-	case "update":
-		if enabled, ok := c.Set["accountEnabled"].(bool); ok {
-			if enabled {
-				return "account enabled"
-			}
-			return "account disabled"
-		}
-		return "attributes updated"
-	}
-	return c.Op
 }
 
 func plural(n int) string {
@@ -482,7 +294,7 @@ func (f *follower) add(s step) {
 // flush shows what was collected, in the order of its own times; a message is not shown as verified
 // before it was seen queued.
 func (f *follower) flush(all bool) {
-	slices.SortStableFunc(f.pending, func(a, b step) int { return a.at.Compare(b.at) })
+	arrange(f.pending)
 	var rest []step
 	waits := map[string]bool{}
 	for _, s := range f.pending {
@@ -494,6 +306,20 @@ func (f *follower) flush(all bool) {
 		f.show(s)
 	}
 	f.pending = rest
+}
+
+// arrange sorts steps by time. A producer may log that the mid-point confirmed a message a moment after
+// the consumer has it; everyone's queued comes first all the same.
+func arrange(steps []step) {
+	slices.SortStableFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
+	places := map[string][]int{} // by subject
+	for i, s := range steps {
+		mine := append(places[s.subject], i)
+		places[s.subject] = mine
+		for n := len(mine) - 1; s.stage == sQueued && n > 0; n-- {
+			steps[mine[n]], steps[mine[n-1]] = steps[mine[n-1]], steps[mine[n]]
+		}
+	}
 }
 
 func (f *follower) show(s step) {

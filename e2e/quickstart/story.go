@@ -243,8 +243,7 @@ func (s *story) auditAll(ctx context.Context) error {
 		"checkpoint that was kept elsewhere, and opens no connection.")
 	b := s.bridge
 	s.screen.print("")
-	res, err := b.AuditorDo(ctx, "verify", b.Ledger.Dir, "--ledger-key", filepath.Join(b.AuditorDir, "ledger.vkey"), "--trust", b.Card,
-		"--copy", filepath.Join(b.AuditorDir, stage.CheckpointCopy))
+	res, err := b.Verify(ctx)
 	for line := range strings.Lines(res.Stdout) {
 		for _, part := range wrapHanging(strings.TrimRight(line, "\n"), s.screen.width-4, 10) {
 			s.screen.print("    " + part)

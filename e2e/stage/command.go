@@ -52,6 +52,14 @@ func (s *Stage) AuditorDo(ctx context.Context, args ...string) (*Result, error) 
 	return s.run(ctx, nil, s.Programs.Auditor, args...)
 }
 
+// Verify lets the auditor judge the consumer's ledger with what stands in AuditorDir: the ledger's key, the
+// producer's card and the copied checkpoint. A ledger that does not verify is an *ExitError with code 3.
+// args are further flags.
+func (s *Stage) Verify(ctx context.Context, args ...string) (*Result, error) {
+	return s.AuditorDo(ctx, append([]string{"verify", s.Ledger.Dir, "--ledger-key", filepath.Join(s.AuditorDir, "ledger.vkey"), "--trust", s.Card,
+		"--copy", filepath.Join(s.AuditorDir, CheckpointCopy)}, args...)...)
+}
+
 func (s *Stage) run(ctx context.Context, env []string, path string, args ...string) (*Result, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = s.Dir

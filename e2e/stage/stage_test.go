@@ -123,6 +123,9 @@ func TestBridge(t *testing.T) {
 	if err := s.Stop(ctx); err != nil {
 		t.Error(err)
 	}
+	if res, err := s.Verify(ctx); err != nil {
+		t.Errorf("the auditor: %v\n%s", err, res.Stdout)
+	}
 }
 
 // Faults reach the sandbox with their durations, and can be taken back.
