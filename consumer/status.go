@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -280,6 +281,9 @@ func ledgerOf(db *state.DB, cfg *Config) (l ledgerStatus, err error) {
 	}
 	path := filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile)
 	raw, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fail(fmt.Errorf("no checkpoint at %s: the first one is written by `consumer run`", path))
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -310,13 +314,8 @@ func (a *app) screen(s *status) error {
 		runner = "running, pid " + strconv.Itoa(s.Runner)
 	}
 	fmt.Fprintf(w, "%s  %s  (%s)\n", s.Enclave, runner, stamp(s.Time))
-	published := "nothing published yet"
-	switch {
-	case s.Ledger.Error != "" && s.Ledger.Size > 0 && s.Runner == 0 && s.Ledger.Published == 0:
-		published = "not readable: " + s.Ledger.Error
-	case s.Ledger.Error != "":
-		published = s.Ledger.Error
-	case s.Ledger.Time != nil:
+	published := s.Ledger.Error
+	if s.Ledger.Time != nil {
 		published = fmt.Sprintf("%d published, last checkpoint %s ago", s.Ledger.Published, age(s.Time, *s.Ledger.Time))
 	}
 	fmt.Fprintf(w, "ledger    %d entries, %s\n", s.Ledger.Size, published)
