@@ -425,6 +425,9 @@ func (v *verifier) sent(ctx context.Context, e *entry.Sent) error {
 	v.report.Checked.Messages++
 	s.messages++
 	v.agrees(&e.Message, &m)
+	if v.TilesOnly && len(v.Keys) > 0 && v.Keys[e.Key] == nil {
+		v.findAt(KeyNotGiven, &e.Message, "key %s was not given to the auditor", e.Key)
+	}
 	if m.fault == "" {
 		if m.refusal != "" {
 			v.findAt(ContentJudged, &e.Message, "it was sent; the schema refuses it (%s)", m.refusal)
