@@ -39,10 +39,6 @@ func (f *follower) announce(ctx context.Context, file string, people []*person) 
 		f.people[p.id] = p
 		f.did[p.id] = map[string]bool{}
 	}
-	var err error
-	if f.nextEntry, err = f.Ledger.Size(); err != nil {
-		return err
-	}
 	f.logMark = f.Producer.Mark()
 	f.began = time.Now()
 	res, err := f.ProducerDo(ctx, "import", file, "-o", "json")

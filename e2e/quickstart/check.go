@@ -75,6 +75,9 @@ func (s *story) checkTenant(ctx context.Context, people []*person) {
 
 // doubted makes a problem of every doubt, with the tenant's word on whoever should have been cut.
 func (s *story) doubted(ctx context.Context) error {
+	if len(s.follow.doubts) == 0 {
+		return nil
+	}
 	state, err := s.bridge.Tenant.State(ctx)
 	if err != nil {
 		return err
@@ -139,11 +142,15 @@ func listOr(list []string, none string) string {
 	return none
 }
 
-// idle waits until the consumer says that it has nothing left to do.
+// idle waits until the consumer says that it has nothing left to do, and everything that it recorded is
+// published and was shown.
 func (s *story) idle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, actTime)
 	defer cancel()
 	var st struct {
+		Ledger struct {
+			Size int64 `json:"size"`
+		} `json:"ledger"`
 		Backlog     map[string]int64 `json:"backlog"`
 		OpenIntents int              `json:"open_intents"`
 	}
@@ -161,7 +168,12 @@ func (s *story) idle(ctx context.Context) error {
 				left += n
 			}
 		}
-		return left == 0, nil
+		if err := s.follow.look(ctx); err != nil {
+			return false, err
+		}
+		done := left == 0 && s.follow.nextEntry >= st.Ledger.Size
+		s.follow.flush(done)
+		return done, nil
 	})
 }
 

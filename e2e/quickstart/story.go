@@ -191,11 +191,13 @@ func (s *story) act(ctx context.Context, name, export string, people []*person) 
 	if err := s.follow.follow(ctx); err != nil {
 		return err
 	}
-	s.screen.print("")
-	if len(s.follow.doubts) > 0 {
-		return s.doubted(ctx)
+	if len(s.follow.doubts) == 0 {
+		if err := s.idle(ctx); err != nil {
+			return err
+		}
 	}
-	return s.idle(ctx)
+	s.screen.print("")
+	return s.doubted(ctx)
 }
 
 // showCuts prints when the leavers' access ended, by the tenant's journal.
