@@ -24,7 +24,7 @@ import (
 //	import FILE                        gives an HR export to the producer; !: it must fail
 //	producer|consumer|auditor ARGS...  runs a command of the program; !: it must fail
 //	code N                             the last such command ended with this exit code
-//	start|stop|kill|wait NAME          a process: consumer, producer, midpoint; wait: it ends by itself
+//	begin|end|sigkill|ended NAME       a process: consumer, producer, midpoint; ended: waits until it ends by itself
 //	line NAME REGEXP                   waits for a line of its log that was not looked at before
 //	settled                            waits until all that was said is done in the tenant
 //	published                          waits until all that was recorded is under the signed checkpoint
@@ -52,9 +52,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bridge": command((*story).bridge), "import": command((*story).imports),
 			"producer": program("producer"), "consumer": program("consumer"), "auditor": program("auditor"),
-			"code": command((*story).code), "start": process((*stage.Process).Start), "stop": process((*stage.Process).Stop),
-			"kill":    process(func(p *stage.Process, _ context.Context) error { return p.Kill() }),
-			"wait":    process((*stage.Process).Wait),
+			"code": command((*story).code), "begin": process((*stage.Process).Start), "end": process((*stage.Process).Stop),
+			"sigkill": process(func(p *stage.Process, _ context.Context) error { return p.Kill() }),
+			"ended":   process((*stage.Process).Wait),
 			"line":    command((*story).line),
 			"settled": command(func(s *story, _ *testscript.TestScript, _ []string) error { return s.b.settled(s.ctx) }),
 			"published": command(func(s *story, _ *testscript.TestScript, _ []string) error {
