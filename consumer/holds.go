@@ -92,6 +92,7 @@ var ends = map[string]string{
 	string(plan.HoldForeignGroup):    "when the account is taken out of the group by hand, or the group is listed in the policy",
 	string(plan.HoldNoUsageLocation): "when the person or the policy has a usage location",
 	"ambiguous-mark":                 "when only one account bears the mark",
+	"no-name":                        "when the person has another preferred alias, or upn.template makes another name",
 	"account-missing":                "when the account is restored, or a new engagement begins",
 }
 

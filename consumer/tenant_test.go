@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -99,6 +102,40 @@ func TestProxyOfQueue(t *testing.T) {
 		if err != nil || q.Proxy != c.want {
 			t.Errorf("%+v: %q, %v", c, q.Proxy, err)
 		}
+	}
+}
+
+// Every hold of one person says how it ends, on the screen and in the operators' page.
+func TestEveryHoldSaysHowItEnds(t *testing.T) {
+	constant := regexp.MustCompile(`(?m)^\s*[hH]old[A-Z]\w*\s+(?:plan\.)?HoldCode\s+=\s+"([a-z-]+)"`)
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, pattern := range []string{"plan/*.go", "apply/*.go", "intake/*.go"} {
+		list, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range list {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range constant.FindAllStringSubmatch(string(text), -1) {
+				n++
+				if ends[m[1]] == "" {
+					t.Errorf("hold %s says not how it ends", m[1])
+				}
+				if !strings.Contains(string(page), "`"+m[1]+"`") {
+					t.Errorf("hold %s is not in README.md", m[1])
+				}
+			}
+		}
+	}
+	if n < 8 {
+		t.Errorf("found only %d codes in the sources", n)
 	}
 }
 

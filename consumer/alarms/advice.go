@@ -10,6 +10,7 @@ var advice = map[string]string{
 	"cut-held":             "somebody must lose access and the bridge may not touch the account: disable it by hand now, then see the hold",
 	"cut-failing":          "a cut does not succeed: disable the account by hand if it must be now, then look at the tenant and the cut credential",
 	"credential-denied":    "look at the application's permissions, its certificate's expiry and its directory role; nothing else is needed",
+	"internal":             "the bridge fails on one person: take access by hand if it must go, then read the log and report it; the work is tried again by itself",
 	"clock":                "make the machine's clock right, then `consumer clock confirm --reason TEXT`",
 	"policy-unchecked":     "the tenant did not answer for the policy's groups at start; it is asked again every minute",
 	"policy-group":         "put the group right in the tenant or the policy, and restart",
