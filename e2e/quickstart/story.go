@@ -37,7 +37,8 @@ func newStory(o options, s *screen) *story { return &story{options: o, screen: s
 // tell runs the whole story and ends with its verdict. Whatever happens, no program is left running.
 func (s *story) tell(ctx context.Context) error {
 	err := s.acts(ctx)
-	if serr := s.stop(); serr != nil && err == nil {
+	serr := s.stop()
+	if err == nil {
 		err = serr
 	}
 	if err == nil && len(s.problems) == 0 {
@@ -45,7 +46,11 @@ func (s *story) tell(ctx context.Context) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		s.screen.box(yellow, "Stopped by Ctrl-C", "Every program has ended.", "", "Left in   "+s.dir)
+		ended := "Every program has ended."
+		if serr != nil {
+			ended = "Not every program ended well: " + serr.Error()
+		}
+		s.screen.box(yellow, "Stopped by Ctrl-C", ended, "", "Left in   "+s.dir)
 		return ctx.Err()
 	case err == nil && len(s.problems) == 0:
 		s.verdict()
@@ -114,7 +119,7 @@ func (s *story) setUp(ctx context.Context) (err error) {
 	if u := state.User(stage.BreakGlass); u != nil {
 		s.breakGlass = fmt.Sprintf("%+v", *u)
 	}
-	s.screen.item("tenant", fmt.Sprintf("a rehearsal tenant that speaks Microsoft Graph over TLS: 2 app registrations, %d groups, 1 break-glass account", len(stage.Groups())))
+	s.screen.item("tenant", fmt.Sprintf("a rehearsal tenant that speaks Microsoft Graph over TLS: an identity to cut, another to grant, %d groups, and a break-glass account", len(stage.Groups())))
 	s.screen.item("mid-point", "a NATS server: certificate, and one credential each for the two sides")
 	s.screen.item("enclave", "decryption key, ledger key, database, and a policy: role -> groups, limits, protected accounts")
 	s.screen.item("commercial", "signing key "+short(b.SigningKID)+", database, and what the columns of the HR export mean")
