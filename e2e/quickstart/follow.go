@@ -16,7 +16,7 @@ import (
 
 const (
 	lookEvery = 50 * time.Millisecond
-	actTime   = 45 * time.Second // for all of one export to arrive; it takes a few seconds
+	actTime   = 90 * time.Second // for all of one export to arrive; it takes a few seconds, and more on a busy machine
 )
 
 // The stages of everyone's way, in order.

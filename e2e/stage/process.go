@@ -16,7 +16,7 @@ import (
 
 const (
 	stopTime  = 30 * time.Second // for a program to end after it was asked to
-	startTime = 30 * time.Second // for a program to say that it is ready
+	startTime = 60 * time.Second // for a program to say that it is ready
 	keepLines = 20_000           // lines of a process in memory; its log file has all
 	maxLine   = 1 << 20          // octets of a line; what is longer is cut
 )
