@@ -38,13 +38,17 @@ func (b *bound) good(now time.Time) bool {
 func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
 	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
 		inHand := e.inHand(classGive)
-		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
-		if waiting -= inHand; err != nil || waiting <= 0 {
+		most, err := state.AtMostDue(e.DB.Read(), plan.Give, now)
+		if err != nil || most == 0 {
 			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
-		if err != nil || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
-			return waiting, err
+		if err != nil || used+most <= int64(e.Policy.Limits.GivePerHour) {
+			return most, err
+		}
+		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
+		if waiting -= inHand; err != nil || waiting <= 0 || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
+			return most, err
 		}
 		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning,
 			waiting, used, e.Policy.Limits.GivePerHour)

@@ -233,6 +233,12 @@ func TestWorkComesByLaneUrgencyAndAge(t *testing.T) {
 	if got := ids(Due(db.Read(), plan.Disable, now, 10, nil)); got != "urgent early late " {
 		t.Errorf("want urgent, early, late; got %s", got)
 	}
+	if got := ids(Due(db.Read(), plan.Disable, now, 2, nil)); got != "urgent early " {
+		t.Errorf("want the first two of them, got %s", got)
+	}
+	if n, err := AtMostDue(db.Read(), plan.Disable, now); err != nil || n != 3 {
+		t.Errorf("want 3 due to disable, got %d, %v", n, err)
+	}
 	if got := ids(Due(db.Read(), plan.Disable, now, 10, []string{iss})); got != "" {
 		t.Errorf("want nobody of an issuer left out, got %s", got)
 	}
