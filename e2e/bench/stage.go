@@ -331,6 +331,7 @@ func busyRows(ctx context.Context, o *options) (_ []*row, err error) {
 		return nil, err
 	}
 	behind := cut{at.Sub(back), n}
+	used, _ := cpuOf(s.Consumer.PID()) // zero where it cannot be read
 	var within []cut
 	for i, p := range leavers[1:] {
 		o.progress("leaver-busy: leaver %d of %d beside the backlog", i+1, len(leavers)-1)
@@ -373,6 +374,10 @@ func busyRows(ctx context.Context, o *options) (_ []*row, err error) {
 	r := &row{Name: "leaver-busy", What: fmt.Sprintf("leaver behind %s joiners: worst time to disabled", thousands(int64(o.people))), Goal: "< 30 s, first",
 		Ours: seconds(worst(all).took), Met: worst(all).took < 30*time.Second && most <= workers}
 	r.note("behind %s joiners in the mid-point, from the start of the consumer that was away: %s", thousands(int64(o.people)), short(behind.took))
+	if used.all() > 0 {
+		r.note("until then the consumer used %s of processor time, %.0f µs a message: everything that it does beside the intake, and log lines, too",
+			short(used.all()), float64(used.all().Microseconds())/float64(o.people))
+	}
 	r.note("beside the backlog of joiners that %d writes/s cannot empty, from signed: worst %s of %d", writes, short(worst(within).took), len(within))
 	r.note("other persons begun between a leaver's admission and its intent: at most %d; %d workers may have one under way", most, workers)
 	r.note("%d of %s requests were answered 429; every answer of the tenant takes %s", throttled, thousands(int64(len(w.seen))), o.latency)
