@@ -190,7 +190,7 @@ func decode(batch []tiles.Leaf) ([]decoded, error) {
 	for i, leaf := range batch {
 		d := &out[i]
 		d.index, d.leaf, d.size = leaf.Index, leafHash(leaf.Body), len(leaf.Body)
-		d.entry, d.err = entry.Decode(leaf.Body)
+		d.entry, d.err = decodeEntry(leaf.Body)
 	}
 	return out, nil
 }
