@@ -157,12 +157,7 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 		return
 	}
 	list := v.cited(p, c.Position)
-	if len(list) == 0 {
-		if v.parked[w.issuer] {
-			// A verified message that was parked may cut; it is not in the archive until it is let in.
-			v.report.Checked.ByParked++
-			return
-		}
+	if len(list) == 0 && !v.parked[w.issuer] {
 		v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
 		return
 	}
@@ -181,7 +176,13 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 			}
 		}
 	}
-	if !says {
+	switch {
+	case says:
+	case v.parked[w.issuer]:
+		// A verified message that was parked may cut. It is not in the archive until it is let in, and where
+		// its own place is out of reach the cut bears the place of the furthest message.
+		v.report.Checked.ByParked++
+	default:
 		v.findWho(CauseMismatch, w, "message %d of generation %d does not take access away now", c.Position.Seq, c.Position.Generation)
 	}
 }
@@ -242,8 +243,8 @@ func (v *verifier) did(w who, p *person, op string, at time.Time) {
 		p.account, p.enabled = false, false
 		v.disabled(w, p, at)
 		v.revoked(p, at)
-	default:
-		if !p.account {
+	case "update", "set-manager", "clear-manager", "add-member":
+		if !p.account { // one that was there before this ledger
 			p.account, p.enabled = true, true
 		}
 	}

@@ -180,7 +180,8 @@ func (v *verifier) opened(p *person, at time.Time) {
 
 func (v *verifier) disabled(w who, p *person, at time.Time) {
 	for _, c := range p.cuts {
-		if c.State != CutOpen || c.Due.After(at.Add(time.Second)) {
+		// None: nobody knew of an account, such as one whose create was interrupted by a crash.
+		if c.State != CutOpen && c.State != CutNone || c.Due.After(at.Add(time.Second)) {
 			continue
 		}
 		c.State, c.Disabled = CutDone, entry.MomentAt(at)

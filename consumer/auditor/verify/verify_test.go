@@ -451,6 +451,26 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.add(&entry.Parked{Code: "generation", Wire: schema.DigestOf([]byte("w")), Size: 1, Position: &entry.Position{Issuer: issuer, Stream: "hr", Generation: 2, Seq: 9}})
 			w.does("E1", "left", 9, "disable")
 		}, ""},
+		{"a take that a parked message out of reach explains", func(w *world) {
+			seq := w.joins("E1")
+			w.add(&entry.Parked{Code: "fast-forward", Wire: schema.DigestOf([]byte("w")), Size: 1, Position: &entry.Position{Issuer: issuer, Stream: "hr", Generation: 1, Seq: 1 << 40}})
+			w.does("E1", "left", seq, "disable", "revoke-sessions")
+		}, ""},
+		{"a create that a crash interrupted, and a leaver", func(w *world) {
+			i := w.intends("E1", "active", w.hears("E1", w.joiner(1)), "create")
+			w.answers("E1", i, entry.ResultInterrupted)
+			seq := w.hears("E1", w.leaver(1))
+			w.does("E1", "left", seq, "disable", "revoke-sessions")
+		}, "done"},
+		{"a person whose date passes between the look and the intent", func(w *world) {
+			w.joins("E1")
+			l := w.leaver(1)
+			l.Effective = schema.At(w.now.Add(time.Minute))
+			w.hears("E1", l)
+			w.wait(time.Minute)
+			w.does("E1", "active", 1, "update")
+			w.does("E1", "left", 2, "disable", "revoke-sessions")
+		}, "done"},
 		{"a fork that was seen", func(w *world) {
 			w.hears("E1", w.joiner(1))
 			seq, prev := w.seq, w.prev
