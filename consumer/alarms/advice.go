@@ -9,6 +9,7 @@ var advice = map[string]string{
 	"give-limit":           "more is to be given than the policy allows in an hour: `consumer holds list`, then release or discard",
 	"cut-held":             "somebody must lose access and the bridge may not touch the account: disable it by hand now, then see the hold",
 	"cut-failing":          "a cut does not succeed: disable the account by hand if it must be now, then look at the tenant and the cut credential",
+	"cut-undone":           "an account that was cut was found enabled and is disabled once more: find out in Entra's audit log who enabled it, or why the tenant did not keep its word",
 	"credential-denied":    "look at the application's permissions, its certificate's expiry and its directory role; nothing else is needed",
 	"internal":             "the bridge fails on one person: take access by hand if it must go, then read the log and report it; the work is tried again by itself",
 	"clock":                "make the machine's clock right, then `consumer clock confirm --reason TEXT`",

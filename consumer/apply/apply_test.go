@@ -476,6 +476,117 @@ func TestLeaversGoFirst(t *testing.T) {
 	}
 }
 
+// A write that the tenant confirmed is trusted against replicas that do not show it: nothing is written
+// twice, however long they lag.
+func TestLongReplicationDelay(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Replication = tenant.Replication{Lag: time.Hour, IndexLag: time.Hour}
+	})
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { // the account itself is not shown for an hour either: strip goes on being tried
+		return b.writes("revoke") == 1
+	})
+	if n := b.writes("create"); n != 1 {
+		t.Errorf("%d accounts, want 1", n)
+	}
+	if n := b.writes("update"); n != 1 {
+		t.Errorf("%d writes of the account, want the disable alone", n)
+	}
+}
+
+// Ten minutes after a cut the account is looked at once more: what the tenant answered is not yet proof.
+func TestCutIsConfirmed(t *testing.T) {
+	for _, lied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lied %v", lied), func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			if lied {
+				b.tenant.AddFaults(tenant.Fault{Name: "lie", Method: "^PATCH$", Path: "/users/", Body: "accountEnabled", Kind: tenant.Ignore, Count: 1})
+			}
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.settle()
+			if b.user("ana.ng").Enabled != lied {
+				t.Fatalf("enabled %v", b.user("ana.ng").Enabled)
+			}
+			b.clock.Store(int64(plan.Settling + time.Minute))
+			b.settle()
+			if b.user("ana.ng").Enabled {
+				t.Fatal("still enabled after the look")
+			}
+			alarms, err := state.Alarms(b.db.Read())
+			if err != nil || (len(alarms) == 1 && alarms[0].Code == AlarmCutUndone) != lied {
+				t.Fatalf("alarms %v, %v", alarms, err)
+			}
+			b.clock.Store(int64(2 * (plan.Settling + time.Minute)))
+			b.settle()
+			if alarms, _ := state.Alarms(b.db.Read()); len(alarms) != 0 {
+				t.Errorf("alarms %v after the account was seen disabled", alarms)
+			}
+			seen := 0
+			for e, err := range ledger.Entries(t.Context(), b.db.DB, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o, ok := e.Entry.Body.(*entry.Observed); ok && o.Account.State == entry.StateDisabled {
+					seen++
+				}
+			}
+			if seen != 1 {
+				t.Errorf("%d observations that the account is disabled, want 1", seen)
+			}
+			b.explained()
+		})
+	}
+}
+
+func TestManagerWhoJoinsLater(t *testing.T) {
+	b := setup(t)
+	report := person("Ana")
+	report.Manager = &schema.Manager{Value: "boss"}
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: report, Roles: []string{"analyst"}})
+	b.settle()
+	if m := b.user("ana.ng").Manager; m != "" {
+		t.Fatalf("manager %q before there is one", m)
+	}
+	b.join("boss", "Bea", "lead")
+	b.settle()
+	if m := b.user("ana.ng").Manager; m != "bea.ng@rehearsal.example" {
+		t.Errorf("manager %q", m)
+	}
+	b.explained()
+}
+
+// A leaver that is committed between a joiner's plan and its intent wins: no intent that gives follows it.
+func TestFactBetweenPlanAndIntent(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := state.LoadSubject(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, view: row.Doc.At(e.Now())}
+	u.situation = plan.Situation{Issuer: issuer, Subject: "1", View: u.view, Now: u.now}
+	p := plan.For(u.situation, e.Policy)
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	if err := u.execute(t.Context(), p, plan.Give); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if n := b.writes("create"); n != 0 {
+		t.Errorf("%d accounts for one who had left", n)
+	}
+	if n, _ := b.explained(); n != 0 {
+		t.Errorf("%d intents", n)
+	}
+}
+
 // What comes in together is done lane by lane, whoever it is about.
 func TestLanesAcrossPersons(t *testing.T) {
 	b := setup(t, func(s *tenant.Config, _ *Config) { s.Latency = 3 * time.Millisecond })

@@ -78,9 +78,11 @@ type Engine struct {
 
 	// Owned by dispatch.
 	giveBound, cutBound bound
-	staleIssuers        []string
+	staleIssuers        []string // silent: their gives wait
+	staleAlarms         []string // silent for so long that it is an alarm
 	staleChecked        time.Time
 	staleKnown          bool
+	started             time.Time
 }
 
 // New checks c and fills its defaults.
@@ -130,6 +132,7 @@ func (e *Engine) Wake() {
 // half. It returns only errors of the database; those of the tenant are retried.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.worker.Wait()
+	e.started = e.Now()
 	if err := e.recover(ctx); err != nil {
 		return err
 	}

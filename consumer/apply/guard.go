@@ -143,7 +143,7 @@ func (e *Engine) hold(ctx context.Context, now time.Time, lane plan.Lane, code s
 		}
 		var whom []entry.Who
 		for _, s := range due {
-			if s.Released() || spareUrgent && s.Urgent {
+			if s.Released() || s.Attempts > 0 || spareUrgent && s.Urgent { // as state.HoldLane
 				continue
 			}
 			p := s.Doc.At(now).Cause
@@ -222,7 +222,7 @@ func (e *Engine) stale(ctx context.Context, now time.Time) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var silent []string
+	var silent, alarming []string
 	for _, iss := range issuers {
 		since, ok, err := state.FreshSince(e.DB.Read(), iss)
 		if err != nil {
@@ -230,16 +230,20 @@ func (e *Engine) stale(ctx context.Context, now time.Time) ([]string, error) {
 		}
 		if ok && now.Sub(since) > e.StaleAfter {
 			silent = append(silent, iss)
+			// Nothing could be heard while nobody listened: the alarm waits as long as a silence would.
+			if now.Sub(e.started) > e.StaleAfter {
+				alarming = append(alarming, iss)
+			}
 		}
 	}
-	if !slices.Equal(silent, e.staleIssuers) || !e.staleKnown {
+	if !slices.Equal(alarming, e.staleAlarms) || !e.staleKnown {
 		err := e.DB.Tx(ctx, func(tx *store.Tx) error {
 			for _, iss := range issuers {
 				var err error
-				if slices.Contains(silent, iss) {
+				if slices.Contains(alarming, iss) {
 					err = raise(tx, state.Alarm{Code: AlarmStale, Key: iss, Severity: state.Critical, Last: now, Issuer: iss,
 						Text: fmt.Sprintf("no valid heartbeat of this issuer for more than %v: what it would give waits, what it would cut may be withheld; look at the mid-point and the producer", e.StaleAfter)})
-				} else {
+				} else if !slices.Contains(silent, iss) {
 					err = clear(tx, AlarmStale, iss, now)
 				}
 				if err != nil {
@@ -253,6 +257,6 @@ func (e *Engine) stale(ctx context.Context, now time.Time) ([]string, error) {
 		}
 		e.Committed()
 	}
-	e.staleIssuers, e.staleChecked, e.staleKnown = silent, now, true
+	e.staleIssuers, e.staleAlarms, e.staleChecked, e.staleKnown = silent, alarming, now, true
 	return silent, nil
 }

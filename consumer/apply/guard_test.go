@@ -50,3 +50,40 @@ func TestWorkInHandCountsOnce(t *testing.T) {
 		t.Errorf("%d of %d leavers are cut", n, limit)
 	}
 }
+
+// A cut that failed was counted when it was tried first: tried again it is no further effect, or an outage
+// would end with leavers held.
+func TestRetriesCountOnce(t *testing.T) {
+	const limit, leavers = 4, 3
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, limit) })
+	for i := range leavers {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "refuse", Method: "^PATCH$", Body: `"accountEnabled":false`, Kind: tenant.Error, Status: 403, Count: leavers})
+	for i := range leavers {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	enabled := func() (n int) {
+		for i := range leavers {
+			if b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Enabled {
+				n++
+			}
+		}
+		return n
+	}
+	held := func() int {
+		holds, err := state.Holds(b.db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(holds)
+	}
+	b.work(func() bool { return enabled() == 0 || held() > 0 })
+	if n := held(); n > 0 {
+		t.Errorf("%d holds with %d leavers enabled; want none, since %d of %d cuts are inside the limit", n, enabled(), leavers, limit)
+	}
+	if hits := b.tenant.Faults(); len(hits) != 1 || hits[0].Hit != leavers {
+		t.Errorf("the tenant refused %+v; want each leaver once", hits)
+	}
+}

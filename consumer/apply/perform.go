@@ -35,11 +35,11 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	switch op.Kind {
 	case plan.DisableAccount:
 		if seen != nil && seen.Enabled != nil && !*seen.Enabled {
-			k.ID, k.DisabledAt = seen.ID, now()
+			k.ID, k.DisabledAt, k.ConfirmedAt = seen.ID, now(), time.Time{}
 			return done{result: entry.ResultAlready}
 		}
 		if r, err = t.cut.Disable(ctx, k.ID); err == nil {
-			k.DisabledAt = now()
+			k.DisabledAt, k.ConfirmedAt = now(), time.Time{}
 		}
 	case plan.RevokeSessions:
 		if r, err = t.cut.RevokeSessions(ctx, k.ID); err == nil {
@@ -70,12 +70,15 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 	case plan.EnableAccount:
 		if r, err = t.grant.Enable(ctx, k.ID); err == nil {
-			k.DisabledAt, k.RevokedAt, k.StrippedAt = time.Time{}, time.Time{}, time.Time{}
+			k.DisabledAt, k.RevokedAt, k.StrippedAt, k.ConfirmedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 		}
 	case plan.AddMember:
 		r, err = t.grant.AddMember(ctx, op.Group, k.ID)
-		if (err == nil || errors.Is(err, directory.ErrAlready)) && !slices.Contains(k.Groups, op.Group) {
-			k.Groups = append(slices.Clone(k.Groups), op.Group)
+		if err == nil || errors.Is(err, directory.ErrAlready) {
+			k.GivenAt = now()
+			if !slices.Contains(k.Groups, op.Group) {
+				k.Groups = append(slices.Clone(k.Groups), op.Group)
+			}
 		}
 	}
 	return judge(op.Kind, r, err)

@@ -29,6 +29,7 @@ func (u *unit) settle(ctx context.Context, p plan.Plan, lane plan.Lane, results 
 // settleWith writes, in one transaction, what happens to the row next, the holds and alarms that
 // follow from the plan and the results, and what extra adds.
 func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, results []done, extra func(*store.Tx) error) error {
+	confirmed := u.confirm()
 	w := u.next(p, lane, results)
 	// The outcome of what was done must be recorded even when the program is stopping.
 	return u.DB.Do(context.WithoutCancel(ctx), func(tx *store.Tx) error {
@@ -49,6 +50,15 @@ func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, resu
 		if err := u.alarms(tx, p, lane, results); err != nil {
 			return err
 		}
+		if err := u.managers(tx, results, &w); err != nil {
+			return err
+		}
+		if confirmed {
+			seen := &entry.Account{Who: u.who(), Account: u.known.ID, State: entry.StateDisabled, Closed: u.view.Closed}
+			if err := record(tx, u.now, &entry.Observed{Account: seen}); err != nil {
+				return err
+			}
+		}
 		if !u.known.DeletedAt.IsZero() {
 			if err := state.FreeNames(tx, u.row.SubjectKey, "", u.now); err != nil {
 				return err
@@ -57,6 +67,37 @@ func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, resu
 		_, err := state.Settle(tx, u.row.SubjectKey, u.row.Rev, w)
 		return err
 	})
+}
+
+// confirm notes that a look, long enough after the cut, showed the account disabled.
+func (u *unit) confirm() bool {
+	at := plan.ConfirmAt(u.known)
+	if u.view.Access || u.seen == nil || u.seen.Enabled == nil || *u.seen.Enabled || at.IsZero() || u.now.Before(at) {
+		return false
+	}
+	u.known.ConfirmedAt = u.now
+	return true
+}
+
+// managers keeps who waits for whose account, so that a manager may join after the people who name them.
+func (u *unit) managers(tx *store.Tx, results []done, w *state.Work) error {
+	if m := u.view.Want.Person.Manager; m != nil && u.view.Access && u.situation.Manager == "" && m.Value != u.row.Subject {
+		boss := state.SubjectKey{Issuer: u.row.Issuer, Subject: m.Value}
+		if err := state.AwaitManager(tx, u.row.SubjectKey, boss); err != nil {
+			return err
+		}
+		id, err := accountOf(tx, boss) // it may have been made since this person was planned
+		if err != nil {
+			return err
+		}
+		if id != "" && w.Lane == plan.Idle {
+			w.Lane, w.Due = plan.Give, u.now
+		}
+	}
+	if u.known.ID != "" && u.known.ID != u.situation.Known.ID {
+		return state.WakeReports(tx, u.row.SubjectKey, u.now)
+	}
+	return nil
 }
 
 // next works out the row's lane and due date.
@@ -107,6 +148,9 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			w.Account = encode(u.known)
 		}
 		later(plan.Delete, plan.DeleteAt(u.known, u.Policy))
+	}
+	if !u.view.Access {
+		later(plan.Strip, plan.ConfirmAt(u.known))
 	}
 	if at := u.view.Next; !at.IsZero() {
 		l := plan.Take
@@ -185,6 +229,7 @@ func (u *unit) open(tx *store.Tx, code plan.HoldCode, targets []string) error {
 // Codes of the alarms that the executor raises.
 const (
 	AlarmCutFailing = "cut-failing"       // an account that must be disabled is not, after several attempts
+	AlarmCutUndone  = "cut-undone"        // an account that the bridge disabled was found enabled
 	AlarmCutHeld    = "cut-held"          // a rule of ours keeps a cut from happening
 	AlarmDenied     = "credential-denied" // the tenant refuses a credential
 	AlarmStale      = "stale"             // an issuer is silent: its gives wait
@@ -223,6 +268,16 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 		}
 	case len(results) > 0 && !failed:
 		if err := clear(tx, AlarmDenied, slot, u.now); err != nil {
+			return err
+		}
+	}
+	switch at := plan.ConfirmAt(u.known); {
+	case u.view.Access || !u.known.ConfirmedAt.IsZero():
+		if err := clear(tx, AlarmCutUndone, u.row.Subject, u.now); err != nil {
+			return err
+		}
+	case u.seen != nil && u.seen.Enabled != nil && *u.seen.Enabled && !u.situation.Known.DisabledAt.IsZero() && !u.now.Before(plan.ConfirmAt(u.situation.Known)) && !at.IsZero():
+		if err := about(AlarmCutUndone, fmt.Sprintf("the account of subject %s was enabled again after the bridge had disabled it, or never was disabled although the tenant said so; it is disabled once more. Find out who did it", u.row.Subject)); err != nil {
 			return err
 		}
 	}

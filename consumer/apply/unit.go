@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,14 +36,22 @@ type unit struct {
 	situation plan.Situation
 }
 
-func (e *Engine) one(ctx context.Context, row *state.Subject) error {
-	u := &unit{Engine: e, row: row, now: e.Now(), attempt: row.Attempts + 1}
+func (e *Engine) one(ctx context.Context, listed *state.Subject) error {
+	// The list was read before this person was claimed: whoever held the claim may have gone on since.
+	row, err := state.LoadSubject(e.DB.Read(), listed.SubjectKey)
+	if err != nil {
+		return err
+	}
+	now := e.Now()
+	if row == nil || row.Lane != listed.Lane || row.Due.After(now) {
+		return nil
+	}
+	u := &unit{Engine: e, row: row, now: now, attempt: row.Attempts + 1}
 	if len(row.Account) > 0 {
 		if err := json.Unmarshal(row.Account, &u.known); err != nil {
 			return fmt.Errorf("subject %s: read what is known of its account: %w", row.Subject, err)
 		}
 	}
-	var err error
 	e.mu.Lock()
 	u.opened = e.opened[row.SubjectKey]
 	e.mu.Unlock()
@@ -52,7 +61,7 @@ func (e *Engine) one(ctx context.Context, row *state.Subject) error {
 	u.view = row.Doc.At(u.now)
 	u.situation = plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: u.view, Known: u.known, Now: u.now}
 	if m := u.view.Want.Person.Manager; m != nil && u.view.Access {
-		if u.situation.Manager, err = e.accountOf(state.SubjectKey{Issuer: row.Issuer, Subject: m.Value}); err != nil {
+		if u.situation.Manager, err = accountOf(e.DB.Read(), state.SubjectKey{Issuer: row.Issuer, Subject: m.Value}); err != nil {
 			return err
 		}
 	}
@@ -99,22 +108,6 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	return plan.For(u.situation, u.Policy), nil
 }
 
-// accountOf is the object id of another person's account; empty where it has none.
-func (e *Engine) accountOf(k state.SubjectKey) (string, error) {
-	s, err := state.LoadSubject(e.DB.Read(), k)
-	if err != nil || s == nil || len(s.Account) == 0 {
-		return "", err
-	}
-	var known plan.Known
-	if err := json.Unmarshal(s.Account, &known); err != nil {
-		return "", fmt.Errorf("subject %s: read what is known of its account: %w", k.Subject, err)
-	}
-	if !known.DeletedAt.IsZero() {
-		return "", nil
-	}
-	return known.ID, nil
-}
-
 // streamOf is the stream in which an issuer speaks of people; empty where no key may.
 func (e *Engine) streamOf(issuer string) (string, error) {
 	e.mu.Lock()
@@ -146,6 +139,9 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 		}
 	}
 	index, err := u.intend(ctx, ops)
+	if err == errOvertaken {
+		return nil // the fact left the row due
+	}
 	if errors.Is(err, errNoName) {
 		return u.settle(ctx, plan.Plan{Holds: append(p.Holds, plan.Hold{Code: holdNoName, Target: u.row.Subject})}, plan.Idle, nil)
 	}
@@ -199,6 +195,10 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err error) {
 	gives := ops[0].Kind.Gives()
 	err = u.DB.Do(ctx, func(tx *store.Tx) error {
+		// A fact that came since the plan was made may forbid it: then it is planned anew.
+		if rev, err := state.RevOf(tx, u.row.SubjectKey); err != nil || rev != u.row.Rev {
+			return cmp.Or(err, errOvertaken)
+		}
 		if err := u.closeInterrupted(tx); err != nil {
 			return err
 		}
@@ -300,6 +300,8 @@ func (u *unit) closeInterrupted(tx *store.Tx) error {
 	}
 	return nil
 }
+
+var errOvertaken = errors.New("a newer fact came")
 
 // errNoName: a preferred alias for the person, or another upn.template, helps.
 var errNoName = errors.New("every candidate for the user principal name is taken")

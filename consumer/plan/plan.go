@@ -15,6 +15,10 @@ import (
 // subject ids live).
 const maxEmployeeID = 16
 
+// Settling is how long a successful write is trusted against a read that does not show it: replicas
+// lag, mostly by seconds. After it a read is believed, so a cut is looked at once more then.
+const Settling = 10 * time.Minute
+
 // Known is what the bridge remembers of its work on one account. It is stored as JSON; its member
 // names are a database format. The zero value: nothing was ever done.
 type Known struct {
@@ -26,11 +30,14 @@ type Known struct {
 	// back since. Only what the bridge disabled does it enable again.
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
-	StrippedAt time.Time `json:"stripped_at,omitzero"`
+	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
+	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
+	StrippedAt  time.Time `json:"stripped_at,omitzero"`
 	DeletedAt  time.Time `json:"deleted_at,omitzero"`
 	// Groups are those to which the bridge added the account and from which it has not removed it: a
 	// membership can be missing from a read that comes too early.
-	Groups []string `json:"groups,omitempty"`
+	Groups  []string  `json:"groups,omitempty"`
+	GivenAt time.Time `json:"given_at,omitzero"` // the last time a membership was given
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
 }
@@ -171,7 +178,8 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 		p.add(Op{Kind: EnableAccount, Lane: Give})
 	}
 	for _, g := range wanted {
-		if !slices.Contains(s.Account.Groups, g) {
+		justGiven := slices.Contains(s.Known.Groups, g) && s.Now.Sub(s.Known.GivenAt) < Settling
+		if !slices.Contains(s.Account.Groups, g) && !justGiven {
 			p.add(Op{Kind: AddMember, Lane: Give, Group: g})
 		}
 	}
@@ -188,6 +196,9 @@ func memberships(s Situation) []string {
 // memberships, and the account itself after grace.
 func (p *Plan) cut(s Situation, pol *policy.Policy) {
 	enabled := s.Account.Enabled == nil || *s.Account.Enabled
+	if s.Now.Sub(s.Known.DisabledAt) < Settling {
+		enabled = false // our own write is newer than what some replica shows
+	}
 	if enabled || s.Known.DisabledAt.IsZero() { // also where somebody else did it: the ledger must say that it is so
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
 	}
@@ -207,6 +218,15 @@ func (p *Plan) cut(s Situation, pol *policy.Policy) {
 	if due := DeleteAt(s.Known, pol); !due.IsZero() && !s.Now.Before(due) {
 		p.add(Op{Kind: DeleteAccount, Lane: Delete})
 	}
+}
+
+// ConfirmAt is when a cut is to be looked at once more, so that "disabled" is what the tenant says and
+// not only what it answered; zero: it was, or there is none.
+func ConfirmAt(k Known) time.Time {
+	if k.DisabledAt.IsZero() || !k.ConfirmedAt.IsZero() || !k.DeletedAt.IsZero() {
+		return time.Time{}
+	}
+	return k.DisabledAt.Add(Settling)
 }
 
 // DeleteAt is when a stripped account may be deleted; zero: never, or not known yet. Grace runs from

@@ -76,6 +76,8 @@ func TestFor(t *testing.T) {
 		{"memberships off the list are not ours", Situation{View: active("analyst"), Account: account(true, socID, otherID)}, ""},
 		{"leaver", Situation{View: left(), Account: account(true, socID, otherID)}, "disable:disable revoke:revoke-sessions strip:remove-member(soc) | foreign-group(other)!"},
 		{"leaver, already cut by us", Situation{View: left(), Account: account(false), Known: cutBefore}, ""},
+		{"leaver whom a replica still shows enabled just after", Situation{View: left(), Account: account(true), Known: Known{ID: "u1", DisabledAt: now.Add(-time.Second), RevokedAt: now}}, ""},
+		{"membership that a replica does not show just after", Situation{View: active("analyst"), Account: account(true), Known: Known{ID: "u1", Groups: []string{socID}, GivenAt: now.Add(-time.Second)}}, ""},
 		{"leaver that somebody enabled again", Situation{View: left(), Account: account(true), Known: cutBefore}, "disable:disable revoke:revoke-sessions"},
 		{"leaver after grace", Situation{View: left(), Account: account(false), Known: cutBefore, Now: now.AddDate(0, 0, 30)}, "delete:delete"},
 		{"leaver whose account is gone", Situation{View: left()}, ""},

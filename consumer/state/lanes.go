@@ -39,13 +39,14 @@ func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 }
 
 // CountDue counts the persons with work in lane at a time that no operator has released, without those
-// of the issuers in except; how many of them are urgent is counted apart.
+// of the issuers in except; how many of them are urgent is counted apart. Work that was tried before was
+// among the effects then and is no further one.
 func CountDue(r Reader, lane plan.Lane, at time.Time, except []string) (n, urgent int64, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
 		return 0, 0, err
 	}
-	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND note NOT LIKE 'released:%'
+	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND attempts = 0 AND note NOT LIKE 'released:%'
 		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(lane), ms(at), string(skip)).Scan(&n, &urgent)
 	return n, urgent, err
 }
@@ -92,9 +93,9 @@ func releasedNote(id int64) string { return fmt.Sprintf("released:%d", id) }
 func (s *Subject) Released() bool { return strings.HasPrefix(s.Note, "released:") }
 
 // HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
-// released before and, where spareUrgent, the urgent.
+// released or tried before and, where spareUrgent, the urgent.
 func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spareUrgent bool) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND attempts = 0 AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
 		ms(until), heldNote(id), int64(lane), ms(at), spareUrgent)
 	if err != nil {
 		return fmt.Errorf("hold the work of lane %s: %w", lane, err)
@@ -120,4 +121,29 @@ func WakeInterrupted(tx *store.Tx, k SubjectKey, now time.Time) error {
 	_, err := tx.Exec(`UPDATE subject SET due = MIN(IIF(lane = 0, ?1, due), ?1), lane = IIF(lane = 0, ?2, lane) WHERE iss = ?3 AND subject = ?4`,
 		ms(now), int64(plan.Give), k.Issuer, k.Subject)
 	return err
+}
+
+// AwaitManager notes that a person's manager has no account yet.
+func AwaitManager(tx *store.Tx, k, manager SubjectKey) error {
+	_, err := tx.Exec(`INSERT INTO awaits_manager (iss, manager, subject) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, k.Issuer, manager.Subject, k.Subject)
+	return err
+}
+
+// WakeReports makes everyone due who waits for this person's account. They were given what they are due
+// and counted then: the note lets them past the limits.
+func WakeReports(tx *store.Tx, manager SubjectKey, now time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = IIF(lane = 0, ?1, MIN(due, ?1)), note = IIF(lane = 0, 'released:manager', note), lane = IIF(lane = 0, ?2, lane)
+		WHERE iss = ?3 AND note NOT LIKE 'held:%' AND subject IN (SELECT subject FROM awaits_manager WHERE iss = ?3 AND manager = ?4)`,
+		ms(now), int64(plan.Give), manager.Issuer, manager.Subject)
+	if err != nil {
+		return fmt.Errorf("wake the reports of subject %s: %w", manager.Subject, err)
+	}
+	_, err = tx.Exec(`DELETE FROM awaits_manager WHERE iss = ? AND manager = ?`, manager.Issuer, manager.Subject)
+	return err
+}
+
+// RevOf is how often a person's facts were written; it changes with every fact that says anything new.
+func RevOf(r Reader, k SubjectKey) (rev int64, err error) {
+	err = r.QueryRow(`SELECT rev FROM subject WHERE iss = ? AND subject = ?`, k.Issuer, k.Subject).Scan(&rev)
+	return rev, err
 }

@@ -202,3 +202,11 @@ CREATE TABLE intent (
   at      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX intent_subject ON intent (iss, subject);
+
+-- Who waits for whose account, to be given that person as manager.
+CREATE TABLE awaits_manager (
+  iss     TEXT NOT NULL,
+  manager TEXT NOT NULL,                        -- subject id
+  subject TEXT NOT NULL,
+  PRIMARY KEY (iss, manager, subject)
+) STRICT, WITHOUT ROWID;
