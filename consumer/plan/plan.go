@@ -33,7 +33,7 @@ type Known struct {
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	StrippedAt  time.Time `json:"stripped_at,omitzero"`
-	DeletedAt  time.Time `json:"deleted_at,omitzero"`
+	DeletedAt   time.Time `json:"deleted_at,omitzero"`
 	// Groups are those to which the bridge added the account and from which it has not removed it: a
 	// membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
