@@ -197,8 +197,8 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		}
 	}
 	wait := idlePoll
-	if len(stale) > 0 && !now.Equal(e.staleChecked) {
-		wait = guardEvery // who is silent was not looked at now: a heartbeat may have come since
+	if len(stale) > 0 && (!now.Equal(e.staleChecked) || len(e.staleAlarms) < len(stale)) {
+		wait = guardEvery // a heartbeat may have come since the last look, or the silence become an alarm
 	}
 	if now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) {
 		wait = guardEvery // work came after the last look at the limits: judge it soon
