@@ -175,7 +175,7 @@ func TestStageOf(t *testing.T) {
 		{"x jmlbridge/internal/store.(*Tx).Exec jmlbridge/internal/ledger.Append jmlbridge/consumer/intake.(*batch).take", "ledger"},
 		{"x jmlbridge/internal/store.(*writer).exec jmlbridge/internal/store.(*writer).transact", "commit"},
 		{"x jmlbridge/internal/store.(*Tx).Exec jmlbridge/consumer/state.AddMessage jmlbridge/consumer/intake.(*batch).take", "archive and people"},
-		{"crypto/tls.x github.com/nats-io/nats.go.(*Conn).readLoop", "fetch and settle"},
+		{"crypto/tls.x github.com/nats-io/nats%2ego.(*Conn).readLoop", "fetch and settle"},
 		{"runtime.mcall", elsewhere},
 	} {
 		if got := stageOf(strings.Fields(c.stack)); got != c.want {

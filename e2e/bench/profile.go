@@ -25,7 +25,7 @@ var stages = []struct {
 	{"commit", []string{"jmlbridge/internal/store.(*writer).exec"}}, // BEGIN and COMMIT only
 	{"archive and people", []string{"jmlbridge/consumer/state."}},
 	{"admit and fold", []string{"jmlbridge/consumer/intake.(*batch)", "jmlbridge/consumer/intake.(*Intake).write"}},
-	{"fetch and settle", []string{"github.com/nats-io/nats.go", "jmlbridge/internal/queue/natsqueue"}},
+	{"fetch and settle", []string{"github.com/nats-io/nats%2ego", "jmlbridge/internal/queue/natsqueue"}}, // as the linker spells it
 }
 
 const elsewhere = "runtime and the rest"
