@@ -24,6 +24,7 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/store"
 )
 
 // Config of an Engine.
@@ -56,6 +57,7 @@ const (
 	lateCut       = 3                // failures in a row after which a cut that does not succeed is an alarm
 	goneAfter     = 6                // failures in a row after which an account that is not found is gone
 	maxNames      = 64               // candidates for one user principal name
+	turnBatch     = 1000             // persons whose date has come, made due in one transaction
 )
 
 // Engine executes. Make one with New.
@@ -68,9 +70,8 @@ type Engine struct {
 
 	firstWait time.Duration // after a failure; tests shorten it
 
-	mu      sync.Mutex // guards the five below; never held across I/O
+	mu      sync.Mutex // guards the four below; never held across I/O
 	busy    map[state.SubjectKey]plan.Lane
-	counted map[state.SubjectKey]string          // of busy: the class under which it is among the hour's effects already
 	seen    map[state.SubjectKey]int64           // run --observe: the Rev for which a plan was shown
 	opened  map[state.SubjectKey][]*state.Intent // intents that a crash left without an outcome
 	streams map[string]string                    // by issuer: the stream that speaks of people
@@ -110,7 +111,7 @@ func New(c Config) (*Engine, error) {
 		c.Now = time.Now
 	}
 	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), firstWait: firstWait,
-		busy: map[state.SubjectKey]plan.Lane{}, counted: map[state.SubjectKey]string{}, seen: map[state.SubjectKey]int64{},
+		busy: map[state.SubjectKey]plan.Lane{}, seen: map[state.SubjectKey]int64{},
 		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}}
 	e.cuts = newGovernor(c.WritesPerSecond)
 	e.gives = e.cuts
@@ -164,6 +165,9 @@ func (e *Engine) Run(ctx context.Context) error {
 // nothing else can be due.
 func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duration, error) {
 	now := e.Now()
+	if err := e.turn(ctx, now); err != nil {
+		return 0, err
+	}
 	stale, err := e.stale(ctx, now)
 	if err != nil {
 		return 0, err
@@ -210,6 +214,22 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	return min(wait, max(time.Millisecond, next.Sub(now))), nil
 }
 
+// turn makes everyone due whose date has come.
+func (e *Engine) turn(ctx context.Context, now time.Time) error {
+	for {
+		yes, err := state.Turning(e.DB.Read(), now)
+		if err == nil && yes {
+			err = e.DB.Tx(ctx, func(tx *store.Tx) error { return state.Turn(tx, now, turnBatch) })
+		}
+		if err != nil {
+			return fmt.Errorf("look whose date has come: %w", err)
+		}
+		if !yes {
+			return nil
+		}
+	}
+}
+
 // free is how many workers may start in lane. A few are kept for what takes access away, so that a
 // leaver never waits for a joiner to end; and nothing gives while something that takes is under way,
 // since its next step may be due when it ends. (A revocation does not wait so for another person's
@@ -253,7 +273,6 @@ func (e *Engine) start(ctx context.Context, s *state.Subject, fatal chan<- error
 		}
 		e.mu.Lock()
 		delete(e.busy, s.SubjectKey)
-		delete(e.counted, s.SubjectKey)
 		if e.Observe && err == nil {
 			e.seen[s.SubjectKey] = s.Rev
 		}

@@ -37,7 +37,6 @@ func (b *bound) good(now time.Time) bool {
 // done: past the limit all of it is held. It returns up to which due date work may start.
 func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
 	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
-		inHand := e.inHand(classGive)
 		most, err := state.AtMostDue(e.DB.Read(), plan.Give, now)
 		if err != nil || most == 0 {
 			return 0, err
@@ -47,7 +46,7 @@ func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string)
 			return most, err
 		}
 		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
-		if waiting -= inHand; err != nil || waiting <= 0 || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
+		if err != nil || waiting == 0 || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
 			return most, err
 		}
 		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning,
@@ -62,10 +61,8 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 		return time.Time{}, err
 	}
 	return e.guard(ctx, now, plan.Disable, &e.cutBound, func() (int64, error) {
-		cutting, hurrying := e.inHand(classCut), e.inHand(classUrgent)
 		waiting, urgent, err := state.CountDue(e.DB.Read(), plan.Disable, now, nil)
-		waiting, urgent = waiting-cutting-hurrying, urgent-hurrying
-		if err != nil || waiting <= 0 {
+		if err != nil || waiting == 0 {
 			return 0, err
 		}
 		used, err := state.Effects(e.DB.Read(), classCut, now.Add(-time.Hour))
@@ -84,19 +81,6 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical,
 			waiting, used, e.Policy.Limits.CutPerHour)
 	})
-}
-
-// inHand is how many persons are at work and among the effects of this class already: until they are
-// settled they look as if they waited, and must not count twice.
-func (e *Engine) inHand(class string) (n int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, c := range e.counted {
-		if c == class {
-			n++
-		}
-	}
-	return n
 }
 
 func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() (waiting int64, err error)) (time.Time, error) {
@@ -143,7 +127,7 @@ func (e *Engine) hold(ctx context.Context, now time.Time, lane plan.Lane, code s
 		}
 		var whom []entry.Who
 		for _, s := range due {
-			if s.Released() || s.Attempts > 0 || spareUrgent && s.Urgent { // as state.HoldLane
+			if s.Released() || s.Counted == s.Rev || spareUrgent && s.Urgent { // as state.HoldLane
 				continue
 			}
 			p := s.Doc.At(now).Cause

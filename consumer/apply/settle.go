@@ -333,9 +333,10 @@ func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) er
 // codeInternal is the note on a row whose work fails for a reason of ours.
 const codeInternal = "internal"
 
-// count notes the effects of an intent against the hourly limits, unless an operator let them through.
+// count notes the effect of an intent against the hourly limits, once for each fact, unless an operator let
+// it through.
 func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
-	if u.Observe || u.row.Released() || u.attempt > 1 {
+	if u.Observe || u.row.Released() || u.row.Counted == u.row.Rev {
 		return nil
 	}
 	class := ""
@@ -349,11 +350,9 @@ func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	default:
 		return nil
 	}
-	tx.After(func() {
-		u.mu.Lock()
-		u.counted[u.row.SubjectKey] = class
-		u.mu.Unlock()
-	})
+	if err := state.CountOnce(tx, u.row.SubjectKey, u.row.Rev); err != nil {
+		return err
+	}
 	return state.AddEffects(tx, class, 1, u.now)
 }
 

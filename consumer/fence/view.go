@@ -34,7 +34,7 @@ type View struct {
 
 // At tells what s says about the instant t.
 func (s *Subject) At(t time.Time) View {
-	v := View{Why: WhyUnknown, Next: s.next(t)}
+	v := View{Why: WhyUnknown, Next: s.Next(t)}
 	for _, w := range s.Wants {
 		if !w.Effective.After(t) {
 			v.Want = w
@@ -105,8 +105,8 @@ func (s *Subject) capped(w Want, t time.Time) []string {
 	return roles
 }
 
-// next is the earliest instant after t at which something stated takes effect.
-func (s *Subject) next(t time.Time) time.Time {
+// Next is the earliest instant after t at which something stated takes effect; zero: none.
+func (s *Subject) Next(t time.Time) time.Time {
 	var first time.Time
 	consider := func(x time.Time) {
 		if x.After(t) && (first.IsZero() || x.Before(first)) {

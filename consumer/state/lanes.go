@@ -39,14 +39,14 @@ func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 }
 
 // CountDue counts the persons with work in lane at a time that no operator has released, without those
-// of the issuers in except; how many of them are urgent is counted apart. Work that was tried before was
-// among the effects then and is no further one.
+// of the issuers in except; how many of them are urgent is counted apart. Work that is among the
+// effects already, since it is under way or was tried before, is no further one.
 func CountDue(r Reader, lane plan.Lane, at time.Time, except []string) (n, urgent int64, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
 		return 0, 0, err
 	}
-	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND attempts = 0 AND note NOT LIKE 'released:%'
+	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND counted <> rev AND note NOT LIKE 'released:%'
 		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(lane), ms(at), string(skip)).Scan(&n, &urgent)
 	return n, urgent, err
 }
@@ -64,6 +64,13 @@ func NextDue(r Reader, now time.Time) (next time.Time, err error) {
 				next = due
 			}
 		}
+	}
+	var date time.Time
+	if err := r.QueryRow(`SELECT COALESCE(MIN(next_at), 0) FROM subject WHERE next_at > ? AND next_at > 0`, ms(now)).Scan(instant{&date}); err != nil {
+		return time.Time{}, fmt.Errorf("find the next date: %w", err)
+	}
+	if !date.IsZero() && (next.IsZero() || date.Before(next)) {
+		next = date
 	}
 	return next, nil
 }
@@ -92,10 +99,13 @@ func releasedNote(id int64) string { return fmt.Sprintf("released:%d", id) }
 // Released reports whether a row's note says that an operator or the end of a hold let it through.
 func (s *Subject) Released() bool { return strings.HasPrefix(s.Note, "released:") }
 
+// Held reports whether a row's note says that it waits behind a hold of many.
+func (s *Subject) Held() bool { return strings.HasPrefix(s.Note, "held:") }
+
 // HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
-// released or tried before and, where spareUrgent, the urgent.
+// released or counted before and, where spareUrgent, the urgent.
 func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spareUrgent bool) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND attempts = 0 AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND counted <> rev AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
 		ms(until), heldNote(id), int64(lane), ms(at), spareUrgent)
 	if err != nil {
 		return fmt.Errorf("hold the work of lane %s: %w", lane, err)

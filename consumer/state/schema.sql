@@ -122,8 +122,8 @@ CREATE TABLE roster_part (
 ) STRICT, WITHOUT ROWID;
 
 -- Everyone of whom anything was ever said. Intake writes doc and raises the lane; the executor writes
--- account and settles the lane. rev counts intake's writes, so that the executor notices that it
--- worked on an older state.
+-- account and settles the lane. rev counts intake's writes and the dates that came, so that the executor
+-- notices that it worked on an older state.
 CREATE TABLE subject (
   iss      TEXT NOT NULL,
   subject  TEXT NOT NULL,
@@ -135,10 +135,13 @@ CREATE TABLE subject (
   attempts INTEGER NOT NULL DEFAULT 0,          -- failures in a row
   note     TEXT NOT NULL DEFAULT '',            -- code of what it waits for, for operators
   fact_at  INTEGER NOT NULL,                    -- when the last fact came
+  next_at  INTEGER NOT NULL DEFAULT 0,          -- when what was said takes effect by its date, whatever waits in lane; 0: never
+  counted  INTEGER NOT NULL DEFAULT 0,          -- the rev whose effect is among the limits' effects
   account  TEXT NOT NULL DEFAULT '',            -- what the executor knows of the account, JSON
   PRIMARY KEY (iss, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subject_work ON subject (lane, urgent, due) WHERE lane > 0;
+CREATE INDEX subject_next ON subject (next_at) WHERE next_at > 0;
 
 -- What waits for a rule's end or an operator. digest is SHA-256 of shown: a release names it, so it
 -- releases exactly what was shown.

@@ -17,7 +17,7 @@ type SubjectKey struct{ Issuer, Subject string }
 type Subject struct {
 	SubjectKey
 	Doc      fence.Subject
-	Rev      int64 // counts the writes of facts
+	Rev      int64 // counts the writes of facts, and the dates that came
 	Lane     plan.Lane
 	Due      time.Time // of the work in Lane
 	Urgent   bool
@@ -25,14 +25,15 @@ type Subject struct {
 	Note     string // code of what it waits for
 	FactAt   time.Time
 	Account  json.RawMessage // the executor's own; nil where it knows nothing
+	Counted  int64           // the Rev whose effect was counted against the limits
 }
 
-const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account`
+const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted`
 
 func scanSubject(scan func(...any) error) (*Subject, error) {
 	s := new(Subject)
 	var doc, account []byte
-	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account); err != nil {
+	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted); err != nil {
 		return nil, err
 	}
 	if len(account) > 0 {
@@ -81,9 +82,9 @@ func SaveFacts(tx *store.Tx, s *Subject) error {
 		return fmt.Errorf("subject %s: %w", s.Subject, err)
 	}
 	s.Rev++
-	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, attempts = 0, note = ''`,
-		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt))
+	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, attempts = 0, note = ''`,
+		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)))
 	if err != nil {
 		return fmt.Errorf("subject %s: save its facts: %w", s.Subject, err)
 	}

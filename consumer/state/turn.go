@@ -1,0 +1,60 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"jmlbridge/consumer/plan"
+	"jmlbridge/internal/store"
+)
+
+// Turning reports whether a date has come at which what was said of somebody takes effect.
+func Turning(r Reader, now time.Time) (yes bool, err error) {
+	err = r.QueryRow(`SELECT EXISTS (SELECT 1 FROM subject WHERE next_at > 0 AND next_at <= ?)`, ms(now)).Scan(&yes)
+	return yes, err
+}
+
+// Turn makes up to limit persons due for whom such a date has come, as if the fact came now. Whatever else
+// waits for them, is held or was discarded must not hide that: a leaver stated for a date happens on it.
+// Only a cut that is held already is left to its hold, which ends by itself soon.
+func Turn(tx *store.Tx, now time.Time, limit int) error {
+	var list []*Subject
+	err := each(tx, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		list = append(list, s)
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject WHERE next_at > 0 AND next_at <= ? ORDER BY next_at LIMIT ?`, ms(now), limit)
+	if err != nil {
+		return fmt.Errorf("read whose date has come: %w", err)
+	}
+	for _, s := range list {
+		next := s.Doc.Next(now)
+		if s.Lane == plan.Disable && s.Due.After(now) && s.Held() {
+			if next.IsZero() || s.Due.Before(next) {
+				next = s.Due // it may have been discarded by then
+			}
+			if _, err := tx.Exec(`UPDATE subject SET next_at = ? WHERE iss = ? AND subject = ?`, ms(next), s.Issuer, s.Subject); err != nil {
+				return fmt.Errorf("subject %s: %w", s.Subject, err)
+			}
+			continue
+		}
+		v := s.Doc.At(now)
+		lane := plan.Take
+		if !v.Access {
+			lane = plan.Disable
+		}
+		s.Raise(lane, now, v.Urgent)
+		_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, urgent = ?, attempts = 0, note = '', next_at = ? WHERE iss = ? AND subject = ?`,
+			int64(s.Lane), ms(s.Due), s.Urgent, ms(next), s.Issuer, s.Subject)
+		if err != nil {
+			return fmt.Errorf("subject %s: make it due: %w", s.Subject, err)
+		}
+	}
+	return nil
+}
+
+// CountOnce notes that the effect of what is due for a person now was counted against the limits.
+func CountOnce(tx *store.Tx, k SubjectKey, rev int64) error {
+	_, err := tx.Exec(`UPDATE subject SET counted = ? WHERE iss = ? AND subject = ?`, rev, k.Issuer, k.Subject)
+	return err
+}
