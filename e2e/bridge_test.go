@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,9 +199,8 @@ func (b *bridge) deeds(ctx context.Context) ([]string, error) {
 type watch struct {
 	stop    context.CancelFunc
 	done    chan struct{}
-	samples int // owned by the goroutine until done
-	found   []string
-	err     error
+	samples atomic.Int64
+	found   []string // owned by the goroutine until done
 }
 
 const sampleEvery = 200 * time.Millisecond // reading the tables costs some milliseconds
@@ -220,7 +220,7 @@ func (b *bridge) watch(p *stage.Process) {
 				case errors.Is(err, stage.ErrNoProc):
 					return
 				case err == nil: // else it has just ended
-					w.samples++
+					w.samples.Add(1)
 					w.found = append(w.found, s.Listening...)
 				}
 			}

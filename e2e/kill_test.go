@@ -312,6 +312,9 @@ func (b *bridge) whole(ctx context.Context, t *testing.T) error {
 	if err != nil {
 		return fmt.Errorf("auditor: %w\n%s", err, r.Stdout)
 	}
+	if r, err := b.AuditorDo(ctx, "verify", b.Sent.Dir, "--ledger-key", b.Sent.Key, "--tiles-only"); err != nil {
+		return fmt.Errorf("auditor, on the producer's ledger: %w\n%s", err, r.Stdout)
+	}
 	alarms, err := b.alarms()
 	if err != nil || len(alarms) > 0 {
 		return fmt.Errorf("want no alarm in the end, got %q: %w", alarms, err)

@@ -2,14 +2,17 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/transparency-dev/tessera/api/layout"
@@ -33,6 +36,8 @@ import (
 //	tenant                             prints every account, as the tenant itself has it
 //	deeds                              prints what the bridge changed in the tenant since the last time
 //	fsck [DIR]                         tessera's fsck over the consumer's tiles, or a copy; !: it must fail
+//	newer|older FILE                   makes a database claim the next or the previous version of its schema
+//	append FILE TEXT, replace FILE OLD NEW    edits a file
 //	flip DIR                           copies the consumer's ledger to DIR and turns one bit of an entry
 //
 // Variables: $ENCLAVE, $COMMERCIAL and $AUDITOR are the folders of the three kinds of people.
@@ -66,9 +71,17 @@ func TestScripts(t *testing.T) {
 			"fault":  command((*story).fault),
 			"tenant": command((*story).tenant), "deeds": command((*story).deeds),
 			"fsck": command((*story).fsck), "flip": command((*story).flip),
+			"newer": aged(1), "older": aged(-1),
+			"append": edit(2, func(text string, args []string) string { return text + args[0] + "\n" }),
+			"replace": edit(3, func(text string, args []string) string {
+				return strings.ReplaceAll(text, args[0], args[1])
+			}),
 		},
 	})
 }
+
+// commandTime is how long a command of a program may take.
+const commandTime = 20 * time.Second
 
 // story is one script that runs.
 type story struct {
@@ -106,6 +119,12 @@ func (s *story) bridge(ts *testscript.TestScript, args []string) error {
 			begin = false
 		case "grace":
 			c.Grace = value
+		case "lease":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return err
+			}
+			c.Lease = d
 		case "sandbox":
 			c.Sandbox = append(c.Sandbox, "-"+value)
 		case "cut_per_hour", "give_per_hour":
@@ -159,7 +178,12 @@ func (s *story) ran(ts *testscript.TestScript, r *stage.Result, err error) error
 func program(name string) func(*testscript.TestScript, bool, []string) {
 	return command(func(s *story, ts *testscript.TestScript, args []string) error {
 		do := map[string]func(context.Context, ...string) (*stage.Result, error){"producer": s.b.ProducerDo, "consumer": s.b.ConsumerDo, "auditor": s.b.AuditorDo}[name]
-		r, err := do(s.ctx, args...)
+		ctx, cancel := context.WithTimeout(s.ctx, commandTime)
+		defer cancel()
+		r, err := do(ctx, args...)
+		if ctx.Err() != nil { // a run that was to be refused goes on
+			ts.Fatalf("%s does not end within %v:\n%s", name, commandTime, r.Stderr)
+		}
 		return s.ran(ts, r, err)
 	})
 }
@@ -281,4 +305,36 @@ func (s *story) flip(ts *testscript.TestScript, args []string) error {
 	// The bundle with entry 0, as the checkpoint has it: folders also hold shorter ones of earlier checkpoints.
 	bundle := layout.EntriesPath(0, layout.PartialTileSize(0, 0, uint64(size)))
 	return flipped(s.b.Ledger.Dir, ts.MkAbs(args[0]), path.Join("tiles", bundle), 100, 3)
+}
+
+// aged makes a database say that another version of the program wrote it.
+func aged(by int) func(*testscript.TestScript, bool, []string) {
+	return command(func(_ *story, ts *testscript.TestScript, args []string) error {
+		db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		var version int
+		if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+			return err
+		}
+		_, err = db.Exec(fmt.Sprintf("PRAGMA user_version = %d", version+by))
+		return err
+	})
+}
+
+// edit changes the text of a file; where it would not change, the story is about something else.
+func edit(args int, change func(text string, args []string) string) func(*testscript.TestScript, bool, []string) {
+	return command(func(_ *story, ts *testscript.TestScript, a []string) error {
+		if len(a) != args {
+			return fmt.Errorf("want %d arguments, got %q", args, a)
+		}
+		text := ts.ReadFile(a[0])
+		with := change(text, a[1:])
+		if with == text {
+			return fmt.Errorf("%s has nothing like %q", a[0], a[1])
+		}
+		return os.WriteFile(ts.MkAbs(a[0]), []byte(with), 0o600)
+	})
 }
