@@ -55,7 +55,7 @@ const (
 	reserved      = 2                // workers kept for disable, revoke and take; Workers is at least one more
 	idlePoll      = 30 * time.Second // how long nobody looks at the table, at most
 	lateCut       = 3                // failures in a row after which a cut that does not succeed is an alarm
-	goneAfter     = 6                // failures in a row after which an account that is not found is gone
+	goneAfter     = 6                // failures in a row after which an account that is not found is gone, if it is not new
 	maxNames      = 64               // candidates for one user principal name
 	turnBatch     = 1000             // persons whose date has come, made due in one transaction
 )

@@ -19,6 +19,7 @@ type done struct {
 	retry    bool // failed, and may succeed later
 	denied   bool // the credential was refused: somebody must look at it
 	after    time.Duration
+	again    time.Time // done as far as the tenant shows; to be looked at again then
 }
 
 // tenants are the two credential slots.
@@ -34,12 +35,13 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	var err error
 	switch op.Kind {
 	case plan.DisableAccount:
-		if seen != nil && seen.Enabled != nil && !*seen.Enabled {
-			k.ID, k.DisabledAt, k.ConfirmedAt = seen.ID, now(), time.Time{}
+		if seen != nil && seen.Enabled != nil && !*seen.Enabled && !k.Enabling(now()) {
+			k.ID = seen.ID
+			disabled(k, now())
 			return done{result: entry.ResultAlready}
 		}
 		if r, err = t.cut.Disable(ctx, k.ID); err == nil {
-			k.DisabledAt, k.ConfirmedAt = now(), time.Time{}
+			disabled(k, now())
 		}
 	case plan.RevokeSessions:
 		if r, err = t.cut.RevokeSessions(ctx, k.ID); err == nil {
@@ -47,6 +49,13 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 	case plan.RemoveMember:
 		r, err = t.cut.RemoveMember(ctx, op.Group, k.ID)
+		if errors.Is(err, directory.ErrNotFound) && k.JustGiven(op.Group, now()) {
+			// Perhaps a replica that does not know the membership yet: it stays on our list, to be looked at
+			// again.
+			d := judge(op.Kind, r, err)
+			d.again = k.GivenAt.Add(plan.Settling)
+			return d
+		}
 		if err == nil || errors.Is(err, directory.ErrNotFound) {
 			k.Groups = slices.DeleteFunc(slices.Clone(k.Groups), func(g string) bool { return g == op.Group })
 		}
@@ -84,6 +93,14 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	return judge(op.Kind, r, err)
 }
 
+// disabled notes a disable. What was revoked before an enable whose end was not known is to be revoked again.
+func disabled(k *plan.Known, now time.Time) {
+	if !k.EnablingAt.IsZero() {
+		k.RevokedAt, k.EnablingAt = time.Time{}, time.Time{}
+	}
+	k.DisabledAt, k.ConfirmedAt = now, time.Time{}
+}
+
 // create makes the account under the name reserved in k. A conflict means "go and look": the first
 // attempt may have taken effect, or the name is somebody else's.
 func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
@@ -92,19 +109,23 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	n.MailNickname = nickname(k.UPN)
 	a, r, err := t.grant.Create(ctx, n)
 	if err == nil {
-		*k = plan.Known{ID: a.ID, UPN: k.UPN} // a new account: what was done to an earlier one is history
+		*k = plan.Known{ID: a.ID, UPN: k.UPN, TriedAt: k.TriedAt} // a new account: what was done to an earlier one is history
 		return done{result: entry.ResultApplied, requests: r.Requests}
 	}
 	if !errors.Is(err, directory.ErrConflict) {
+		if !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent) {
+			k.TriedAt = time.Time{} // refused: nothing was made
+		}
 		return judge(op.Kind, r, err)
 	}
 	there, look, lookErr := t.grant.GetByUPN(ctx, n.UPN)
 	requests := append(r.Requests, look.Requests...)
 	switch {
 	case lookErr == nil && there.Mark == n.Mark:
-		*k = plan.Known{ID: there.ID, UPN: k.UPN}
+		*k = plan.Known{ID: there.ID, UPN: k.UPN, TriedAt: k.TriedAt}
 		return done{result: entry.ResultFound, requests: requests}
 	case lookErr == nil:
+		k.TriedAt = time.Time{}
 		k.UPN = "" // borne by somebody else: the next attempt reserves another
 		k.Passed++
 		return done{result: entry.ResultFailed, code: codeNameTaken, requests: requests, retry: true}

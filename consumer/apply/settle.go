@@ -44,8 +44,10 @@ func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, resu
 		if u.Observe {
 			return nil // the row stays as it is: a real run does it
 		}
-		if err := u.holds(tx, p); err != nil {
-			return err
+		if !u.blind {
+			if err := u.holds(tx, p); err != nil {
+				return err
+			}
 		}
 		if err := u.alarms(tx, p, lane, results); err != nil {
 			return err
@@ -151,6 +153,13 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	}
 	if !u.view.Access {
 		later(plan.Strip, plan.ConfirmAt(u.known))
+	}
+	for _, r := range results {
+		if u.view.Access {
+			later(plan.Take, r.again)
+		} else {
+			later(plan.Strip, r.again)
+		}
 	}
 	if at := u.view.Next; !at.IsZero() {
 		l := plan.Take
@@ -290,6 +299,9 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 		if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
 			return err
 		}
+	}
+	if u.blind {
+		return nil
 	}
 	return clear(tx, AlarmCutHeld, u.row.Subject, u.now)
 }

@@ -30,6 +30,7 @@ type unit struct {
 	now       time.Time
 	seen      *directory.Account // nil: not looked, or there is none
 	looked    []directory.Request
+	blind     bool // the look failed: nothing is known that could end a hold
 	attempt   int
 	stream    string
 	opened    []*state.Intent // left by a crash
@@ -98,6 +99,9 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	u.looked = s.requests
 	if err != nil {
 		return plan.Plan{}, err
+	}
+	if s.account == nil && !u.view.Access && u.known.ID == "" && u.known.Hidden(u.now) {
+		return plan.Plan{}, errHidden
 	}
 	u.seen = s.account
 	u.situation.Account = s.account
@@ -203,12 +207,10 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 			return err
 		}
 		k := u.known
-		if ops[0].Kind == plan.CreateAccount && k.UPN == "" && !u.Observe {
-			upn, err := u.reserve(tx)
-			if err != nil {
+		if !u.Observe {
+			if err := u.prepare(tx, &k, ops); err != nil {
 				return err
 			}
-			k.UPN = upn
 		}
 		cause, err := u.cause()
 		if err != nil {
@@ -306,6 +308,37 @@ var errOvertaken = errors.New("a newer fact came")
 // errNoName: a preferred alias for the person, or another upn.template, helps.
 var errNoName = errors.New("every candidate for the user principal name is taken")
 
+// prepare notes in k what must be known of ops even if nothing is heard of them again.
+func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
+	for _, op := range ops {
+		switch op.Kind {
+		case plan.CreateAccount:
+			ok := false
+			var err error
+			if k.UPN != "" { // from before: taken again, for the reserve of a name ends while it is in use
+				if ok, err = state.TakeName(tx, k.UPN, u.row.SubjectKey, u.now); err != nil {
+					return err
+				}
+			}
+			if !ok {
+				if k.UPN, err = u.reserve(tx); err != nil {
+					return err
+				}
+			}
+			k.TriedAt = u.now
+		case plan.EnableAccount:
+			k.EnablingAt = u.now
+		}
+	}
+	return nil
+}
+
+// errHidden: the account of someone who must have none may be there, since the end of its create is not known.
+var errHidden = errors.New("an account whose create was not answered is not shown; looking again until it must be")
+
+// codeHidden is what such a cut waits for.
+const codeHidden = "account-hidden"
+
 // reserve finds a user principal name that nobody else bears, or bore within two years.
 func (u *unit) reserve(tx *store.Tx) (string, error) {
 	for nth := u.known.Passed; nth < maxNames; nth++ {
@@ -391,13 +424,18 @@ func (u *unit) failed(ctx context.Context, cause error) error {
 	var missing *missingError
 	var double *ambiguousMarkError
 	switch {
-	case errors.As(cause, &missing) && u.attempt >= goneAfter:
+	case errors.As(cause, &missing) && u.attempt >= goneAfter && !u.known.Hidden(u.now):
 		return u.gone(ctx)
 	case errors.As(cause, &double):
 		return u.settleWith(ctx, plan.Plan{Holds: []plan.Hold{{Code: holdAmbiguousMark, Target: u.row.Subject, Takes: !u.view.Access}}}, plan.Idle, nil, nil)
 	}
 	u.Log.Warn("look failed", "subject", u.row.Subject, "attempt", u.attempt, "err", safe(cause))
-	return u.settleWith(ctx, plan.Plan{}, u.row.Lane, []done{{result: entry.ResultFailed, code: code(cause), retry: true,
+	why := code(cause)
+	if cause == errHidden {
+		why = codeHidden
+	}
+	u.blind = true
+	return u.settleWith(ctx, plan.Plan{}, u.row.Lane, []done{{result: entry.ResultFailed, code: why, retry: true,
 		denied: errors.Is(cause, directory.ErrDenied), after: directory.RetryAfter(cause)}}, nil)
 }
 

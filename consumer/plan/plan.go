@@ -26,10 +26,16 @@ type Known struct {
 	UPN string `json:"upn,omitempty"` // reserved before the create, so that a lost answer can be looked up
 	// Passed counts the candidates for the name that other accounts of the tenant were found to bear.
 	Passed int `json:"passed,omitempty"`
+	// TriedAt is when a create was last begun that was not refused: an account may be there that no read shows
+	// yet. Zero: there is no doubt.
+	TriedAt time.Time `json:"tried_at,omitzero"`
 	// DisabledAt and RevokedAt are when the bridge did so for the present cut; zero: not, or given
 	// back since. Only what the bridge disabled does it enable again.
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
+	// EnablingAt is when an enable was last begun: what was cut before may be open again, and a read that
+	// shows the account disabled may be older.
+	EnablingAt time.Time `json:"enabling_at,omitzero"`
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	StrippedAt  time.Time `json:"stripped_at,omitzero"`
@@ -43,7 +49,24 @@ type Known struct {
 }
 
 // IsCut reports whether the account is disabled and revoked by the bridge.
-func (k Known) IsCut() bool { return !k.DisabledAt.IsZero() && !k.RevokedAt.IsZero() }
+func (k Known) IsCut() bool { return k.disabled() && k.revoked() }
+
+func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
+func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
+
+// Enabling reports whether a read that shows the account disabled may be older than an enable.
+func (k Known) Enabling(now time.Time) bool { return within(k.EnablingAt, now) && !k.disabled() }
+
+// Hidden reports whether an account may be there that no read shows yet.
+func (k Known) Hidden(now time.Time) bool { return within(k.TriedAt, now) }
+
+// JustGiven reports whether a membership was given so lately that not every replica knows it.
+func (k Known) JustGiven(group string, now time.Time) bool {
+	return slices.Contains(k.Groups, group) && within(k.GivenAt, now)
+}
+
+// within reports whether a write at that time is too new for a read to be believed against it.
+func within(at, now time.Time) bool { return !at.IsZero() && now.Sub(at) < Settling }
 
 // Situation is everything a plan depends on.
 type Situation struct {
@@ -106,10 +129,10 @@ func Cut(s Situation, pol *policy.Policy) Plan {
 	if pol.IsProtected(s.Known.ID, s.Known.UPN) {
 		return Plan{Holds: []Hold{{HoldProtected, s.Known.ID, true}}}
 	}
-	if s.Known.DisabledAt.IsZero() {
+	if !s.Known.disabled() {
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
 	}
-	if s.Known.RevokedAt.IsZero() {
+	if !s.Known.revoked() {
 		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
 	}
 	return p
@@ -141,11 +164,11 @@ func (p *Plan) create(s Situation, pol *policy.Policy) {
 		Enabled:    true,
 		Attributes: attrs,
 	}})
-	if s.Manager != "" {
-		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
-	}
 	for _, g := range p.groups(s, pol) {
 		p.add(Op{Kind: AddMember, Lane: Give, Group: g})
+	}
+	if s.Manager != "" { // last: a manager whose account is gone must not keep the rest from being given
+		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
 	}
 }
 
@@ -164,13 +187,7 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	if from != to {
 		p.add(Op{Kind: UpdateAccount, Lane: Give, From: from, To: to})
 	}
-	switch {
-	case s.Manager != "" && s.Manager != s.Known.Manager:
-		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
-	case s.View.Want.Person.Manager == nil && s.Known.Manager != "":
-		p.add(Op{Kind: ClearManager, Lane: Give})
-	}
-	if s.Account.Enabled != nil && !*s.Account.Enabled {
+	if s.Account.Enabled != nil && !*s.Account.Enabled && (!s.Known.DisabledAt.IsZero() || !s.Known.Enabling(s.Now)) {
 		if s.Known.DisabledAt.IsZero() {
 			p.hold(HoldDisabledLocally, s.Account.ID, false)
 			return // a local block stands: nothing more is given
@@ -178,10 +195,15 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 		p.add(Op{Kind: EnableAccount, Lane: Give})
 	}
 	for _, g := range wanted {
-		justGiven := slices.Contains(s.Known.Groups, g) && s.Now.Sub(s.Known.GivenAt) < Settling
-		if !slices.Contains(s.Account.Groups, g) && !justGiven {
+		if !slices.Contains(s.Account.Groups, g) && !s.Known.JustGiven(g, s.Now) {
 			p.add(Op{Kind: AddMember, Lane: Give, Group: g})
 		}
+	}
+	switch {
+	case s.Manager != "" && s.Manager != s.Known.Manager:
+		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
+	case s.View.Want.Person.Manager == nil && s.Known.Manager != "":
+		p.add(Op{Kind: ClearManager, Lane: Give})
 	}
 }
 
@@ -196,13 +218,13 @@ func memberships(s Situation) []string {
 // memberships, and the account itself after grace.
 func (p *Plan) cut(s Situation, pol *policy.Policy) {
 	enabled := s.Account.Enabled == nil || *s.Account.Enabled
-	if s.Now.Sub(s.Known.DisabledAt) < Settling {
+	if s.Known.disabled() && within(s.Known.DisabledAt, s.Now) {
 		enabled = false // our own write is newer than what some replica shows
 	}
-	if enabled || s.Known.DisabledAt.IsZero() { // also where somebody else did it: the ledger must say that it is so
+	if enabled || !s.Known.disabled() { // also where somebody else did it: the ledger must say that it is so
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
 	}
-	if s.Known.RevokedAt.IsZero() || enabled {
+	if !s.Known.revoked() || enabled {
 		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
 	}
 	if !s.View.Closed {

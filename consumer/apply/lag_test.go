@@ -1,0 +1,155 @@
+package apply
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/schema"
+)
+
+// lagging makes replicas that are behind by so much.
+func lagging(d time.Duration) func(*tenant.Config, *Config) {
+	return func(s *tenant.Config, _ *Config) {
+		s.Replication = tenant.Replication{Lag: d, IndexLag: d, WriteLag: d}
+	}
+}
+
+// An account whose create was made and not answered is not shown by any replica when its person leaves. It
+// is disabled all the same, once it is shown.
+func TestLeaverWhoseCreateWasNotAnswered(t *testing.T) {
+	b := setup(t, lagging(300*time.Millisecond))
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: "/users$", Kind: tenant.Drop, Applied: true, Count: 1})
+	b.join("1", "Ana", "analyst")
+	b.work(func() bool { return b.writes("create") == 1 })
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { return !b.user("ana.ng").Enabled })
+	b.settle()
+	if u := b.user("ana.ng"); !u.SessionsRevoked || b.writes("create") != 1 {
+		t.Errorf("revoked %v, %d accounts", u.SessionsRevoked, b.writes("create"))
+	}
+	b.explained()
+}
+
+// A create that was refused leaves nothing to look for.
+func TestLeaverWhoseCreateWasRefused(t *testing.T) {
+	b := setup(t)
+	b.tenant.AddFaults(tenant.Fault{Name: "refuse", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: 403})
+	b.join("1", "Ana", "analyst")
+	b.work(func() bool { return b.row("1").Attempts > 0 })
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if n := b.row("1").Attempts; n != 0 {
+		t.Errorf("%d attempts at cutting an account that never was", n)
+	}
+}
+
+// An enable that was made and not answered is undone by the leaver who follows it, though replicas still
+// show the account disabled; and the sessions that it allowed are revoked.
+func TestLeaverWhoseEnableWasNotAnswered(t *testing.T) {
+	b := setup(t, lagging(300*time.Millisecond))
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	b.settle()
+	shown := func() bool { // by the replicas, too
+		row := b.row("1")
+		s, err := look(t.Context(), b.config.Cut, issuer, "1", known(t, row))
+		return err == nil && s.account.Enabled != nil && !*s.account.Enabled
+	}
+	b.work(shown)
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^PATCH$", Body: `"accountEnabled":true`, Kind: tenant.Drop, Applied: true, Count: 1})
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	b.work(func() bool { return b.user("ana.ng").Enabled })
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if b.user("ana.ng").Enabled {
+		t.Error("enabled after the leaver")
+	}
+	if n := b.writes("revoke"); n != 2 {
+		t.Errorf("%d revocations, want one for the suspension and one for the leaver", n)
+	}
+}
+
+func known(t *testing.T, row *state.Subject) (k plan.Known) {
+	t.Helper()
+	if err := json.Unmarshal(row.Account, &k); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// A membership that a replica does not know yet is not found when it is taken away; it is taken away later.
+func TestMoverBeforeTheMembershipIsKnown(t *testing.T) {
+	b := setup(t, lagging(300*time.Millisecond))
+	b.join("1", "Ana", "lead")
+	b.work(func() bool {
+		u := b.tenant.Snapshot().User("ana.ng@rehearsal.example")
+		return u != nil && len(u.Groups) == 2
+	})
+	b.tenant.AddFaults(tenant.Fault{Name: "lag", Method: "^DELETE$", Path: "/members/", Kind: tenant.Error, Status: 404, Count: 1})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	b.clock.Store(int64(15 * time.Minute))
+	b.settle()
+	if g := b.user("ana.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
+		t.Errorf("groups %v, want SOC alone", g)
+	}
+}
+
+// A manager who cannot be set does not keep a person from what the roles give.
+func TestManagerWhoIsGone(t *testing.T) {
+	b := setup(t)
+	b.join("boss", "Bea", "lead")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "gone", Method: "^PUT$", Path: "/manager/", Kind: tenant.Error, Status: 404})
+	p := person("Ana")
+	p.Manager = &schema.Manager{Value: "boss"}
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: p, Roles: []string{"analyst"}})
+	b.work(func() bool {
+		u := b.tenant.Snapshot().User("ana.ng@rehearsal.example")
+		return u != nil && slices.Equal(u.Groups, []string{"SOC"})
+	})
+}
+
+// The name of someone who came back is in use again: nobody else gets it two years after the first leave.
+func TestNameOfSomeoneWhoCameBack(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.clock.Store(int64(31 * 24 * time.Hour))
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	if n := b.writes("create"); n != 2 {
+		t.Fatalf("%d accounts made, want a second one after the delete", n)
+	}
+	if _, freed, ok, err := state.NameOwner(b.db.Read(), "ana.ng@rehearsal.example"); err != nil || !ok || !freed.IsZero() {
+		t.Errorf("the name is free since %v, %v, %v", freed, ok, err)
+	}
+}
+
+// A tenant that does not answer says nothing about what is held.
+func TestHoldsOutliveAnOutage(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst", "unheard-of")
+	b.settle()
+	before, err := state.Holds(b.db.Read())
+	if err != nil || len(before) != 1 {
+		t.Fatalf("holds %v, %v", before, err)
+	}
+	b.tenant.AddFaults(tenant.Fault{Name: "away", Method: "^GET$", Path: "/users", Kind: tenant.Error, Status: 503, Count: 1})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst", "unheard-of"}})
+	b.settle()
+	after, err := state.Holds(b.db.Read())
+	if err != nil || len(after) != 1 || after[0].ID != before[0].ID {
+		t.Errorf("holds %v, %v; want the one from before", after, err)
+	}
+}
