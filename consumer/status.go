@@ -33,7 +33,8 @@ type status struct {
 	Streams    []streamStatus   `json:"streams"`
 	Messages   map[string]int64 `json:"messages"` // by disposition
 	Parked     []parkedStatus   `json:"parked"`
-	Backlog    map[string]int64 `json:"backlog"` // persons by lane
+	Backlog    map[string]int64 `json:"backlog"` // persons by lane: due, held or tried again
+	Planned    int64            `json:"planned"` // persons with nothing to do before a date
 	Holds      map[string]int   `json:"holds"`   // open ones by code
 	Interrupts int              `json:"open_intents"`
 	Alarms     []alarmStatus    `json:"alarms"` // the worst first
@@ -214,12 +215,13 @@ func (s *status) count(r state.Reader) error {
 		s.Parked[i].Count++
 		s.Parked[i].Bytes += p.Size
 	}
-	backlog, err := state.Backlog(r)
+	backlog, planned, err := state.Backlog(r, s.Time)
 	if err != nil {
 		return err
 	}
 	for lane := plan.Disable; lane <= plan.Delete; lane++ {
 		s.Backlog[lane.String()] = backlog[lane]
+		s.Planned += planned[lane]
 	}
 	open, err := state.Holds(r)
 	if err != nil {
@@ -323,6 +325,7 @@ func (a *app) screen(s *status) error {
 	for lane := plan.Disable; lane <= plan.Delete; lane++ {
 		fmt.Fprintf(w, " %s %d", lane, s.Backlog[lane.String()])
 	}
+	fmt.Fprintf(w, "; for a later date %d", s.Planned)
 	fmt.Fprintf(w, "\nheld     ")
 	if len(s.Holds) == 0 {
 		fmt.Fprint(w, " nothing")

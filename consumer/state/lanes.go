@@ -75,17 +75,23 @@ func NextDue(r Reader, now time.Time) (next time.Time, err error) {
 	return next, nil
 }
 
-// Backlog counts everyone with work by lane, due or not.
-func Backlog(r Reader) (map[plan.Lane]int64, error) {
-	m := map[plan.Lane]int64{}
-	err := each(r, func(scan func(...any) error) error {
+// Backlog counts everyone with work by lane: what is due, held or tried again, and apart from it what is
+// only planned for a date.
+func Backlog(r Reader, now time.Time) (waiting, planned map[plan.Lane]int64, err error) {
+	waiting, planned = map[plan.Lane]int64{}, map[plan.Lane]int64{}
+	err = each(r, func(scan func(...any) error) error {
 		var lane plan.Lane
+		var later bool
 		var n int64
-		err := scan(&lane, &n)
-		m[lane] = n
+		err := scan(&lane, &later, &n)
+		if later {
+			planned[lane] = n
+		} else {
+			waiting[lane] = n
+		}
 		return err
-	}, `SELECT lane, COUNT(*) FROM subject WHERE lane > 0 GROUP BY lane`)
-	return m, err
+	}, `SELECT lane, due > ? AND note = '' AS later, COUNT(*) FROM subject WHERE lane > 0 GROUP BY lane, later`, ms(now))
+	return waiting, planned, err
 }
 
 // Never is the due date of what only an operator lets happen.

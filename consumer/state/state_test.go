@@ -245,9 +245,9 @@ func TestWorkComesByLaneUrgencyAndAge(t *testing.T) {
 	if due, err := NextDue(db.Read(), now); err != nil || !due.Equal(t0.Add(time.Hour)) {
 		t.Errorf("want the one of the future next, got %s, %v", due, err)
 	}
-	back, err := Backlog(db.Read())
-	if err != nil || back[plan.Disable] != 4 || back[plan.Give] != 1 || len(back) != 2 {
-		t.Errorf("want 4 to disable and 1 to give; got %+v, %v", back, err)
+	back, later, err := Backlog(db.Read(), now)
+	if err != nil || back[plan.Disable] != 3 || back[plan.Give] != 1 || len(back) != 2 || later[plan.Disable] != 1 || len(later) != 1 {
+		t.Errorf("want 3 to disable, 1 to give and 1 to disable later; got %+v, %+v, %v", back, later, err)
 	}
 	if m, err := LoadSubjects(db.Read(), iss, []string{"late", "nobody", "joiner"}); err != nil || len(m) != 2 || m["joiner"].Lane != plan.Give {
 		t.Errorf("want two of three, got %v, %v", m, err)

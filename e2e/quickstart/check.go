@@ -163,10 +163,8 @@ func (s *story) idle(ctx context.Context) error {
 			return false, fmt.Errorf("read the consumer's status: %w", err)
 		}
 		left := int64(st.OpenIntents)
-		for lane, n := range st.Backlog {
-			if lane != "delete" { // leavers' accounts, when their grace is over
-				left += n
-			}
+		for _, n := range st.Backlog {
+			left += n
 		}
 		if err := s.follow.look(ctx); err != nil {
 			return false, err
