@@ -318,26 +318,8 @@ func decide(tx *store.Tx, id int64, shown schema.Digest, to state.HoldState, by 
 	if err != nil {
 		return "", err
 	}
-	if err := clearLimitAlarm(tx, h.Code, by.Now); err != nil {
+	if err := apply.ClearLimit(tx, h.Code, by.Now); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("Hold %s of %d persons is %s.", h.Name(), set.Count, to), nil
-}
-
-// clearLimitAlarm ends the alarm of a limit when nothing is held by it any more.
-func clearLimitAlarm(tx *store.Tx, code string, now time.Time) error {
-	if code != apply.AlarmCutLimit && code != apply.AlarmGiveLimit {
-		return nil
-	}
-	open, err := state.Holds(tx)
-	if err != nil {
-		return err
-	}
-	for _, h := range open {
-		if h.Code == code {
-			return nil
-		}
-	}
-	_, err = state.ClearAlarm(tx, code, "", now)
-	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
+	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/envelope"
@@ -242,6 +243,11 @@ func (r *runner) inForce(tx *store.Tx, by string) error {
 	}
 	if _, err := ledger.Append(tx, entry.New(r.now(), e)); err != nil {
 		return err
+	}
+	if before != "" {
+		if err := apply.PolicyChanged(tx, r.policy, r.now()); err != nil {
+			return err
+		}
 	}
 	return state.SetMeta(tx, state.MetaPolicy, r.policy.Digest().String())
 }

@@ -57,6 +57,7 @@ const (
 	lateCut       = 3                // failures in a row after which a cut that does not succeed is an alarm
 	goneAfter     = 6                // failures in a row after which an account that is not found is gone, if it is not new
 	maxNames      = 64               // candidates for one user principal name
+	holdLook      = time.Hour        // between two looks at a person whom something in the tenant holds
 	turnBatch     = 1000             // persons whose date has come, made due in one transaction
 )
 

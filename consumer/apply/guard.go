@@ -170,6 +170,18 @@ func alarmText(h *state.Hold, shown shownHold) string {
 	return fmt.Sprintf("hold %s: %d persons are past the hourly limit of gives; nothing of it happens until `consumer holds release %s` or `discard`", h.Name(), shown.Count, h.Name())
 }
 
+// ClearLimit ends the alarm of a limit when nothing is held by it any more.
+func ClearLimit(tx *store.Tx, code string, now time.Time) error {
+	if code != AlarmCutLimit && code != AlarmGiveLimit {
+		return nil
+	}
+	open, err := state.Holds(tx)
+	if err != nil || slices.ContainsFunc(open, func(h *state.Hold) bool { return h.Code == code }) {
+		return err
+	}
+	return clear(tx, code, "", now)
+}
+
 // expire ends the holds whose time is over: what they kept is due by its date already, and must not be
 // held a second time.
 func (e *Engine) expire(ctx context.Context, now time.Time) error {
@@ -189,7 +201,7 @@ func (e *Engine) expire(ctx context.Context, now time.Time) error {
 			if err := state.LetThrough(tx, h.ID, now); err != nil {
 				return err
 			}
-			if err := clear(tx, h.Code, "", now); err != nil {
+			if err := ClearLimit(tx, h.Code, now); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"jmlbridge/consumer/plan"
@@ -161,6 +162,14 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			later(plan.Strip, r.again)
 		}
 	}
+	if heldByTenant(p) {
+		if u.view.Access {
+			later(plan.Take, now.Add(holdLook))
+		} else {
+			later(plan.Strip, now.Add(holdLook))
+		}
+		w.Note = string(p.Holds[0].Code)
+	}
 	if at := u.view.Next; !at.IsZero() {
 		l := plan.Take
 		if v := u.row.Doc.At(at); !v.Access {
@@ -194,6 +203,18 @@ func worst(results []done) (d done, ok bool) {
 // planHolds are the codes that a plan can hold with: those that the present plan does not name end.
 var planHolds = []plan.HoldCode{plan.HoldUnknownRole, plan.HoldProtected, plan.HoldNotOwned, plan.HoldDisabledLocally,
 	plan.HoldForeignGroup, plan.HoldNoUsageLocation, holdAmbiguousMark, holdMissing, holdNoName}
+
+// heldByTenant reports whether p is held by something that somebody may put right in the tenant, of which
+// no message and no policy tells.
+func heldByTenant(p plan.Plan) bool {
+	return slices.ContainsFunc(p.Holds, func(h plan.Hold) bool {
+		switch h.Code {
+		case plan.HoldUnknownRole, plan.HoldNoUsageLocation, holdNoName:
+			return false
+		}
+		return true
+	})
+}
 
 const (
 	holdAmbiguousMark plan.HoldCode = "ambiguous-mark"  // several accounts bear the mark

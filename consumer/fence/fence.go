@@ -217,8 +217,13 @@ func (s *Subject) close(f Fact) {
 
 func (s *Subject) suspend(f Fact) {
 	s.forward(f.Position)
-	for _, old := range s.Suspensions {
+	for i, old := range s.Suspensions {
 		if old.Position == f.Position {
+			// The same again, or another one out of reach of its own place: the earlier date counts.
+			if f.Effective.Before(old.From) {
+				s.Suspensions = slices.Clone(s.Suspensions)
+				s.Suspensions[i].From = f.Effective
+			}
 			return
 		}
 	}

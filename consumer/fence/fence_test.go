@@ -248,3 +248,17 @@ func draw(facts []Fact) string {
 	}
 	return out
 }
+
+// Several suspensions of a person may bear one place, where their own is out of reach: the earliest counts.
+func TestSuspensionsAtOnePlace(t *testing.T) {
+	for _, days := range [][]int{{9, 2}, {2, 9}} {
+		var s Subject
+		s, _ = Accept(s, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true})
+		for _, d := range days {
+			s, _ = Accept(s, Fact{Position: at(1, 5), Kind: schema.KindSuspend, Effective: day(d)})
+		}
+		if v := s.At(day(3)); v.Access || len(s.Suspensions) != 1 {
+			t.Errorf("suspended from days %v: access %v on day 3", days, v.Access)
+		}
+	}
+}

@@ -48,7 +48,7 @@ const (
 	HoldProtected       HoldCode = "protected"         // the policy forbids touching the account
 	HoldNotOwned        HoldCode = "not-owned"         // the account bears no mark of ours, or another's
 	HoldDisabledLocally HoldCode = "disabled-locally"  // somebody in the enclave disabled it; no message undoes that
-	HoldForeignGroup    HoldCode = "foreign-group"     // a leaver is still in a group off the allow-list
+	HoldForeignGroup    HoldCode = "foreign-group"     // a leaver, or one to whom the bridge gave it, is in a group off the allow-list
 	HoldNoUsageLocation HoldCode = "no-usage-location" // neither the person nor the policy names one
 )
 

@@ -180,6 +180,11 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 			p.add(Op{Kind: RemoveMember, Lane: Take, Group: g})
 		}
 	}
+	for _, g := range s.Known.Groups {
+		if !pol.Listed(g) {
+			p.hold(HoldForeignGroup, g, false) // we gave it, and may not take it any more
+		}
+	}
 	from, to := s.Account.Attributes, Attributes(s.Subject, s.View.Want.Person, pol)
 	if to.UsageLocation == "" {
 		to.UsageLocation = from.UsageLocation // it cannot be cleared

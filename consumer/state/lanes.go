@@ -102,6 +102,9 @@ var Never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 func heldNote(id int64) string     { return fmt.Sprintf("held:%d", id) }
 func releasedNote(id int64) string { return fmt.Sprintf("released:%d", id) }
 
+// releasedByHand is the note on what an operator does, and no hold keeps.
+const releasedByHand = "released:operator"
+
 // Released reports whether a row's note says that an operator or the end of a hold let it through.
 func (s *Subject) Released() bool { return strings.HasPrefix(s.Note, "released:") }
 

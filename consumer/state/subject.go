@@ -150,7 +150,8 @@ func SetAccount(tx *store.Tx, k SubjectKey, account json.RawMessage) error {
 }
 
 // Lock puts an operator's lock on a person, or takes it off with nil, and makes the person due at once
-// in the lane given. A person of whom nothing was said gets a row.
+// in the lane given. A person of whom nothing was said gets a row. A lock is let past the limits: whoever
+// cuts by hand has decided.
 func Lock(tx *store.Tx, k SubjectKey, lock *fence.Lock, lane plan.Lane, now time.Time) error {
 	s, err := LoadSubject(tx, k)
 	if err != nil {
@@ -162,7 +163,11 @@ func Lock(tx *store.Tx, k SubjectKey, lock *fence.Lock, lane plan.Lane, now time
 	s.Doc.Lock = lock
 	s.FactAt = now
 	s.Raise(lane, now, lock != nil)
-	return SaveFacts(tx, s)
+	if err := SaveFacts(tx, s); err != nil || lock == nil {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE subject SET note = ? WHERE iss = ? AND subject = ?`, releasedByHand, k.Issuer, k.Subject)
+	return err
 }
 
 // EachSubject calls f for every person in the order of their keys, until f returns an error.

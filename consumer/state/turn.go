@@ -53,6 +53,20 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 	return nil
 }
 
+// Wake makes a person due in a lane, as if a fact came now; what waits behind a hold of many is left to it.
+func Wake(tx *store.Tx, k SubjectKey, lane plan.Lane, now time.Time) error {
+	s, err := LoadSubject(tx, k)
+	if err != nil || s == nil || s.Held() {
+		return err
+	}
+	s.Raise(lane, now, false)
+	_, err = tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0 WHERE iss = ? AND subject = ?`, int64(s.Lane), ms(s.Due), k.Issuer, k.Subject)
+	if err != nil {
+		return fmt.Errorf("subject %s: make it due: %w", k.Subject, err)
+	}
+	return nil
+}
+
 // CountOnce notes that the effect of what is due for a person now was counted against the limits.
 func CountOnce(tx *store.Tx, k SubjectKey, rev int64) error {
 	_, err := tx.Exec(`UPDATE subject SET counted = ? WHERE iss = ? AND subject = ?`, rev, k.Issuer, k.Subject)
