@@ -274,8 +274,8 @@ func memberOf(c *call) answer {
 	return p.close()
 }
 
-func (g *container) kind() string {
-	if g.unit {
+func (c *container) kind() string {
+	if c.unit {
 		return "microsoft.graph.administrativeUnit"
 	}
 	return "microsoft.graph.group"
