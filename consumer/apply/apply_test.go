@@ -751,6 +751,48 @@ func TestObserveWritesNothing(t *testing.T) {
 	b.user("ana.ng")
 }
 
+// Observing shows the whole plan of a person, whichever lane it would begin in.
+func TestObserveShowsThePlan(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.config.Observe = true
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
+	before, err := ledger.Size(b.db.DB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.work(func() bool {
+		n, err := ledger.Size(b.db.DB)
+		return err == nil && n == before+2
+	})
+	e, err := ledger.Get(b.db.DB, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, ok := e.Body.(*entry.Intent)
+	if !ok || len(in.Ops) != 2 || in.Ops[0].Op != string(plan.UpdateAccount) || in.Ops[1].Op != string(plan.AddMember) || !in.Observe {
+		t.Errorf("shown %+v, want the update and the membership", e.Body)
+	}
+}
+
+// Observing shows everyone, though nobody's row moves on.
+func TestObserveShowsEveryone(t *testing.T) {
+	const people = 60 // more than are listed at once
+	b := setup(t)
+	b.config.Observe = true
+	for i := range people {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c%c", 'a'+i/26, 'a'+i%26), "analyst")
+	}
+	b.work(func() bool {
+		n, err := ledger.Size(b.db.DB)
+		return err == nil && n == 1+2*people
+	})
+	if intents, _ := b.explained(); intents != people {
+		t.Errorf("%d intents for %d people", intents, people)
+	}
+}
+
 func decide(t *testing.T, b *bridge, h *state.Hold, to state.HoldState) {
 	t.Helper()
 	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {

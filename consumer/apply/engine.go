@@ -58,6 +58,7 @@ const (
 	goneAfter     = 6                // failures in a row after which an account that is not found is gone, if it is not new
 	maxNames      = 64               // candidates for one user principal name
 	holdLook      = time.Hour        // between two looks at a person whom something in the tenant holds
+	showAhead     = 1000             // persons read at once by run --observe
 	turnBatch     = 1000             // persons whose date has come, made due in one transaction
 )
 
@@ -84,6 +85,7 @@ type Engine struct {
 	staleAlarms         []string // silent for so long that it is an alarm
 	staleChecked        time.Time
 	staleKnown          bool
+	toShow              map[plan.Lane][]*state.Subject // run --observe
 	started             time.Time
 }
 
@@ -113,7 +115,7 @@ func New(c Config) (*Engine, error) {
 	}
 	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), firstWait: firstWait,
 		busy: map[state.SubjectKey]plan.Lane{}, seen: map[state.SubjectKey]int64{},
-		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}}
+		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}, toShow: map[plan.Lane][]*state.Subject{}}
 	e.cuts = newGovernor(c.WritesPerSecond)
 	e.gives = e.cuts
 	if !c.SharedQuota {
@@ -190,12 +192,18 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		if err != nil {
 			return 0, err
 		}
-		due, err := state.Due(e.DB.Read(), lane, upTo, free+e.Workers, except)
+		due, err := e.due(lane, upTo, free+e.Workers, except)
 		if err != nil {
 			return 0, fmt.Errorf("look for work: %w", err)
 		}
-		for _, s := range due {
-			if free > 0 && e.take(s) {
+		for i, s := range due {
+			if free == 0 {
+				break
+			}
+			if e.Observe {
+				e.toShow[lane] = due[i+1:]
+			}
+			if e.take(s) {
 				free--
 				e.start(ctx, s, fatal)
 			}
@@ -213,6 +221,28 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		return wait, err
 	}
 	return min(wait, max(time.Millisecond, next.Sub(now))), nil
+}
+
+// due lists who is worked on next in lane.
+func (e *Engine) due(lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
+	if !e.Observe {
+		return state.Due(e.DB.Read(), lane, upTo, limit, except)
+	}
+	// Nobody's row moves on, so those who were shown are passed over: many at a time, for it takes a reading
+	// of all of them.
+	if len(e.toShow[lane]) == 0 {
+		list, err := state.DueBut(e.DB.Read(), lane, upTo, showAhead, except, func(s *state.Subject) bool {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			rev, shown := e.seen[s.SubjectKey]
+			return shown && rev == s.Rev
+		})
+		if err != nil {
+			return nil, err
+		}
+		e.toShow[lane] = list
+	}
+	return e.toShow[lane], nil
 }
 
 // turn makes everyone due whose date has come.

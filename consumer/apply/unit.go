@@ -71,7 +71,7 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject) error {
 		return u.failed(ctx, err)
 	}
 	lane := p.Lane()
-	if lane == plan.Idle || lane > row.Lane {
+	if lane == plan.Idle || lane > row.Lane && !u.Observe {
 		// Nothing to do here, or only what comes after other people's more urgent work.
 		return u.settle(ctx, p, lane, nil)
 	}
@@ -138,7 +138,7 @@ func (e *Engine) streamOf(issuer string) (string, error) {
 func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 	var ops []plan.Op
 	for _, op := range p.Ops {
-		if op.Lane == lane {
+		if op.Lane == lane || u.Observe { // nothing follows what is only shown: all of it now
 			ops = append(ops, op)
 		}
 	}

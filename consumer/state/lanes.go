@@ -2,6 +2,7 @@ package state
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,24 +13,41 @@ import (
 
 // Due lists up to limit persons with work in lane at a time, urgent ones first, then the longest due,
 // without those of the issuers in except.
-func Due(r Reader, lane plan.Lane, at time.Time, limit int, except []string) (list []*Subject, err error) {
+func Due(r Reader, lane plan.Lane, at time.Time, limit int, except []string) ([]*Subject, error) {
+	return DueBut(r, lane, at, limit, except, nil)
+}
+
+// DueBut is Due without those whom pass says to pass over; nil passes over nobody.
+func DueBut(r Reader, lane plan.Lane, at time.Time, limit int, except []string, pass func(*Subject) bool) (list []*Subject, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
 		return nil, err
 	}
 	for urgent := 1; urgent >= 0 && len(list) < limit; urgent-- { // apart: so each follows the index and sorts nothing
+		most := limit - len(list)
+		if pass != nil {
+			most = -1 // no limit: how many are passed over is not known
+		}
 		err = each(r, func(scan func(...any) error) error {
 			s, err := scanSubject(scan)
-			list = append(list, s)
-			return err
+			if err != nil || pass != nil && pass(s) {
+				return err
+			}
+			if list = append(list, s); len(list) == limit {
+				return errEnough
+			}
+			return nil
 		}, `SELECT `+subjectColumns+` FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due <= ? AND iss NOT IN (SELECT value FROM json_each(?))
-			ORDER BY due LIMIT ?`, int64(lane), urgent, ms(at), string(skip), limit-len(list))
-		if err != nil {
+			ORDER BY due LIMIT ?`, int64(lane), urgent, ms(at), string(skip), most)
+		if err != nil && err != errEnough {
 			return nil, fmt.Errorf("list due work: %w", err)
 		}
 	}
 	return list, nil
 }
+
+// errEnough ends a reading that has what it looked for.
+var errEnough = errors.New("enough")
 
 // AtMostDue counts the persons with work in lane at a time, whoever they are. It reads the index alone, which
 // is many times quicker than [CountDue], and is never less.
