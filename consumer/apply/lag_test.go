@@ -102,6 +102,30 @@ func TestMoverBeforeTheMembershipIsKnown(t *testing.T) {
 	}
 }
 
+// A removal whose answer a crash swallowed is not found when it is made again. What else the mover gets does
+// not wait for the doubt to end, and nothing is tried over and over meanwhile.
+func TestMoverWhoseRemovalWasNotAnswered(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "lead")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^DELETE$", Path: "/members/", Kind: tenant.Drop, Applied: true, Count: 1})
+	changed := person("Ana")
+	changed.Title = "Analyst"
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: changed, Roles: []string{"analyst"}})
+	b.settle()
+	if n, _ := b.explained(); n > 8 {
+		t.Errorf("%d intents for one joiner and one mover", n)
+	}
+	if u := b.user("ana.ng"); !slices.Equal(u.Groups, []string{"SOC"}) || u.Properties["jobTitle"] != "Analyst" {
+		t.Errorf("groups %v, title %q", u.Groups, u.Properties["jobTitle"])
+	}
+	b.clock.Store(int64(15 * time.Minute))
+	b.settle()
+	if k := known(t, b.row("1")); len(k.Doubted) != 0 || len(k.Groups) != 1 {
+		t.Errorf("after it settled: groups %v, in doubt %v", k.Groups, k.Doubted)
+	}
+}
+
 // A manager who cannot be set does not keep a person from what the roles give.
 func TestManagerWhoIsGone(t *testing.T) {
 	b := setup(t)

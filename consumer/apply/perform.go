@@ -19,7 +19,6 @@ type done struct {
 	retry    bool // failed, and may succeed later
 	denied   bool // the credential was refused: somebody must look at it
 	after    time.Duration
-	again    time.Time // done as far as the tenant shows; to be looked at again then
 }
 
 // tenants are the two credential slots.
@@ -50,14 +49,13 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	case plan.RemoveMember:
 		r, err = t.cut.RemoveMember(ctx, op.Group, k.ID)
 		if errors.Is(err, directory.ErrNotFound) && k.JustGiven(op.Group, now()) {
-			// Perhaps a replica that does not know the membership yet: it stays on our list, to be looked at
-			// again.
-			d := judge(op.Kind, r, err)
-			d.again = k.GivenAt.Add(plan.Settling)
-			return d
+			// Perhaps a replica that does not know the membership yet, perhaps an earlier removal whose
+			// answer was lost: it stays on our list, to be taken away again when that is settled.
+			k.Doubted = append(slices.Clone(k.Doubted), op.Group)
+			return judge(op.Kind, r, err)
 		}
 		if err == nil || errors.Is(err, directory.ErrNotFound) {
-			k.Groups = slices.DeleteFunc(slices.Clone(k.Groups), func(g string) bool { return g == op.Group })
+			k.Groups, k.Doubted = without(k.Groups, op.Group), without(k.Doubted, op.Group)
 		}
 	case plan.DeleteAccount:
 		r, err = t.cut.Delete(ctx, k.ID)
@@ -84,13 +82,17 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	case plan.AddMember:
 		r, err = t.grant.AddMember(ctx, op.Group, k.ID)
 		if err == nil || errors.Is(err, directory.ErrAlready) {
-			k.GivenAt = now()
+			k.GivenAt, k.Doubted = now(), without(k.Doubted, op.Group)
 			if !slices.Contains(k.Groups, op.Group) {
 				k.Groups = append(slices.Clone(k.Groups), op.Group)
 			}
 		}
 	}
 	return judge(op.Kind, r, err)
+}
+
+func without(groups []string, group string) []string {
+	return slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return g == group })
 }
 
 // disabled notes a disable. What was revoked before an enable whose end was not known is to be revoked again.

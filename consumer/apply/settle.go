@@ -155,20 +155,10 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	if !u.view.Access {
 		later(plan.Strip, plan.ConfirmAt(u.known))
 	}
-	for _, r := range results {
-		if u.view.Access {
-			later(plan.Take, r.again)
-		} else {
-			later(plan.Strip, r.again)
-		}
-	}
-	if heldByTenant(p) {
-		if u.view.Access {
-			later(plan.Take, now.Add(holdLook))
-		} else {
-			later(plan.Strip, now.Add(holdLook))
-		}
-		w.Note = string(p.Holds[0].Code)
+	if u.view.Access {
+		later(plan.Take, u.known.DoubtUntil())
+	} else {
+		later(plan.Strip, u.known.DoubtUntil())
 	}
 	if at := u.view.Next; !at.IsZero() {
 		l := plan.Take

@@ -44,6 +44,9 @@ type Known struct {
 	// membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
 	GivenAt time.Time `json:"given_at,omitzero"` // the last time a membership was given
+	// Doubted are those of Groups that were not found when they were to be taken away, too soon after they
+	// were given to believe it: see DoubtUntil.
+	Doubted []string `json:"doubted,omitempty"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
 }
@@ -62,7 +65,16 @@ func (k Known) Hidden(now time.Time) bool { return within(k.TriedAt, now) }
 
 // JustGiven reports whether a membership was given so lately that not every replica knows it.
 func (k Known) JustGiven(group string, now time.Time) bool {
-	return slices.Contains(k.Groups, group) && within(k.GivenAt, now)
+	return slices.Contains(k.Groups, group) && !slices.Contains(k.Doubted, group) && within(k.GivenAt, now)
+}
+
+// DoubtUntil is when doubted memberships are taken away once more, by then for good; until then only a read
+// that shows one makes it to be taken away. Zero: there is none.
+func (k Known) DoubtUntil() time.Time {
+	if len(k.Doubted) == 0 {
+		return time.Time{}
+	}
+	return k.GivenAt.Add(Settling)
 }
 
 // within reports whether a write at that time is too new for a read to be believed against it.
@@ -212,9 +224,15 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	}
 }
 
-// memberships is what was read and what the bridge itself added, sorted.
+// memberships is what was read and what the bridge itself added, sorted. What was added and is in doubt is
+// none until the doubt can be ended: planned again at once it would come before everything else for ever.
 func memberships(s Situation) []string {
-	all := append(slices.Clone(s.Account.Groups), s.Known.Groups...)
+	all := slices.Clone(s.Account.Groups)
+	for _, g := range s.Known.Groups {
+		if !slices.Contains(s.Known.Doubted, g) || !s.Now.Before(s.Known.DoubtUntil()) {
+			all = append(all, g)
+		}
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
