@@ -24,6 +24,7 @@ var advice = map[string]string{
 	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts",
 	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen until the producer's people say otherwise",
 	"engagement-jump":      "somebody's engagement number was raised too far: ask the producer's people whether it is right, then have it sent step by step",
+	"content-refused":      "a message in its place says what may not be taken: have the producer's people say it again rightly; if it may be a leaver, cut by hand",
 	"roster-broken":        "a roster does not agree with itself and is not believed: tell the producer's people; the next one says the whole truth again",
 	"flood":                "somebody sends many messages that are not taken in: ask whoever runs the mid-point for the sender",
 	"parked-full":          "no more messages are kept that might become valid: trust their key or have the sender stopped, then ask the producer for what is missing",

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -32,6 +33,11 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 		if err != nil {
 			return err
 		}
+		if v.Disposition == admit.ContentRefused {
+			if err := b.unreadable(it, s, code, index); err != nil {
+				return err
+			}
+		}
 		if verdict == fence.Bounded {
 			_, err := state.RaiseAlarm(b.tx, state.Alarm{Code: alarmJump, Key: it.frame.Subject, Severity: state.Warning, Last: b.now,
 				Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Subject: it.frame.Subject, Entry: entry.Index(index),
@@ -52,6 +58,23 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 // alarmJump says that someone's engagement was raised too far. It ends by itself, since what it is about is
 // over when it stands.
 const alarmJump = "engagement-jump"
+
+// alarmContent says that a message in its place says something that we may not take. It ends by itself.
+const alarmContent = "content-refused"
+
+// unreadable raises that alarm. The chain goes on past such a message, so nothing else would tell that a
+// leaver may have been in it.
+func (b *batch) unreadable(it *item, s *stream, code string, index int64) error {
+	a := state.Alarm{Code: alarmContent, Key: alarmKey(s.Stream), Severity: state.Warning, Last: b.now,
+		Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Subject: it.frame.Subject, Entry: entry.Index(index),
+		Text: fmt.Sprintf("message %d of stream %s is in its place and what it says is refused (%s): have the producer's people say it again, rightly", it.frame.Stream.Seq, s.Name, code)}
+	if it.frame.Kind.Cuts() || it.frame.Kind == "" {
+		a.Key, a.Severity = entry.ID(cmp.Or(it.frame.Subject, a.Key)), state.Critical
+		a.Text += "; it may take access away, so ask whose, and cut by hand"
+	}
+	_, err := state.RaiseAlarm(b.tx, a)
+	return err
+}
 
 // fold folds the fact that a message states about its subject; made is nil where it states none that may
 // act.

@@ -238,11 +238,28 @@ func TestContentThatIsRefusedKeepsItsPlace(t *testing.T) {
 	bad := p.joiner("1", 1)
 	w.give(bad, p.joiner("2", 1))
 	got := w.entries()[1:]
-	if len(got) != 2 || got[0] != "received joiner:v1 1 refused: unknown-member" || got[1] != "received joiner:v1 2 admitted" {
+	if !slices.Equal(got, []string{"received joiner:v1 1 refused: unknown-member", "raised content-refused", "received joiner:v1 2 admitted"}) {
 		t.Errorf("want the chain to go on, got %q", got)
 	}
 	if access(w, "1").Access || !access(w, "2").Access {
 		t.Error("want the refused content to say nothing")
+	}
+}
+
+// A leaver that may not be read is lost but for the alarm, which names its subject and ends by itself.
+func TestALeaverThatIsRefusedIsTheLoudestAlarm(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1))
+	p.replace(`"reason":`, `"mood":1,"reason":`)
+	w.give(p.leaver("1", 1))
+	standing, err := state.Alarms(w.db.Read())
+	if err != nil || len(standing) != 1 || standing[0].Code != alarmContent || standing[0].Key != "1" || standing[0].Severity != state.Critical {
+		t.Fatalf("alarms %+v, %v", standing, err)
+	}
+	w.set(w.now.Load().Add(noticeFor + time.Minute))
+	w.sweep()
+	if a := w.alarms(); len(a) != 0 {
+		t.Errorf("alarms %v a day later", a)
 	}
 }
 
@@ -251,7 +268,7 @@ func TestAKeyMayOnlySignItsKinds(t *testing.T) {
 	p := newProducer(t, "hr", w.to)
 	w.trust(p, schema.KindHeartbeat, schema.KindJoiner)
 	w.give(p.joiner("1", 1), p.leaver("1", 1), p.heartbeat())
-	w.want(1, "received joiner:v1 1 admitted", "received leaver:v1 2 refused: kind-not-allowed", "received heartbeat:v1 3 admitted")
+	w.want(1, "received joiner:v1 1 admitted", "received leaver:v1 2 refused: kind-not-allowed", "raised content-refused", "received heartbeat:v1 3 admitted")
 	if !access(w, "1").Access {
 		t.Error("want a leaver of a key that may not say it to do nothing")
 	}

@@ -184,7 +184,7 @@ func (in *Intake) endAlarms(tx *store.Tx) error {
 		switch a.Code {
 		case string(admit.CodeGeneration), string(admit.CodeFuture), string(admit.CodeFastForward):
 			over = codes[a.Code] == 0
-		case alarmJump:
+		case alarmJump, alarmContent:
 			over = in.Now().Sub(a.Last) > noticeFor
 		case alarmFlood, codeFull:
 			over = in.Now().Sub(a.Last) > 2*in.Limits.Interval
