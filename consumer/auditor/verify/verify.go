@@ -241,23 +241,24 @@ type verifier struct {
 	index   int64
 	now     time.Time // of the entry
 
-	started *entry.Started
-	policy  schema.Digest
-	trusted map[string]*trusted
-	streams map[streamKey]*stream
-	latest  map[streamKey]int // by key without generation: the latest generation
-	persons map[who]*person
-	again   map[schema.Digest]message // taken from the archive, and named by more than one entry
-	unread  unread
-	kinds   []byte // of each entry, for causes that name one: see kindByte
-	open    map[int64]*openIntent
-	holds   map[string]*openHold
-	alarms  map[[2]string]bool // by code and key
-	perhaps map[string]int     // standing alarms that excuse a cut, by subject
-	denied  bool               // the tenant refuses the credential that cuts
-	stale   map[string]time.Time
-	parked  map[string]bool // issuers of whom a verified message was parked
-	listed  map[Code]int
+	started      *entry.Started
+	policy       schema.Digest // in force
+	policyBefore schema.Digest
+	trusted      map[string]*trusted
+	streams      map[streamKey]*stream
+	latest       map[streamKey]int // by key without generation: the latest generation
+	persons      map[who]*person
+	again        map[schema.Digest]message // taken from the archive, and named by more than one entry
+	unread       unread
+	kinds        []byte // of each entry, for causes that name one: see kindByte
+	open         map[int64]*openIntent
+	holds        map[string]*openHold
+	alarms       map[[2]string]bool // by code and key
+	perhaps      map[string]int     // standing alarms that excuse a cut, by subject
+	denied       bool               // the tenant refuses the credential that cuts
+	stale        map[string]time.Time
+	parked       map[string]bool // issuers of whom a verified message was parked
+	listed       map[Code]int
 }
 
 func newVerifier(o Options) *verifier {
@@ -335,7 +336,9 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 	case *entry.Trust:
 		v.trust(b)
 	case *entry.Policy:
-		if b.Previous != nil && *b.Previous != v.policy && !v.policy.IsZero() {
+		// A start names its policy first, and the entry about the change follows it.
+		told := v.policy == b.Digest && b.Previous != nil && *b.Previous == v.policyBefore
+		if b.Previous != nil && *b.Previous != v.policy && !v.policy.IsZero() && !told {
 			v.findf(PolicyUnrecorded, "it follows policy %s, and %s was in force", b.Previous, v.policy)
 		}
 		v.newPolicy(b.Digest)
@@ -364,7 +367,7 @@ func (v *verifier) start(s *entry.Started) {
 
 func (v *verifier) newPolicy(d schema.Digest) {
 	if d != v.policy {
-		v.policy = d
+		v.policyBefore, v.policy = v.policy, d
 		v.report.Policies = append(v.report.Policies, Policy{Entry: v.index, Time: entry.At(v.now), Digest: d})
 	}
 }

@@ -227,6 +227,9 @@ func TestEachFaultIsFound(t *testing.T) {
 			w.entries[i].Body.(*entry.Intent).Policy = two
 			w.answers("E1", i, entry.ResultApplied)
 		}, []string{"policy-unrecorded"}},
+		{"a policy that follows another one than was in force", func(w *world) {
+			w.add(&entry.Policy{Digest: schema.DigestOf([]byte("policy c")), Previous: &two, By: "alice"})
+		}, []string{"policy-unrecorded"}},
 		{"a leaver who was never cut", func(w *world) {
 			w.joins("E1")
 			w.hears("E1", w.leaver(1))
@@ -393,6 +396,11 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.hears("E1", w.leaver(1))
 			w.wait(time.Hour)
 			w.hears("E2", w.joiner(1))
+		}, "none"},
+		{"an edited policy, told by the start and by the entry after it", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &two, Ledger: "L1", Enclave: enclave, Instance: "i3"})
+			w.add(&entry.Policy{Digest: two, Previous: &policyA, By: "alice"})
 		}, "none"},
 		{"a leaver whose account is protected", func(w *world) {
 			w.joins("E1")
