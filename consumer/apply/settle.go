@@ -160,6 +160,14 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	} else {
 		later(plan.Strip, u.known.DoubtUntil())
 	}
+	if heldByTenant(p) {
+		if u.view.Access {
+			later(plan.Take, now.Add(holdLook))
+		} else {
+			later(plan.Strip, now.Add(holdLook))
+		}
+		w.Note = string(p.Holds[0].Code)
+	}
 	if at := u.view.Next; !at.IsZero() {
 		l := plan.Take
 		if v := u.row.Doc.At(at); !v.Access {
