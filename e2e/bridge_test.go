@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,7 @@ import (
 	"jmlbridge/producer/outbox"
 )
 
-const patience = 90 * time.Second // for anything that is waited for; nothing takes a tenth of it
+const patience = 60 * time.Second // for anything that is waited for; nothing takes a tenth of it
 
 // programs are built as they are shipped; armed are the same with the named points at which an environment
 // variable kills them (package crash).
@@ -169,7 +170,7 @@ func (b *bridge) settled(ctx context.Context) error {
 	}
 	err = stage.Until(ctx, "the consumer to have done all that was said", func() (bool, error) { return b.quiet(seq) })
 	if err != nil {
-		return fmt.Errorf("%w\nconsumer:\n%s\nproducer:\n%s", err, b.Consumer.Last(12), b.Producer.Last(3))
+		return fmt.Errorf("%w\n%s\nconsumer:\n%s\nproducer:\n%s", err, b.undone(seq), b.Consumer.Last(12), b.Producer.Last(3))
 	}
 	return nil
 }
@@ -265,4 +266,32 @@ func (b *bridge) alarms() (codes []string, err error) {
 		codes = append(codes, a.Code)
 	}
 	return codes, err
+}
+
+// undone says what quiet waits for, for people.
+func (b *bridge) undone(seq uint64) string {
+	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
+	if err != nil {
+		return err.Error()
+	}
+	defer db.Close()
+	var out strings.Builder
+	if streams, err := state.Streams(db.Read()); err == nil && len(streams) > 0 {
+		fmt.Fprintf(&out, "stream at %d (seen %d) of %d\n", streams[0].Head, streams[0].Highest, seq)
+	}
+	if open, err := state.OpenIntents(db.Read()); err == nil {
+		for _, o := range open {
+			fmt.Fprintf(&out, "intent %d of subject %s has no outcome\n", o.Index, o.Subject)
+		}
+	}
+	err = state.EachSubject(db.Read(), func(p *state.Subject) error {
+		if p.Lane != plan.Idle {
+			fmt.Fprintf(&out, "subject %s: lane %s, due %v, attempts %d, note %q\n", p.Subject, p.Lane, p.Due, p.Attempts, p.Note)
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Fprintln(&out, err)
+	}
+	return out.String()
 }
