@@ -105,6 +105,21 @@ func (e *env) publish(msgs []queue.Message) {
 	}
 }
 
+// publishSoon is publish after a restart: a connection that is not made anew yet is "unreachable", and
+// whoever publishes tries again with the same ids until ctx ends.
+func (e *env) publishSoon(msgs []queue.Message) {
+	e.Helper()
+	for {
+		n, err := e.pub.Publish(e.ctx, msgs)
+		if msgs = msgs[n:]; len(msgs) == 0 {
+			return
+		}
+		if !errors.Is(err, queue.ErrUnreachable) || e.ctx.Err() != nil {
+			e.Fatalf("publish after a restart: %d are left, %v", len(msgs), err)
+		}
+	}
+}
+
 func (e *env) fetch(max int) []queue.Delivery {
 	e.Helper()
 	batch, err := e.rec.Fetch(e.ctx, max)
@@ -314,7 +329,7 @@ func restartWaiting(e *env) {
 	}()
 	e.q.Stop()
 	e.q.Start()
-	e.publish(messages(0, 1))
+	e.publishSoon(messages(0, 1))
 	r := <-got
 	if r.err != nil {
 		e.Fatalf("fetch over a restart: %v", r.err)
