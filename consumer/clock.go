@@ -98,7 +98,7 @@ func (a *app) clockCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			db, _, err := a.open()
+			db, _, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}

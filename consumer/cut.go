@@ -64,7 +64,10 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 	if err != nil {
 		return err
 	}
-	db, cfg, err := a.open()
+	db, cfg, err := a.open(ctx)
+	if err != nil && action == "cut" {
+		return fmt.Errorf("nothing was cut: disable the account by hand now: %w", err)
+	}
 	if err != nil {
 		return err
 	}

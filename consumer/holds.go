@@ -261,7 +261,7 @@ func (a *app) holdsDecide(verb, short string, to state.HoldState, long string) *
 			if err != nil {
 				return err
 			}
-			db, _, err := a.open()
+			db, _, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}

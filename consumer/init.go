@@ -101,7 +101,7 @@ no message to it can come any more.`,
 			if err != nil {
 				return err
 			}
-			db, _, err := a.open()
+			db, _, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -314,9 +314,22 @@ func (a *app) recordDecryptionKey(tx *store.Tx, key crypto.Signer, by string) er
 	return err
 }
 
-// open opens the database for a command that changes something beside a runner or without one.
-func (a *app) open() (*state.DB, *Config, error) {
-	return a.openWith(state.Open)
+// open opens the database for a command that changes something beside a runner or without one. Like
+// run it refuses an old copy: what is written to one is forgotten together with it.
+func (a *app) open(ctx context.Context) (*state.DB, *Config, error) {
+	db, cfg, err := a.openWith(state.Open)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := cfg.verifier()
+	if err == nil {
+		err = notBehind(ctx, db, cfg, v)
+	}
+	if err != nil {
+		err = fmt.Errorf("nothing was done: %w", err)
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, cfg, nil
 }
 
 // openRead opens it for looking.

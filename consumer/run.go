@@ -103,7 +103,7 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	if err := r.db.Check(cfg.Enclave.URI); err != nil {
 		return err
 	}
-	if err := ledger.CheckNotBehind(ctx, r.ledger()); err != nil {
+	if err := notBehind(ctx, r.db, cfg, r.verifier); err != nil {
 		return err
 	}
 	queueConfig, err := cfg.natsConfig()
@@ -144,6 +144,9 @@ func (r *runner) read() (err error) {
 	}
 	if r.ring, err = envelope.NewRing(list...); err != nil {
 		return f.Errorf("$.keys.decryption", "%v", err)
+	}
+	if err := r.cfg.sameName(); err != nil {
+		return err
 	}
 	key, err := keys.ReadLedger(r.cfg.Ledger.Key)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"jmlbridge/consumer/alarms"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -434,12 +435,83 @@ func TestOldDatabase(t *testing.T) {
 	if code != exitMisused || !strings.Contains(errs, "older copy") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
+	// Whatever would be written is forgotten with the copy: every command that writes refuses too.
+	for _, args := range [][]string{
+		{"cut", "100001", "--reason", "x", "--unknown"}, {"unlock", "100001", "--reason", "x"}, {"clock", "confirm", "--reason", "x"},
+		{"holds", "release", "1", "--digest", schema.DigestOf(nil).String(), "--reason", "x"}, {"holds", "discard", "1", "--digest", schema.DigestOf(nil).String(), "--reason", "x"},
+		{"trust", "add", w.path("card.json"), "--reason", "x"}, {"trust", "generation", w.path("card.json"), "--reason", "x"},
+		{"trust", "retire", "KEY", "--at-seq", "0", "--reason", "x"}, {"init", "key", w.path("keys/next.pem")},
+	} {
+		code, _, errs := w.consumer(args...)
+		if code != exitMisused || !strings.Contains(errs, "older copy") || !strings.Contains(errs, "nothing was done") || strings.Contains(errs, "recover") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
+		}
+		if by := strings.Contains(errs, "nothing was cut: disable the account by hand"); by != (args[0] == "cut") {
+			t.Errorf("%v: %s", args, errs)
+		}
+	}
+	if _, err := os.Stat(w.path("keys/next.pem")); err == nil {
+		t.Error("a key was made beside an old copy")
+	}
+	code, out, _ := w.consumer("status", "--check", "--severity", "critical")
+	if code != exitSeverity || !strings.Contains(out, "A START WOULD BE REFUSED") || !strings.Contains(out, alarmOldCopy) || strings.Contains(out, "run recover") {
+		t.Errorf("status: exit %d\n%s", code, out)
+	}
+	if n := len(entries[*entry.Operator](t, w.open())); n != 0 {
+		t.Errorf("%d acts on an old copy", n)
+	}
 	// Also when the folder of the ledger went back with it: the copy on the other volume is ahead.
 	if err := os.RemoveAll(w.path("ledger")); err != nil {
 		t.Fatal(err)
 	}
 	if code, _, errs = w.consumer("run"); code != exitMisused || !strings.Contains(errs, filepath.Join("copy", "checkpoint")) {
 		t.Errorf("without the folder: exit %d, %s", code, errs)
+	}
+}
+
+// Beside a consumer that publishes all the time no command takes the database for an old copy.
+func TestNoFalseRefusal(t *testing.T) {
+	w := newWorld(t)
+	w.start("run")
+	db := w.open()
+	from, err := ledger.Size(db.DB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 25 || w.grown(db) < from+100; i++ {
+		for range 5 {
+			w.heartbeat()
+		}
+		w.must("clock", "confirm", "--reason", "x")
+		var s status
+		if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &s); err != nil || s.Refused != "" {
+			t.Fatalf("status: %v, %s", err, s.Refused)
+		}
+	}
+}
+
+func (f *files) grown(db *state.DB) int64 {
+	f.t.Helper()
+	size, err := ledger.Size(db.DB)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return size
+}
+
+// The name is part of the ledger's: another one is refused by name, not by a signature.
+func TestNameNeverChanges(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	f.edit("consumer.yaml", "name: GOV-1", "name: GOV-2")
+	for _, args := range [][]string{{"run"}, {"clock", "confirm", "--reason", "x"}} {
+		code, _, errs := f.consumer(args...)
+		if code != exitMisused || !strings.Contains(errs, "consumer.yaml:1") || !strings.Contains(errs, "the name never changes") || !strings.Contains(errs, "GOV-1") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
+		}
+	}
+	if _, out, _ := f.consumer("status"); !strings.Contains(out, "the name never changes") {
+		t.Errorf("status:\n%s", out)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,7 +29,8 @@ type status struct {
 	Enclave    string           `json:"enclave"`
 	Database   string           `json:"database"`
 	ID         string           `json:"id"`
-	Runner     int              `json:"runner_pid"` // 0: nobody runs
+	Runner     int              `json:"runner_pid"`              // 0: nobody runs
+	Refused    string           `json:"start_refused,omitempty"` // why a start on this database would be
 	Ledger     ledgerStatus     `json:"ledger"`
 	Streams    []streamStatus   `json:"streams"`
 	Messages   map[string]int64 `json:"messages"` // by disposition
@@ -88,13 +90,14 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "One screen: streams, freshness, holds, alarms, backlog, ledger",
 		Long: `status reads the database and the published ledger, beside a running consumer or without one. With --check
-it exits 3 when an alarm of the severity or above stands, when a producer is silent, or when nobody runs.`,
+it exits 3 when an alarm of the severity or above stands, when a producer is silent, when nobody runs, or
+when a start would be refused because the database is an old copy.`,
 		Example: `  consumer status
   consumer status -o json
   consumer status --check --severity critical >/dev/null || page-someone`,
 		GroupID: "ops",
 		Args:    noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			inJSON, err := asJSON(format)
 			if err != nil {
 				return err
@@ -108,7 +111,7 @@ it exits 3 when an alarm of the severity or above stands, when a producer is sil
 				return err
 			}
 			defer db.Close()
-			s, err := a.gather(db, cfg)
+			s, err := a.gather(cmd.Context(), db, cfg)
 			if err != nil {
 				return err
 			}
@@ -148,7 +151,7 @@ func severity(name string) (state.Severity, error) {
 	return 0, usagef("--severity: want notice, warning or critical, got %q", name)
 }
 
-func (a *app) gather(db *state.DB, cfg *Config) (*status, error) {
+func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, error) {
 	now, r := a.now(), db.Read()
 	s := &status{Time: now.UTC(), Enclave: db.Enclave(), Database: cfg.Database, ID: db.ID(), Streams: []streamStatus{}, Parked: []parkedStatus{},
 		Messages: map[string]int64{}, Backlog: map[string]int64{}, Holds: map[string]int{}, Alarms: []alarmStatus{}}
@@ -174,6 +177,10 @@ func (a *app) gather(db *state.DB, cfg *Config) (*status, error) {
 		stale[al.Key] = stale[al.Key] || al.Code == apply.AlarmStale
 		s.alarm(al.Severity, al.Code, al.Key, al.Since, al.Text)
 	}
+	if err := startable(ctx, db, cfg); err != nil {
+		s.Refused = err.Error()
+		s.alarm(state.Critical, alarmOldCopy, "", now, "a start would be refused: "+s.Refused)
+	}
 	if s.Runner == 0 {
 		s.alarm(state.Critical, "not-running", "", now, "nobody runs on this database: no leaver is cut")
 	}
@@ -185,6 +192,16 @@ func (a *app) gather(db *state.DB, cfg *Config) (*status, error) {
 	}
 	slices.SortStableFunc(s.Alarms, func(a, b alarmStatus) int { return int(b.rank - a.rank) })
 	return s, nil
+}
+
+// startable tells what keeps a run from beginning on this database: that it is an old copy, or that
+// nothing shows that it is not.
+func startable(ctx context.Context, db *state.DB, cfg *Config) error {
+	v, err := cfg.verifier()
+	if err != nil {
+		return err
+	}
+	return notBehind(ctx, db, cfg, v)
 }
 
 func (s *status) alarm(rank state.Severity, code, key string, since time.Time, text string) {
@@ -314,6 +331,9 @@ func (a *app) screen(s *status) error {
 	runner := "NOBODY RUNS"
 	if s.Runner != 0 {
 		runner = "running, pid " + strconv.Itoa(s.Runner)
+	}
+	if s.Refused != "" {
+		runner += ", A START WOULD BE REFUSED"
 	}
 	fmt.Fprintf(w, "%s  %s  (%s)\n", s.Enclave, runner, stamp(s.Time))
 	published := s.Ledger.Error

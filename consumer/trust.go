@@ -88,7 +88,7 @@ func (a *app) trustAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			db, cfg, err := a.open()
+			db, cfg, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -209,7 +209,7 @@ Make sure with the producer's people that this is what happened: whoever stole i
 			if err != nil {
 				return err
 			}
-			db, cfg, err := a.open()
+			db, cfg, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -264,7 +264,7 @@ a key that was stolen. It can be brought forward again, never put off.`,
 			if err != nil {
 				return err
 			}
-			db, _, err := a.open()
+			db, _, err := a.open(cmd.Context())
 			if err != nil {
 				return err
 			}

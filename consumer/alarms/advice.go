@@ -18,6 +18,7 @@ var advice = map[string]string{
 	"ledger-unpublished":   "look at the ledger's folder and the checkpoint copy: space, mount, permissions; nothing is lost, it is published as soon as it can be",
 	"midpoint-unreachable": "look at the network, the proxy and the mid-point",
 	"midpoint-refused":     "the mid-point does not let us in or is not what was promised: look at the credential and the stream under queue in consumer.yaml",
+	"old-copy":             "disable leavers by hand, find the newest copy of the database and put it back; see \"An old database was put back\" in the README",
 	"not-running":          "start `consumer run`; until then disable leavers by hand",
 	"newer-version":        "install the newer program: what comes after that message gives nothing until then",
 	"generation":           "the producer began to number anew: ask its people whether it was restored, then `consumer trust generation CARD`",

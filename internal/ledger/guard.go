@@ -89,6 +89,9 @@ func (c *Config) path(p Place) string {
 
 func (c *Config) checkPlace(ctx context.Context, p Place) error {
 	path := c.path(p)
+	// The checkpoint first: one that a running program publishes meanwhile is then never ahead of what is
+	// read of the database after it.
+	raw, rerr := os.ReadFile(path)
 	f, err := frontier(c.DB.Read())
 	if err != nil {
 		return err
@@ -96,8 +99,7 @@ func (c *Config) checkPlace(ctx context.Context, p Place) error {
 	fail := func(problem string, published int64, err error) error {
 		return &BehindError{p, path, problem, published, f.Size, err}
 	}
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(rerr, fs.ErrNotExist) {
 		var was string
 		err := c.DB.Read().QueryRowContext(ctx, "SELECT path FROM ledger_place WHERE name = ?", string(p)).Scan(&was)
 		if errors.Is(err, sql.ErrNoRows) || err == nil && was != absolute(path) {
@@ -106,10 +108,13 @@ func (c *Config) checkPlace(ctx context.Context, p Place) error {
 		if err != nil {
 			return fmt.Errorf("read where the ledger was published: %w", err)
 		}
+		if _, err := os.Stat(path); err == nil {
+			return c.checkPlace(ctx, p) // the first one was published since
+		}
 		return fail(ProblemMissing, 0, nil)
 	}
-	if err != nil {
-		return fmt.Errorf("read the published checkpoint: %w", err)
+	if rerr != nil {
+		return fmt.Errorf("read the published checkpoint: %w", rerr)
 	}
 	cp, err := tiles.OpenCheckpoint(raw, c.Verifier)
 	if err != nil {

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/tiles"
+)
+
+// alarmOldCopy stands in status only: what it is about keeps a run from beginning.
+const alarmOldCopy = "old-copy"
+
+// oldCopyError refuses to work on a database that is not the one that published.
+type oldCopyError struct{ *ledger.BehindError }
+
+func (e *oldCopyError) Unwrap() error { return e.BehindError }
+
+func (e *oldCopyError) Error() string {
+	at := fmt.Sprintf("the ledger's checkpoint %s", e.Path)
+	switch e.Problem {
+	case ledger.ProblemBehind:
+		return fmt.Sprintf("%s names %d entries and the database has %d: an older copy of the database was put back. Put the newest one back, or see \"An old database was put back\" in consumer/README.md", at, e.Published, e.Database)
+	case ledger.ProblemForked:
+		return fmt.Sprintf("%s names %d entries that are not those of the database, which has %d: the database went on from an older copy, or is another one. Put the right one back, or see \"An old database was put back\" in consumer/README.md", at, e.Published, e.Database)
+	case ledger.ProblemMissing:
+		return fmt.Sprintf("%s is gone, though this database (%d entries) published there: nothing shows that the database is not an old copy. Mount or restore its folder", at, e.Database)
+	}
+	return e.BehindError.Error()
+}
+
+// notBehind refuses a database that is behind what it published, read-only. A consumer that runs and
+// publishes meanwhile is no matter: what is published is never ahead of its database.
+func notBehind(ctx context.Context, db *state.DB, cfg *Config, v note.Verifier) error {
+	err := ledger.CheckNotBehind(ctx, ledger.Config{DB: db.DB, Verifier: v, Dir: cfg.Ledger.Dir, Copy: cfg.Ledger.CheckpointCopy})
+	if behind, ok := errors.AsType[*ledger.BehindError](err); ok {
+		return &oldCopyError{behind}
+	}
+	return err
+}
+
+// verifier reads the key that checkpoints are held against: the private one as run does, or its public
+// half where whoever looks may not read that.
+func (c *Config) verifier() (note.Verifier, error) {
+	if err := c.sameName(); err != nil {
+		return nil, err
+	}
+	key, err := keys.ReadLedger(c.Ledger.Key)
+	if err != nil {
+		if line, err := os.ReadFile(verifierName(c.Ledger.Key)); err == nil {
+			return keys.LedgerVerifier(firstLine(line))
+		}
+		return nil, c.file.Errorf("$.ledger.key", "%v", err)
+	}
+	_, v, err := tiles.NewSigner(c.origin(), key)
+	if err != nil {
+		return nil, c.file.Errorf("$.ledger.key", "%v", err)
+	}
+	return v, nil
+}
+
+// sameName refuses another enclave.name than the one under which the ledger began: it is part of the
+// ledger's name, which every checkpoint and the auditors' line bear.
+func (c *Config) sameName() error {
+	sources := []string{verifierName(c.Ledger.Key), filepath.Join(c.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile)}
+	if c.Ledger.CheckpointCopy != "" {
+		sources = append(sources, c.Ledger.CheckpointCopy)
+	}
+	for _, path := range sources {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // whoever needs the file says so
+		}
+		line, _, _ := bytes.Cut(text, []byte("\n"))
+		name, _, _ := strings.Cut(string(line), "+")
+		before, ok := strings.CutPrefix(name, "jmlbridge.internal/")
+		before, mine := strings.CutSuffix(before, "/ledger")
+		if ok && mine && name != c.origin() {
+			return c.file.Errorf("$.enclave.name", "the name never changes: this enclave's ledger began as %s (%s), and %s would make another ledger of it. Put the old name back", strings.ToUpper(before), path, c.Enclave.Name)
+		}
+	}
+	return nil
+}
