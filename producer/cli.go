@@ -86,7 +86,7 @@ func exitCode(err error) int {
 	case errors.As(err, new(*usageError)), errors.As(err, new(*misuseError)), errors.As(err, new(*config.Error)),
 		errors.As(err, new(*store.RefusedError)), errors.As(err, new(*store.LockedError)), errors.As(err, new(*ledger.BehindError)),
 		errors.As(err, new(*source.FileError)), errors.As(err, new(*schema.RefusedError)), errors.As(err, new(*register.NonsenseError)),
-		errors.As(err, new(*outbox.UnknownEnclaveError)), errors.As(err, new(*outbox.ClockError)):
+		errors.As(err, new(*outbox.UnknownEnclaveError)), errors.As(err, new(*outbox.ClockError)), errors.As(err, new(*outbox.GoneError)):
 		return exitMisused
 	}
 	return exitFailed
@@ -133,7 +133,7 @@ database or input are wrong: nothing was done).`,
 	_ = root.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddGroup(&cobra.Group{ID: "setup", Title: "Setting up:"}, &cobra.Group{ID: "work", Title: "Working:"}, &cobra.Group{ID: "ops", Title: "Operators:"})
 	root.AddCommand(a.initCommand(), a.cardCommand(), a.enclaveCommand(), a.midpointCommand(), a.importCommand(), a.emitCommand(), a.runCommand(),
-		a.rosterCommand(), a.statusCommand(), a.recoverCommand())
+		a.rosterCommand(), a.resendCommand(), a.statusCommand(), a.recoverCommand())
 	return root
 }
 

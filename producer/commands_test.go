@@ -180,6 +180,26 @@ source:
 	}
 }
 
+func TestResendIsAnOperatorsAct(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	p.must(t, "import", p.write(t, "export.csv", people))
+	for want, args := range map[string][]string{
+		"want --from":          {"--reason", "x"},
+		"want --reason":        {"--from", "1"},
+		"at or after --from 2": {"--from", "2", "--to", "1", "--reason", "x"},
+		"1 to 2 are in the":    {"--from", "2", "--to", "3", "--reason", "x"},
+		"no enclave \"GOV-9\"": {"--from", "1", "--reason", "x", "--enclave", "GOV-9"},
+	} {
+		if code, _, errs := p.try("", append([]string{"resend"}, args...)...); code != exitMisused || !strings.Contains(errs, want) {
+			t.Errorf("%v: want %q, got %d %s", args, want, code, errs)
+		}
+	}
+	if out := p.must(t, "resend", "--from", "1", "--reason", "x"); !strings.Contains(out, "seq 1 to 2: 0 messages are published again, 2 waited anyway") {
+		t.Error(out)
+	}
+}
+
 // The example and the help are read by people who do as they say.
 func TestExampleConfiguration(t *testing.T) {
 	if _, err := loadConfig("producer.example.yaml"); err != nil {

@@ -144,6 +144,30 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	if seen[schema.KindJoiner] != 2 {
 		t.Errorf("%v", seen)
 	}
+	// Taken off the queue, they are lost to everyone else: sent again they pass the queue's duplicate window.
+	p.must(t, "resend", "--from", "1", "--to", "3", "--reason", "purged by mistake")
+	for again := uint64(0); again < 3; {
+		batch, err := r.Fetch(deadline, 100)
+		if err != nil {
+			t.Fatalf("resent %d: %v\n%s", again, err, runLog)
+		}
+		for _, d := range batch {
+			o, err := envelope.Open(d.Body, p.ring, envelope.Trust{trusted.KID: trusted})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := schema.Decode(o.Payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Stream.Seq == again+1 {
+				again++
+			}
+		}
+		if err := r.Settle(deadline, batch); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if code := stop(); code != exitDone {
 		t.Errorf("run ended with %d\n%s", code, runLog)
 	}

@@ -121,6 +121,7 @@ func TestRosterAndPrune(t *testing.T) {
 	if !closed["E0004"] || closed["E0003"] {
 		t.Errorf("want those closed within 14 days: %v", closed)
 	}
+	b.clock.pass(keepSent)
 	n, err := b.Prune(ctx, gov1)
 	if err != nil || n != 1003 {
 		t.Errorf("pruned %d of what the roster covers, %v", n, err)

@@ -19,6 +19,7 @@ const (
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second // between attempts while the mid-point is away
 	pruneBatch = 2000             // rows deleted in one transaction
+	keepSent   = 24 * time.Hour   // how long a sent message can be resent at least, whatever rosters cover it
 )
 
 // Publisher is the mid-point as the relay needs it. It is NOT trusted: it may lose, repeat or reorder
@@ -89,12 +90,16 @@ type waiting struct {
 	generation int
 	seq        uint64
 	event      string
+	resent     int
 	msg        queue.Message
 }
 
 // step publishes one batch. What was confirmed is marked while the next one is on its way. Marking is seen
 // through even when ctx ends: what is not marked is published once more, which is harmless but not needed.
 func (r *relay) step(ctx context.Context) (int, error) {
+	if err := r.back(ctx); err != nil {
+		return 0, err
+	}
 	batch, err := r.next(ctx)
 	if err != nil || len(batch) == 0 {
 		return 0, errors.Join(err, r.marked())
@@ -146,8 +151,26 @@ func (r *relay) marked() error {
 	return err
 }
 
+// back begins anew when an operator lets messages behind the last confirmed one be published again. What is
+// being marked waits as well, so that comes to its end first: after it, whatever waits was not published.
+func (r *relay) back(ctx context.Context) error {
+	var again bool
+	err := r.b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND id <= ? AND resent > 0)", r.ref, r.after).Scan(&again)
+	if err != nil {
+		return &databaseError{fmt.Errorf("read the outbox: %w", err)}
+	}
+	if !again {
+		return nil
+	}
+	err = r.marked()
+	if err == nil {
+		r.after = 0
+	}
+	return err
+}
+
 func (r *relay) next(ctx context.Context) ([]waiting, error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL AND id > ? ORDER BY id LIMIT ?", r.ref, r.after, maxBatch)
+	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, resent, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL AND id > ? ORDER BY id LIMIT ?", r.ref, r.after, maxBatch)
 	if err != nil {
 		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
 	}
@@ -157,9 +180,10 @@ func (r *relay) next(ctx context.Context) ([]waiting, error) {
 	for rows.Next() && octets < maxOctets {
 		var w waiting
 		var seq int64
-		if err := rows.Scan(&w.id, &w.generation, &seq, &w.event, &w.msg.ID, &w.msg.Body); err != nil {
+		if err := rows.Scan(&w.id, &w.generation, &seq, &w.event, &w.resent, &w.msg.ID, &w.msg.Body); err != nil {
 			return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
 		}
+		w.msg.ID = queueID(w.msg.ID, w.resent)
 		w.seq = uint64(seq)
 		octets += len(w.msg.Body)
 		batch = append(batch, w)
@@ -173,8 +197,14 @@ func (r *relay) next(ctx context.Context) ([]waiting, error) {
 func (r *relay) markNow(ctx context.Context, batch []waiting) error {
 	now := r.b.c.Now().UnixMilli()
 	err := r.b.db.Tx(ctx, func(tx *store.Tx) error {
-		// Nothing else lies between: ids are given in the order of the chain and only we mark.
-		_, err := tx.Exec("UPDATE outbox SET sent = ? WHERE chain = ? AND sent IS NULL AND id BETWEEN ? AND ?", now, r.ref, batch[0].id, batch[len(batch)-1].id)
+		// Nothing else that was never resent lies between: ids are given in the order of the chain and only
+		// we mark. What was resent is marked one by one: an operator may just have added its neighbour.
+		_, err := tx.Exec("UPDATE outbox SET sent = ? WHERE chain = ? AND sent IS NULL AND resent = 0 AND id BETWEEN ? AND ?", now, r.ref, batch[0].id, batch[len(batch)-1].id)
+		for i := 0; i < len(batch) && err == nil; i++ {
+			if w := &batch[i]; w.resent > 0 {
+				_, err = tx.Exec("UPDATE outbox SET sent = ? WHERE id = ? AND sent IS NULL AND resent = ?", now, w.id, w.resent)
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -183,8 +213,8 @@ func (r *relay) markNow(ctx context.Context, batch []waiting) error {
 	return nil
 }
 
-// Prune deletes messages that were sent and that a wholly sent roster covers: an enclave that lost them
-// is healed by that roster. It returns how many.
+// Prune deletes messages that were sent at least keepSent ago and that a wholly sent roster covers. It
+// returns how many.
 func (b *Box) Prune(ctx context.Context, audience string) (total int64, err error) {
 	for {
 		var n int64
@@ -202,8 +232,16 @@ func (b *Box) Prune(ctx context.Context, audience string) (total int64, err erro
 			if err != nil || open || last == 0 {
 				return err
 			}
-			res, err := tx.Exec("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE chain = ? AND sent IS NOT NULL AND (generation < ? OR generation = ? AND seq <= ?) LIMIT ?)",
-				c.ref, c.generation, c.generation, head, pruneBatch)
+			before := b.c.Now().Add(-keepSent).UnixMilli()
+			// From the lowest number on and without holes, also where one was resent: Resend counts on it.
+			var keep int64
+			err = tx.QueryRow("SELECT coalesce((SELECT seq FROM outbox WHERE chain = ? AND generation = ? AND sent > ? ORDER BY seq LIMIT 1), ?)", c.ref, c.generation, before, head+1).Scan(&keep)
+			if err != nil {
+				return err
+			}
+			head = min(head, keep-1)
+			res, err := tx.Exec("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE chain = ? AND sent <= ? AND (generation < ? OR generation = ? AND seq <= ?) LIMIT ?)",
+				c.ref, before, c.generation, c.generation, head, pruneBatch)
 			if err != nil {
 				return err
 			}

@@ -9,8 +9,11 @@ import (
 var Schema = store.Schema{
 	App:     0x4a4d4c50, // "JMLP"
 	Name:    "the producer",
-	Version: 1,
+	Version: 2,
 	DDL:     ledger.DDL + ddl,
+	Migrations: map[int]string{
+		1: "ALTER TABLE outbox ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
+	},
 }
 
 const ddl = `
@@ -52,6 +55,7 @@ CREATE TABLE outbox (
 	subject    TEXT NOT NULL,
 	stored     INTEGER NOT NULL, -- milliseconds
 	sent       INTEGER,          -- milliseconds; when the mid-point confirmed it
+	resent     INTEGER NOT NULL DEFAULT 0, -- how often an operator had it published again
 	UNIQUE (chain, generation, seq)
 ) STRICT;
 CREATE INDEX outbox_unsent ON outbox (chain, id) WHERE sent IS NULL;
