@@ -100,7 +100,7 @@ func TestFailedLooksDoNotPassTheLimit(t *testing.T) {
 		})
 	}
 	b.settle()
-	if n := b.writes("create"); n != limit {
-		t.Errorf("%d accounts in an hour, want %d: that is the limit", n, limit)
+	if n := b.writes("create"); n > limit { // fewer where several were judged together: they are held whole
+		t.Errorf("%d accounts in an hour, want at most %d: that is the limit", n, limit)
 	}
 }
