@@ -228,7 +228,7 @@ func TestEachFaultIsFound(t *testing.T) {
 			w.answers("E1", i, entry.ResultApplied)
 		}, []string{"policy-unrecorded"}},
 		{"a policy that follows another one than was in force", func(w *world) {
-			w.add(&entry.Policy{Digest: schema.DigestOf([]byte("policy c")), Previous: &two, By: "alice"})
+			w.add(&entry.Policy{Digest: schema.DigestOf([]byte("policy c")), Previous: &policyB, By: "alice"})
 		}, []string{"policy-unrecorded"}},
 		{"a leaver who was never cut", func(w *world) {
 			w.joins("E1")
@@ -399,8 +399,8 @@ func TestWhatIsNoFault(t *testing.T) {
 		}, "none"},
 		{"an edited policy, told by the start and by the entry after it", func(w *world) {
 			w.hears("E1", w.leaver(1))
-			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &two, Ledger: "L1", Enclave: enclave, Instance: "i3"})
-			w.add(&entry.Policy{Digest: two, Previous: &policyA, By: "alice"})
+			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &policyB, Ledger: "L1", Enclave: enclave, Instance: "i3"})
+			w.add(&entry.Policy{Digest: policyB, Previous: &policyA, By: "alice"})
 		}, "none"},
 		{"a leaver whose account is protected", func(w *world) {
 			w.joins("E1")

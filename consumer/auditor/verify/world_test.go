@@ -31,6 +31,7 @@ var (
 	noon       = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	ledgerSeed = ed25519.NewKeyFromSeed(make([]byte, 32))
 	policyA    = schema.DigestOf([]byte("policy a"))
+	policyB    = schema.DigestOf([]byte("policy b"))
 )
 
 // world writes a ledger as a consumer would, one entry after the other, and publishes it.
