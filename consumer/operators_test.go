@@ -170,6 +170,8 @@ func TestTrust(t *testing.T) {
 	f.must("trust", "retire", id, "--at-seq", "40", "--generation", "1", "--reason", "yearly")
 	misuse("cannot be made good", "trust", "retire", id, "--at-seq", "41", "--generation", "1", "--reason", "later")
 	f.must("trust", "retire", other, "--at-seq", "0", "--reason", "stolen")
+	last := f.card("restored.json", third, "hr", 2)
+	misuse("nobody may sign joiner, mover, leaver", "trust", "retire", last, "--at-seq", "0", "--reason", "stolen")
 
 	var list []shownKey
 	if err := json.Unmarshal([]byte(f.must("trust", "list", "-o", "json")), &list); err != nil {
@@ -199,13 +201,56 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// A key is not retired at a number below what it signed and what was admitted, unless it was stolen.
+func TestRetireBelowTheHead(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	id := f.card("card.json", signing(t), "hr", 1)
+	other := f.card("second.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	f.must("trust", "add", f.path("second.json"), "--reason", "x")
+	db := f.open()
+	streams, err := state.Streams(db.Read())
+	if err != nil || len(streams) != 1 {
+		t.Fatal(streams, err)
+	}
+	f.update(db, func(tx *store.Tx) error { // 1 to 3 by the first key, 4 by the second; 9 of the first waits
+		for seq, m := range map[uint64]state.Message{1: {KID: id}, 2: {KID: id}, 3: {KID: id}, 4: {KID: other}, 9: {KID: id, Disposition: admit.Ahead}} {
+			m.StreamRef, m.Seq, m.Payload = streams[0].Ref, seq, schema.DigestOf([]byte{byte(seq)})
+			if m.Disposition == 0 {
+				m.Disposition = admit.Admitted
+			}
+			if err := state.AddMessage(tx, &m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, seq := range []string{"2", "0"} {
+		code, _, errs := f.consumer("trust", "retire", id, "--at-seq", seq, "--reason", "x")
+		if code != exitMisused || !strings.Contains(errs, "signed message 3 of generation 1") || !strings.Contains(errs, "--force") {
+			t.Errorf("--at-seq %s: exit %d, %s", seq, code, errs)
+		}
+	}
+	f.must("trust", "retire", id, "--at-seq", "3", "--reason", "yearly")
+	f.must("trust", "retire", id, "--at-seq", "0", "--force", "--reason", "stolen after all")
+	if code, _, errs := f.consumer("trust", "retire", other, "--at-seq", "4", "--reason", "x"); code != exitMisused || !strings.Contains(errs, "nobody may sign") {
+		t.Errorf("the last key: exit %d, %s", code, errs)
+	}
+	f.must("trust", "retire", other, "--at-seq", "4", "--force", "--reason", "x")
+}
+
 func signing(t *testing.T) crypto.Signer {
 	t.Helper()
-	k, err := keys.GenerateSigning(keys.ES256)
-	if err != nil {
-		t.Fatal(err)
+	for {
+		k, err := keys.GenerateSigning(keys.ES256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := keys.ID(k.Public()); err != nil || id[0] != '-' { // that one comes after "--" on the command line
+			return k
+		}
 	}
-	return k
 }
 
 func TestJoinLate(t *testing.T) {

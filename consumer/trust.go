@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,14 +245,20 @@ func (a *app) trustRetire() *cobra.Command {
 	var seq uint64
 	var generation int
 	var reason string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "retire KEY",
 		Short: "Make a key good up to a number of its stream, or for nothing more",
 		Long: `retire ends a key. With --at-seq N what it signed up to number N of its stream is believed whenever it
 arrives, and nothing after it. With --at-seq 0 nothing is believed any more that is not here already: for
-a key that was stolen. It can be brought forward again, never put off.`,
+a key that was stolen. It can be brought forward again, never put off. An id that begins with '-' comes
+last, after "--".
+
+It wants --force where the key signed later messages that are admitted already (they stay in force), or
+where nobody would be left to sign some kind of message of a stream that is followed: whatever comes
+then is refused, leavers too.`,
 		Example: `  consumer trust retire 3bYcZ... --at-seq 5120 --reason "yearly change of keys"
-  consumer trust retire 3bYcZ... --at-seq 0 --reason "laptop stolen, INC-77"`,
+  consumer trust retire 3bYcZ... --at-seq 0 --force --reason "laptop stolen, INC-77"`,
 		Args: exactly("KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("at-seq") {
@@ -282,6 +289,11 @@ a key that was stolen. It can be brought forward again, never put off.`,
 						}
 					}
 				}
+				if !force {
+					if err := mayRetire(tx, k, last, by.Now); err != nil {
+						return err
+					}
+				}
 				if err := state.RetireKey(tx, args[0], last, by); err != nil {
 					return &misuseError{err}
 				}
@@ -301,7 +313,45 @@ a key that was stolen. It can be brought forward again, never put off.`,
 	cmd.Flags().Uint64Var(&seq, "at-seq", 0, "last `number` at which the key is good; required, 0 for none")
 	cmd.Flags().IntVar(&generation, "generation", 0, "`generation` of --at-seq; default: the latest that is followed")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
+	cmd.Flags().BoolVar(&force, "force", false, "also where messages past it are admitted already, or nobody is left to sign")
 	return cmd
+}
+
+// mayRetire refuses what an operator hardly meant: an end before what the key was believed already, and
+// one that leaves a stream that is followed without a voice.
+func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) error {
+	far, past, err := state.SignedAfter(r, k.Issuer, k.Stream, k.KID, last)
+	if err != nil {
+		return err
+	}
+	if past {
+		return misusef("key %s signed message %d of generation %d, which is admitted already: retiring it earlier undoes nothing of that, it only refuses what is still on its way. Say --at-seq %d, or --force where the key was stolen",
+			k.KID, far.Seq, far.Generation, far.Seq)
+	}
+	if k.Retired != nil {
+		return nil // brought forward: nobody signs less for it
+	}
+	followed, err := latestGeneration(r, k.Issuer, k.Stream)
+	if err != nil || followed == 0 {
+		return err
+	}
+	all, err := state.Keys(r)
+	if err != nil {
+		return err
+	}
+	var silent []string
+	for _, kind := range k.Kinds {
+		if !slices.ContainsFunc(all, func(o *state.Key) bool {
+			return o.KID != k.KID && o.Issuer == k.Issuer && o.Stream == k.Stream && o.Retired == nil && o.May(kind) && (o.NotAfter.IsZero() || now.Before(o.NotAfter))
+		}) {
+			silent = append(silent, string(kind))
+		}
+	}
+	if len(silent) > 0 {
+		return misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD`), or say --force where the key was stolen",
+			k.KID, strings.Join(silent, ", "), k.Stream, k.Issuer)
+	}
+	return nil
 }
 
 // shownKey is one key as scripts read it.

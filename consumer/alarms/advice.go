@@ -21,6 +21,7 @@ var advice = map[string]string{
 	"old-copy":             "disable leavers by hand, find the newest copy of the database and put it back; see \"An old database was put back\" in the README",
 	"not-running":          "start `consumer run`; until then disable leavers by hand",
 	"newer-version":        "install the newer program: what comes after that message gives nothing until then",
+	"key-retired":          "a message was refused because its key was retired: it may be a leaver, so ask the producer's people what they sent; if they changed the key, `consumer trust add` its card, else treat the key as stolen",
 	"generation":           "the producer began to number anew: ask its people whether it was restored, then `consumer trust generation CARD`",
 	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts",
 	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen until the producer's people say otherwise",

@@ -23,6 +23,11 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 	if err != nil {
 		return err
 	}
+	if v.Disposition == admit.Admitted {
+		if err := b.heard(streamName{s.Issuer, s.Name}); err != nil {
+			return err
+		}
+	}
 	if verdict == fence.Bounded {
 		code = string(admit.CodeFastForward)
 	}

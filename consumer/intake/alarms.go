@@ -50,6 +50,48 @@ func (b *batch) alarms(s *stream) error {
 	return nil
 }
 
+// alarmRetired says that a stream which is followed was heard by a key past its end. Nothing else would tell
+// that a leaver may be in it. It ends with the next message of the stream that is admitted.
+const alarmRetired = string(admit.CodeKeyRetired)
+
+// retiredKey names a stream whatever its generation: what ends the alarm may be of the next one.
+func (n streamName) retiredKey() string { return fmt.Sprintf("%s@%s", n.name, n.iss) }
+
+// silenced reads for which streams that alarm stands, so that not every message has to ask.
+func silenced(r state.Reader) (map[string]bool, error) {
+	standing, err := state.Alarms(r)
+	if err != nil {
+		return nil, err
+	}
+	list := map[string]bool{}
+	for _, a := range standing {
+		if a.Code == alarmRetired {
+			list[a.Key] = true
+		}
+	}
+	return list, nil
+}
+
+// retired raises that alarm. Its text is the same for every message, so that who holds a stolen key cannot
+// fill the ledger with it.
+func (b *batch) retired(name streamName, code admit.Code) error {
+	s := b.latest[name]
+	if code != admit.CodeKeyRetired || s == nil || b.silenced[name.retiredKey()] {
+		return nil
+	}
+	b.silenced[name.retiredKey()] = true
+	return b.alarm(alarmRetired, name.retiredKey(), fmt.Sprintf("a message of stream %s was refused, for its key was retired at an earlier place: it may be a leaver. Ask the producer's people what they sent and with which key", name.name), s)
+}
+
+// heard ends it.
+func (b *batch) heard(name streamName) error {
+	if len(b.silenced) == 0 || !b.silenced[name.retiredKey()] {
+		return nil
+	}
+	delete(b.silenced, name.retiredKey())
+	return b.alarm(alarmRetired, name.retiredKey(), "", nil)
+}
+
 // alarm makes an alarm stand, or ends it where there is nothing to say.
 func (b *batch) alarm(code, key, text string, s *stream) (err error) {
 	if text == "" {

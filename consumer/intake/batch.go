@@ -23,6 +23,7 @@ type batch struct {
 	keys     map[string]*state.Key
 	streams  map[streamKey]*stream
 	latest   map[streamName]*stream // the latest generation of each
+	silenced map[string]bool        // keys of the alarms on retired keys that stand
 	subjects map[state.SubjectKey]*subject
 
 	drained int // waiting messages judged again
@@ -147,6 +148,9 @@ func (in *Intake) begin(tx *store.Tx) (*batch, error) {
 			b.latest[name] = st
 		}
 	}
+	if b.silenced, err = silenced(tx); err != nil {
+		return nil, err
+	}
 	return b, nil
 }
 
@@ -228,7 +232,10 @@ func (b *batch) take(it *item) error {
 	case admit.Duplicate:
 		return b.repeated(it)
 	case admit.Refused:
-		return b.refuse(it, string(v.Code), kid, "")
+		if err := b.refuse(it, string(v.Code), kid, ""); err != nil {
+			return err
+		}
+		return b.retired(name, v.Code)
 	case admit.Parked:
 		if v.Code != admit.CodeNewerVersion {
 			return b.parkVerified(it, v)
@@ -310,6 +317,9 @@ func (b *batch) drain(s *stream) error {
 			return nil // nothing has changed for it, such as a newer version
 		}
 		if err := state.SetDisposition(b.tx, m.ID, v.Disposition, v.Code, b.now); err != nil {
+			return err
+		}
+		if err := b.retired(streamName{s.Issuer, s.Name}, v.Code); err != nil {
 			return err
 		}
 		moved := v.Stream.Head > s.Head

@@ -315,9 +315,20 @@ func TestARetiredKeyIsGoodUpToItsEnd(t *testing.T) {
 		return state.RetireKey(tx, k[0].KID, admit.Point{Generation: 1, Seq: 2}, w.by())
 	})
 	w.give(b, c)
-	w.want(3, "received joiner:v1 2 admitted", "refused key-retired")
+	n := w.want(3, "received joiner:v1 2 admitted", "refused key-retired", "raised key-retired")
+	w.give(c, p.heartbeat()) // said once
+	w.want(n, "refused key-retired", "refused key-retired")
 	if !access(w, "1").Access {
 		t.Error("want what a retired key says after its end to do nothing")
+	}
+	// The next key says it again: the alarm ends with it.
+	q := newProducer(t, "hr", p.to)
+	q.seq, q.prev, q.now = b.seq, b.payload, p.now
+	w.trust(q)
+	w.sweep() // notices the key
+	w.give(q.leaver("1", 1))
+	if codes := w.alarms(); len(codes) != 0 || access(w, "1").Access {
+		t.Errorf("after the leaver by the next key: alarms %q\n%q", codes, w.entries())
 	}
 }
 

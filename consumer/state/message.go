@@ -98,6 +98,18 @@ func NextRecorded(r Reader, ref int64, seq uint64) (next uint64, prev schema.Dig
 	return next, prev, ok, err
 }
 
+// SignedAfter returns the furthest message past last that kid signed and that was let into a generation of
+// the stream; ok is false where there is none.
+func SignedAfter(r Reader, iss, stream, kid string, last admit.Point) (furthest admit.Point, ok bool, err error) {
+	err = r.QueryRow(`SELECT s.generation, m.seq FROM stream s JOIN message m ON m.stream_ref = s.ref
+		WHERE s.iss = ?1 AND s.stream = ?2 AND m.kid = ?3 AND m.disposition IN (6, 7) AND (s.generation > ?4 OR s.generation = ?4 AND m.seq > ?5)
+		ORDER BY s.generation DESC, m.seq DESC LIMIT 1`, iss, stream, kid, last.Generation, int64(last.Seq)).Scan(&furthest.Generation, &furthest.Seq)
+	if ok, err = found(err); err != nil {
+		err = fmt.Errorf("read what key %s signed: %w", kid, err)
+	}
+	return furthest, ok, err
+}
+
 // JWSAt returns the archived message with this payload digest at one place. The error wraps ErrNotFound.
 func JWSAt(r Reader, ref int64, seq uint64, payload schema.Digest) (jws []byte, err error) {
 	err = r.QueryRow(`SELECT jws FROM message WHERE stream_ref = ? AND seq = ? AND payload = ?`, ref, int64(seq), payload[:]).Scan(packed{&jws})
