@@ -42,9 +42,8 @@ func (w *workforce) change(wave int) {
 		r := &w.rows[i]
 		switch n := w.rnd.IntN(10); {
 		case r.Status == "Inactive":
-			if n < 6 { // a later first day: an engagement of its own
+			if n < 6 { // an engagement of its own, whose first day the file does not state
 				r.Status, r.Leave, r.Reason, r.Roles = "Active", "No", "", w.roles()
-				r.First = fmt.Sprintf("2026-%02d-%02d", 1+wave/20, 1+wave%20)
 			}
 		case n < 3:
 			r.Roles, r.Title = w.roles(), fmt.Sprintf("Title %d", wave)

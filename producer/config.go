@@ -84,6 +84,7 @@ func loadConfig(name string) (*Config, error) {
 		Limits: announce.Limits{
 			Absences:  announce.Limit{Count: 5, Share: 0.02},
 			Transfers: announce.Limit{Count: 20, Share: 0.10},
+			Rehires:   announce.Limit{Count: 5, Share: 0.01},
 		},
 		Heartbeat: config.Duration(defaultHeartbeat), Roster: config.Duration(defaultRoster), ClosedFor: config.Duration(defaultClosedFor),
 	}
@@ -131,7 +132,7 @@ func loadConfig(name string) (*Config, error) {
 		}
 		*w.into = &t
 	}
-	for name, l := range map[string]announce.Limit{"absences": c.Limits.Absences, "transfers": c.Limits.Transfers} {
+	for name, l := range map[string]announce.Limit{"absences": c.Limits.Absences, "transfers": c.Limits.Transfers, "rehires": c.Limits.Rehires} {
 		if l.Count < 0 || l.Share < 0 || l.Share > 1 {
 			return nil, f.Errorf("$.limits."+name, "want a count from 0 and a share of 0 to 1")
 		}

@@ -42,11 +42,18 @@ type importEnclave struct {
 	Skipped []string `json:"skipped,omitempty"`
 }
 
-// heldBackError makes a script notice that leavers wait for a person.
-type heldBackError struct{ n int }
+// heldBackError makes a script notice that leavers or rehires wait for a person.
+type heldBackError struct{ leavers, rehires int }
 
 func (e *heldBackError) Error() string {
-	return fmt.Sprintf("%d leavers that no row states are held back; everything else was done. Look at them, then let them pass with the flag shown, or correct file or scope", e.n)
+	var what []string
+	if e.leavers > 0 {
+		what = append(what, fmt.Sprintf("%d leavers that no row states", e.leavers))
+	}
+	if e.rehires > 0 {
+		what = append(what, fmt.Sprintf("%d people who had left and are active again", e.rehires))
+	}
+	return strings.Join(what, " and ") + " are held back; everything else was done. Look at them, then let them pass with the flag shown, or correct file or scope"
 }
 
 func (a *app) importCommand() *cobra.Command {
@@ -64,7 +71,10 @@ A row that cannot be read is refused, rows of one id that contradict each other 
 the person as announced. Who is missing from the file stays too, unless --complete says that the file
 names everyone and the number is inside limits.absences. Everything is reported with its line.
 
-Exit code 1 when leavers were held back by a limit.`,
+An older export must not bring leavers back: rehires are limited by limits.rehires, and a row whose first
+day is before the leaver that HR stated is held.
+
+Exit code 1 when leavers or rehires were held back by a limit.`,
 		Example: `  producer -c producer.yaml import export.csv --dry-run
   producer -c producer.yaml import export.csv
   producer -c producer.yaml import full.jsonl --complete
@@ -101,6 +111,7 @@ Exit code 1 when leavers were held back by a limit.`,
 	cmd.Flags().BoolVar(&complete, "complete", false, "the file names everyone: who is missing has left, inside limits.absences")
 	cmd.Flags().IntVar(&o.AllowAbsences, "allow-absences", 0, "let this `number` of absences pass although it is past the limit")
 	cmd.Flags().IntVar(&o.AllowTransfers, "allow-transfers", 0, "let this `number` of people leave the scope although it is past the limit")
+	cmd.Flags().IntVar(&o.AllowRehires, "allow-rehires", 0, "let this `number` of people come back although it is past the limit")
 	cmd.Flags().StringVar(&fileFormat, "format", "", "`format` of the file: csv or jsonl (default: by its name)")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{source.CSV, source.JSONL}, cobra.ShellCompDirectiveNoFileComp))
 	outputFlag(cmd, &format)
@@ -154,11 +165,15 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 			return nil, err
 		}
 	}
-	held := 0
+	var held heldBackError
 	for i := range r.Enclaves {
 		e := &r.Enclaves[i]
 		for _, h := range e.HeldBack {
-			held += h.Count
+			if h.What == "rehires" {
+				held.rehires += h.Count
+			} else {
+				held.leavers += h.Count
+			}
 		}
 		if dry {
 			continue
@@ -174,8 +189,8 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	if !dry {
 		a.hintRelay(cfg)
 	}
-	if held > 0 {
-		return r, &heldBackError{held}
+	if held != (heldBackError{}) {
+		return r, &held
 	}
 	return r, nil
 }
@@ -239,13 +254,7 @@ func (r *importReport) print(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "  refused  line %-6d %s%s%s\n", e.Line, prefixed("subject ", e.Subject, ", "), prefixed("column ", e.Column, ": "), e.Reason)
 	}
-	for i, h := range r.Held {
-		if i == shown {
-			fmt.Fprintf(w, "  ... and %d more; -o json lists all\n", len(r.Held)-shown)
-			break
-		}
-		fmt.Fprintf(w, "  held     lines %s subject %s: %s\n", lines(h.Lines), h.Subject, h.Reason)
-	}
+	printHeld(w, r.Held)
 	for _, e := range r.Enclaves {
 		fmt.Fprintf(w, "\nenclave %s (%d live before): %d changes %s\n", e.Enclave, e.Live, len(e.Changes), did)
 		for i, c := range e.Changes {
@@ -259,6 +268,7 @@ func (r *importReport) print(w io.Writer) error {
 			}
 			fmt.Fprintf(w, "  %-8s subject %s, engagement %d (%s)\n", joinKinds(c.Kinds), c.Subject, c.Engagement, where)
 		}
+		printHeld(w, e.Held)
 		for _, h := range e.HeldBack {
 			fmt.Fprintf(w, "  HELD BACK %d %s: %s.", h.Count, h.What, h.Why)
 			if h.Flag != "" {
@@ -293,6 +303,16 @@ func (r *importReport) print(w io.Writer) error {
 		fmt.Fprintf(w, "  note     line %-6d subject %s: %s\n", n.Line, n.Subject, n.Text)
 	}
 	return nil
+}
+
+func printHeld(w io.Writer, held []source.Held) {
+	for i, h := range held {
+		if i == shown {
+			fmt.Fprintf(w, "  ... and %d more; -o json lists all\n", len(held)-shown)
+			break
+		}
+		fmt.Fprintf(w, "  held     lines %s subject %s: %s\n", lines(h.Lines), h.Subject, h.Reason)
+	}
 }
 
 func prefixed(before, s, after string) string {

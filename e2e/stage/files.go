@@ -160,6 +160,7 @@ database: producer.db
 ledger: {dir: ledger, key: keys/ledger.pem, origin: jmlbridge.internal/gov-1/producer}
 signing: {key: keys/signing.pem}
 heartbeat: %s
+limits: {rehires: {count: 100}}
 enclaves:
   - name: %s
     audience: %s

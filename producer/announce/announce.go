@@ -4,12 +4,14 @@
 // inside the transaction that stores the events; whoever was changed by someone else meanwhile is left
 // for the next import. Two kinds of leavers are not stated by a row and are therefore limited: absence
 // from a file that the operator calls complete, and leaving the scope, which one edit of a rule can do to
-// everyone. Past a limit they are held back, and everything else goes on.
+// everyone. Rehires are limited too, since an older export has everyone in it who left since. Past a
+// limit they are held back, and everything else goes on.
 package announce
 
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,7 +25,7 @@ import (
 // batch is how many people are decided in one transaction.
 const batch = 1000
 
-// Limit lets n leavers of one kind pass when n is at most Count, or at most Share of those who are live.
+// Limit lets n leavers or rehires of one kind pass when n is at most Count, or at most Share of those who are live.
 type Limit struct {
 	Count int     `yaml:"count"`
 	Share float64 `yaml:"share"`
@@ -35,6 +37,7 @@ func (l Limit) lets(n, live int) bool { return n <= l.Count || float64(n) <= l.S
 type Limits struct {
 	Absences  Limit `yaml:"absences"`
 	Transfers Limit `yaml:"transfers"`
+	Rehires   Limit `yaml:"rehires"` // joiners of people who had left: an older export makes them of all leavers since
 }
 
 // Options of one import.
@@ -42,6 +45,7 @@ type Options struct {
 	Complete       bool // the operator says that the file names everyone
 	AllowAbsences  int  // lets this many pass all the same; shown by a dry run before
 	AllowTransfers int
+	AllowRehires   int
 	Limits         Limits
 }
 
@@ -75,15 +79,16 @@ type Plan struct {
 	Changes   []Change              `json:"changes"`
 	Notes     []source.Note         `json:"notes,omitempty"`
 	Absent    int                   `json:"absent"`              // live people whom the file does not name
+	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
 	Confirmed int                   `json:"-"`                   // changes of the register that say nothing
 
 	quiet []Change
 }
 
-// HeldBack is a set of leavers that a rule stopped.
+// HeldBack is a set of leavers or rehires that a rule stopped.
 type HeldBack struct {
-	What   string   `json:"what"` // absences or transfers
+	What   string   `json:"what"` // absences, transfers or rehires
 	Count  int      `json:"count"`
 	Why    string   `json:"why"`
 	Flag   string   `json:"flag,omitempty"` // lets exactly these pass
@@ -105,7 +110,7 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		return nil, err
 	}
 	records := p.managers(e, snap, states, now)
-	var transfers []Change
+	var transfers, rehires []Change
 	for i := range records {
 		rec := &records[i]
 		last := states[rec.Subject]
@@ -116,8 +121,19 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 			transfers = append(transfers, c)
 			continue
 		}
+		if last.Status == register.Closed && slices.Contains(d.Cases, register.Rehire) {
+			rehires = append(rehires, c)
+			continue
+		}
+		if slices.Contains(d.Cases, register.Contradict) {
+			p.Held = append(p.Held, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: fmt.Sprintf(
+				"active with the first day %s, but announced as a leaver as of %s; if the file is the newer word, correct the first day or emit a joiner",
+				schema.At(*rec.Start), last.Since)})
+		}
 		p.add(c)
 	}
+	p.limit("rehires", rehires, o.Limits.Rehires, o.AllowRehires, "--allow-rehires",
+		"had left and are active again; check that the export is not an older one")
 	p.limit("transfers", transfers, o.Limits.Transfers, o.AllowTransfers, "--allow-transfers",
 		"leave the scope; check the scope rules")
 	var absent []Change
@@ -149,7 +165,7 @@ func change(subject string, rec *source.Record, in bool, last register.State, d 
 	for _, s := range d.Events {
 		c.Kinds = append(c.Kinds, s.Event.Kind())
 	}
-	c.quiet = len(d.Events) == 0 && (d.Next.By != last.By || d.Next.Key != last.Key)
+	c.quiet = len(d.Events) == 0 && (d.Next.By != last.By || d.Next.Key != last.Key || d.Next.Inferred != last.Inferred)
 	return c
 }
 

@@ -157,7 +157,7 @@ func TestTheWayOfAPerson(t *testing.T) {
 		{"1,A,sec,a,n,\n2,BB,sales,a,n,1\n", "2 leaver, 1 joiner"}, // out of scope; hired again
 		{"1,A,sec,a,n,\n2,BB,sec,a,n,1\n", "2 joiner"},
 	} {
-		if p := b.take(t, header+step.rows, Options{Limits: Limits{Transfers: Limit{Count: 5}}}); said(p) != step.want {
+		if p := b.take(t, header+step.rows, Options{Limits: Limits{Transfers: Limit{Count: 5}, Rehires: Limit{Count: 5}}}); said(p) != step.want {
 			t.Errorf("%q:\nwant %q\ngot  %q", step.rows, step.want, said(p))
 		}
 	}
@@ -218,6 +218,46 @@ func TestScopeChangeIsLimited(t *testing.T) {
 	}
 }
 
+// An older export: whoever left since is in it as active. Nobody comes back by it.
+func TestAnOlderExport(t *testing.T) {
+	m := simple()
+	m.Start = "first"
+	m.Dates = source.Dates{Formats: []string{"YYYY-MM-DD"}, Zone: "UTC"}
+	const header = "id,name,dept,status,leave,manager,first\n"
+	for _, first := range []string{"", "2020-01-01"} {
+		b := setup(t, m, security())
+		older, newer := header, header
+		for i := range 12 {
+			older += fmt.Sprintf("%d,P,sec,a,n,,%s\n", i, first)
+			newer += fmt.Sprintf("%d,P,sec,%s,n,,%s\n", i, map[bool]string{true: "i", false: "a"}[i < 6], first)
+		}
+		o := Options{Limits: Limits{Rehires: Limit{Count: 5, Share: 0.5}}}
+		b.take(t, older, o)
+		b.take(t, newer, o)
+		p := b.take(t, older, o)
+		if said(p) != "" {
+			t.Errorf("first day %q: %s", first, said(p))
+		}
+		if first != "" {
+			if len(p.Held) != 6 || p.Held[0].Lines[0] != 2 || !strings.Contains(p.Held[0].Reason, "first day 2020-01-01T00:00:00Z, but announced as a leaver as of 2026-03-02T12:00:00Z") {
+				t.Errorf("held %+v", p.Held)
+			}
+			continue
+		}
+		if len(p.HeldBack) != 1 || p.HeldBack[0].What != "rehires" || p.HeldBack[0].Count != 6 || p.HeldBack[0].Flag != "--allow-rehires" {
+			t.Errorf("held back %+v", p.HeldBack)
+		}
+		o.AllowRehires = 5
+		if p := b.plan(t, older, o); said(p) != "" {
+			t.Errorf("allowed a smaller number: %s", said(p))
+		}
+		o.AllowRehires = 6
+		if p := b.take(t, older, o); len(p.Changes) != 6 {
+			t.Errorf("allowed by number: %s", said(p))
+		}
+	}
+}
+
 // Whoever an operator changed between plan and execution is left alone.
 func TestSomeoneElseWasFaster(t *testing.T) {
 	b := setup(t, simple(), security())
@@ -251,7 +291,7 @@ func TestImportIsIdempotent(t *testing.T) {
 			}
 			text += fmt.Sprintf("%s,%s,%s,%s,%s,%s\n", id, pick("name", "A", "B"), dept, status, pick("leave", "n", "y", "!"), pick("manager", "", "1", "9"))
 		}
-		o := Options{Limits: Limits{Transfers: Limit{Share: 1}}}
+		o := Options{Limits: Limits{Transfers: Limit{Share: 1}, Rehires: Limit{Count: 6}}}
 		for _, c := range b.take(t, text, o).Changes {
 			if slices.Contains(c.Kinds, schema.KindLeaver) && !stated[c.Subject] {
 				rt.Fatalf("%s: a leaver that no row states", c.Subject)

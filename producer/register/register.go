@@ -3,7 +3,8 @@
 //
 // It is pure: no clock, no disk. Its invariants: a record that repeats what was said makes nothing; a
 // leaver is made only of a record that says so (inactive, its last day past, out of scope) and only for
-// someone who was announced; what an operator said is not undone by a file that has not caught up;
+// someone who was announced; a record whose first day is before the leaver that HR stated brings nobody
+// back; what an operator said is not undone by a file that has not caught up;
 // numbers of engagements only grow, and nothing but a joiner follows a leaver.
 package register
 
@@ -27,6 +28,9 @@ type State struct {
 	Roles      []string        `json:"roles"`
 	Start      schema.Instant  `json:"start,omitzero"`
 	End        *schema.Instant `json:"end,omitempty"`
+	// Inferred is set when no row stated the leaver: it was made of the scope or of absence. A first day
+	// before it contradicts nothing then.
+	Inferred bool `json:"inferred,omitempty"`
 }
 
 // Status of a person as announced.
@@ -70,6 +74,7 @@ const (
 	Away       Case = "on-leave"           // to be announced when back
 	Gone       Case = "closed"             // inactive, as announced before
 	Overruled  Case = "operator-overrules" // an operator's leaver or suspend stands against the file
+	Contradict Case = "contradicts-leaver" // active again since before the leaver that HR stated: to be held
 )
 
 // Decision is what a record, or an operator's word, comes to.
@@ -96,8 +101,10 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 		d.settle(Unchanged)
 	case rec.Status == source.Inactive:
 		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
+		d.Next.Inferred = false // stated now
 	case !in:
 		d.leave(schema.ReasonTransfer, OutOfScope)
+		d.Next.Inferred = last.Inferred || last.Status.Live()
 	case over:
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
 	case !last.Status.Live():
@@ -112,7 +119,9 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 
 // Absent decides for a person whom a file that is said to be complete does not name.
 func Absent(last State, now time.Time) Decision {
-	return Diff(last, &source.Record{Status: source.Inactive, Reason: schema.ReasonOther}, true, now)
+	d := Diff(last, &source.Record{Status: source.Inactive, Reason: schema.ReasonOther}, true, now)
+	d.Next.Inferred = last.Status.Live()
+	return d
 }
 
 // Expire decides for a person whose announced last day may have come.
@@ -172,6 +181,8 @@ func (d *decider) enter() {
 	switch {
 	case d.last.Status == Closed && d.last.By == Operator && !d.newer():
 		d.settle(Overruled)
+	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && schema.At(*d.rec.Start).Before(d.last.Since):
+		d.settle(Contradict) // most likely an export that is older than the leaver
 	case d.rec.Leave == source.OnLeave:
 		d.settle(Away)
 	case d.last.Status == Closed:

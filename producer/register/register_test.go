@@ -29,10 +29,11 @@ func active(change ...func(*source.Record)) *source.Record {
 	return r
 }
 
-func inactive(r *source.Record) { r.Status = source.Inactive }
-func onLeave(r *source.Record)  { r.Leave = source.OnLeave }
-func present(r *source.Record)  { r.Leave = source.Present }
-func titled(r *source.Record)   { r.Person.Title = "Lead" }
+func inactive(r *source.Record)  { r.Status = source.Inactive }
+func onLeave(r *source.Record)   { r.Leave = source.OnLeave }
+func present(r *source.Record)   { r.Leave = source.Present }
+func unstarted(r *source.Record) { r.Start = nil }
+func titled(r *source.Record)    { r.Person.Title = "Lead" }
 func endsIn(n int) func(*source.Record) {
 	return func(r *source.Record) { r.End = day(n) }
 }
@@ -50,6 +51,8 @@ func say(t *testing.T, steps ...any) State {
 		switch v := step.(type) {
 		case *source.Record:
 			s = Diff(s, v, true, now).Next
+		case State:
+			s = v
 		case schema.Event:
 			d, err := Emit(s, Said{Event: v}, now)
 			if err != nil {
@@ -59,6 +62,12 @@ func say(t *testing.T, steps ...any) State {
 		}
 	}
 	return s
+}
+
+// sayOut is say, ended by a record of someone who is out of scope.
+func sayOut(t *testing.T, first, out *source.Record) State {
+	t.Helper()
+	return Diff(say(t, first), out, false, now).Next
 }
 
 func leaver() *schema.Leaver {
@@ -84,7 +93,7 @@ func TestDiff(t *testing.T) {
 		{"new, on leave", State{}, active(onLeave), false, []Case{Away}},
 		{"new, nothing stated", State{}, &source.Record{}, false, []Case{Unchanged}},
 		{"same", say(t, active()), active(), false, []Case{Unchanged}},
-		{"first day unstated now", say(t, active()), active(func(r *source.Record) { r.Start = nil }), false, []Case{Unchanged}},
+		{"first day unstated now", say(t, active()), active(unstarted), false, []Case{Unchanged}},
 		{"moved", say(t, active()), active(titled), false, []Case{Move}},
 		{"end stated", say(t, active()), active(endsIn(10)), false, []Case{Move}},
 		{"end withdrawn", say(t, active(endsIn(10))), active(), false, []Case{Move}},
@@ -101,14 +110,24 @@ func TestDiff(t *testing.T) {
 		{"left while on leave", say(t, active(), active(onLeave)), active(inactive), false, []Case{Leave}},
 		{"still gone", say(t, active(), active(inactive)), active(inactive), false, []Case{Gone}},
 		{"still out of scope", say(t, active(), active(inactive)), active(), true, []Case{OutOfScope}},
-		{"hired again", say(t, active(), active(inactive)), active(), false, []Case{Rehire}},
-		{"hired again, on leave", say(t, active(), active(inactive)), active(onLeave), false, []Case{Away}},
+		{"hired again", say(t, active(), active(inactive)), active(startsIn(1)), false, []Case{Rehire}},
+		{"hired again where the last day ends", say(t, active(), active(inactive, endsIn(-3))), active(startsIn(-3)), false, []Case{Rehire}},
+		{"hired again, first day unstated", say(t, active(), active(inactive)), active(unstarted), false, []Case{Rehire}},
+		{"hired again, on leave", say(t, active(), active(inactive)), active(onLeave, startsIn(1)), false, []Case{Away}},
+		{"active as in an older file", say(t, active(), active(inactive)), active(), false, []Case{Contradict}},
+		{"on leave as in an older file", say(t, active(), active(inactive)), active(onLeave), false, []Case{Contradict}},
+		{"contract of an older file", say(t, active(key("b")), active(inactive)), active(key("a")), false, []Case{Contradict}},
+		{"first day before the last", say(t, active(), active(inactive, endsIn(-3))), active(startsIn(-4)), false, []Case{Contradict}},
+		{"back in scope", sayOut(t, active(), active()), active(), false, []Case{Rehire}},
+		{"back in scope after HR stated a leaver", say(t, sayOut(t, active(), active()), active(inactive)), active(), false, []Case{Contradict}},
+		{"absent, and there again", Absent(say(t, active()), now).Next, active(), false, []Case{Rehire}},
 		{"another contract", say(t, active(key("a"))), active(key("b")), false, []Case{Rehire}},
 		{"another contract, on leave", say(t, active(key("a"))), active(key("b"), onLeave), false, []Case{Leave, Away}},
 		{"contract named for the first time", say(t, active()), active(key("a")), false, []Case{Unchanged}},
 		{"operator closed, file lags", say(t, active(), leaver()), active(), false, []Case{Overruled}},
 		{"operator closed, file caught up", say(t, active(), leaver()), active(inactive), false, []Case{Gone}},
-		{"operator closed, file caught up, hired again", say(t, active(), leaver(), active(inactive)), active(), false, []Case{Rehire}},
+		{"operator closed, file caught up, hired again", say(t, active(), leaver(), active(inactive)), active(startsIn(1)), false, []Case{Rehire}},
+		{"operator closed, file caught up, older file", say(t, active(), leaver(), active(inactive)), active(), false, []Case{Contradict}},
 		{"operator closed, later first day", say(t, active(), leaver()), active(startsIn(1)), false, []Case{Rehire}},
 		{"operator closed, same contract", say(t, active(key("a")), leaver()), active(key("a"), startsIn(1)), false, []Case{Overruled}},
 		{"operator closed, another contract", say(t, active(key("a")), leaver()), active(key("b")), false, []Case{Rehire}},
@@ -162,9 +181,12 @@ func TestExpire(t *testing.T) {
 	if d := Expire(d.Next, now.AddDate(0, 0, 6)); d.Events != nil {
 		t.Error("twice")
 	}
-	// The file extends the contract after all: a new engagement.
-	if d := Diff(d.Next, active(endsIn(50)), true, now.AddDate(0, 0, 6)); !slices.Equal(d.Cases, []Case{Rehire}) {
+	// The file extends the contract after all: as from an older file, unless a new first day is stated.
+	if d := Diff(d.Next, active(endsIn(50)), true, now.AddDate(0, 0, 6)); !slices.Equal(d.Cases, []Case{Contradict}) || d.Events != nil {
 		t.Errorf("extended: %v", d.Cases)
+	}
+	if d := Diff(d.Next, active(startsIn(5), endsIn(50)), true, now.AddDate(0, 0, 6)); !slices.Equal(d.Cases, []Case{Rehire}) {
+		t.Errorf("extended by a new engagement: %v", d.Cases)
 	}
 }
 
