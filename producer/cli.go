@@ -14,6 +14,7 @@ import (
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/store"
+	"jmlbridge/producer/announce"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
 	"jmlbridge/producer/source"
@@ -86,7 +87,8 @@ func exitCode(err error) int {
 	case errors.As(err, new(*usageError)), errors.As(err, new(*misuseError)), errors.As(err, new(*config.Error)),
 		errors.As(err, new(*store.RefusedError)), errors.As(err, new(*store.LockedError)), errors.As(err, new(*ledger.BehindError)),
 		errors.As(err, new(*source.FileError)), errors.As(err, new(*schema.RefusedError)), errors.As(err, new(*register.NonsenseError)),
-		errors.As(err, new(*outbox.UnknownEnclaveError)), errors.As(err, new(*outbox.ClockError)), errors.As(err, new(*outbox.GoneError)):
+		errors.As(err, new(*outbox.UnknownEnclaveError)), errors.As(err, new(*outbox.ClockError)), errors.As(err, new(*outbox.GoneError)),
+		errors.As(err, new(*announce.AbsurdError)):
 		return exitMisused
 	}
 	return exitFailed

@@ -91,9 +91,14 @@ func TestImportAndStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.must(t, "import", file, "-o", "json")), &again); err != nil || len(again.Enclaves[0].Changes) != 0 {
 		t.Errorf("again: %+v, %v", again, err)
 	}
-	code, out, _ := p.try("id,name,dept,status\n", "import", "-", "--format", "csv", "--complete", "--dry-run")
-	if code != exitDone || !strings.Contains(out, "2 changes would be") {
-		t.Errorf("two absences are inside the default limit: %d\n%s", code, out)
+	for _, rows := range []string{"", "9,Z,sec,a\n"} {
+		if code, _, errs := p.try("id,name,dept,status\n"+rows, "import", "-", "--format", "csv", "--complete"); code != exitMisused || !strings.Contains(errs, "nothing was done") {
+			t.Errorf("a complete file with nobody of ours: %d %s", code, errs)
+		}
+	}
+	code, out, _ := p.try("id,name,dept,status\n1,A,sec,a\n", "import", "-", "--format", "csv", "--complete", "--dry-run")
+	if code != exitDone || !strings.Contains(out, "1 changes would be") {
+		t.Errorf("one absence is inside the default limit: %d\n%s", code, out)
 	}
 	var many strings.Builder
 	many.WriteString("id,name,dept,status\n")

@@ -25,6 +25,11 @@ import (
 // batch is how many people are decided in one transaction.
 const batch = 1000
 
+// An AbsurdError refuses a file that is said to be complete and would make a leaver of everyone.
+type AbsurdError struct{ Reason string }
+
+func (e *AbsurdError) Error() string { return e.Reason }
+
 // Limit lets n leavers or rehires of one kind pass when n is at most Count, or at most Share of those who are live.
 type Limit struct {
 	Count int     `yaml:"count"`
@@ -146,7 +151,12 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	p.Absent = len(absent)
 	slices.SortFunc(absent, func(a, b Change) int { return cmp.Compare(a.Subject, b.Subject) })
 	switch {
-	case !o.Complete || len(absent) == 0: // absence says nothing
+	case !o.Complete: // absence says nothing
+	case snap.Accepted() == 0:
+		return nil, &AbsurdError{fmt.Sprintf("--complete: want a file that names everyone, but no row of it was accepted, and %d people are live in enclave %s; nothing was done", p.Live, e.Name)}
+	case len(absent) == 0:
+	case len(absent) == p.Live:
+		return nil, &AbsurdError{fmt.Sprintf("--complete: not one of the %d people who are live in enclave %s is in the file; want the right file, or emit their leavers; nothing was done", p.Live, e.Name)}
 	case snap.Unreadable:
 		p.hold("absences", absent, "some row has no readable id, so who is absent is not known; correct the file", "")
 	default:
@@ -191,6 +201,9 @@ func (p *Plan) add(c Change) {
 func (p *Plan) limit(what string, set []Change, l Limit, allowed int, flag, why string) {
 	if len(set) == 0 {
 		return
+	}
+	if what != "rehires" && len(set) == p.Live && len(set) > 1 {
+		l.Count = 0 // a few may go, but count is no word for everyone: a register may be small
 	}
 	if l.lets(len(set), p.Live) || len(set) <= allowed {
 		for _, c := range set {

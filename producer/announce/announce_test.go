@@ -2,6 +2,7 @@ package announce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -194,6 +195,38 @@ func TestAbsence(t *testing.T) {
 		if said(p) != c.want || held != c.held {
 			t.Errorf("%s: want %q with %d held, got %q with %d", c.name, c.want, c.held, said(p), held)
 		}
+	}
+}
+
+// A file that is said to be complete and has nobody in it, or nobody of those who are live, is refused
+// whatever the limits say, and nothing is done.
+func TestACompleteFileWithoutAnyone(t *testing.T) {
+	b := setup(t, simple(), security())
+	three := header + "1,A,sec,a,n,\n2,B,sec,a,n,\n3,C,sec,a,n,\n"
+	generous := Options{Complete: true, AllowAbsences: 99, Limits: Limits{Absences: Limit{Count: 99, Share: 1}}}
+	refused := func(file, want string) {
+		t.Helper()
+		_, err := Make(ctx, b.Box, b.e, b.read(t, file), generous, now)
+		var absurd *AbsurdError
+		if !errors.As(err, &absurd) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: want %q, got %v", file, want, err)
+		}
+	}
+	refused(header, "no row of it was accepted")
+	b.take(t, three, Options{})
+	refused(header, "no row of it was accepted, and 3 people are live")
+	refused(header+"1,A,sec,?,n,\n", "no row of it was accepted")
+	refused(header+"7,A,sales,a,n,\n8,B,sec,i,n,\n9,C,sec,a,n,\n", "not one of the 3 people")
+	if p := b.plan(t, header+"1,A,sec,a,n,\n", generous); said(p) != "2 leaver, 3 leaver" {
+		t.Errorf("one is there: %q", said(p))
+	}
+	// Nor does a count let everyone leave by the scope; a share, or the operator's number, does.
+	gone := strings.ReplaceAll(three, "sec", "sales")
+	if p := b.plan(t, gone, Options{Limits: Limits{Transfers: Limit{Count: 20, Share: 0.1}}}); said(p) != "" || len(p.HeldBack) != 1 || p.HeldBack[0].Count != 3 {
+		t.Errorf("all by count: %q %+v", said(p), p.HeldBack)
+	}
+	if p := b.plan(t, gone, Options{AllowTransfers: 3}); len(p.Changes) != 3 {
+		t.Errorf("all by the operator's number: %q", said(p))
 	}
 }
 
