@@ -35,8 +35,8 @@ recorded first; a second signal ends it at once, which is as safe as a power cut
 
 With --observe it does everything but write to the tenant: for the first days, and for rehearsals.
 
-Before it touches anything it checks the configuration, the keys, the policy and its groups in the
-tenant, that nobody else runs on the database, and that the database is not an old copy.`,
+Before it touches anything it checks the configuration, the keys, the policy with its groups and
+protected accounts in the tenant, that nobody else runs on the database, and that the database is not an old copy.`,
 		Example: `  consumer -c /etc/jmlbridge/consumer.yaml run --observe
   consumer -c /etc/jmlbridge/consumer.yaml run`,
 		GroupID: "work",
@@ -68,7 +68,7 @@ type runner struct {
 	queue    *watchedQueue
 	db       *state.DB
 
-	unchecked bool // the policy's groups could not be looked at yet
+	unchecked bool // the policy could not be held against the tenant yet
 	unheard   bool // nothing was published yet
 	failing   bool // the last publication failed; both belong to the publisher's goroutine
 }
@@ -164,17 +164,17 @@ func (r *runner) ledger() ledger.Config {
 		Archive: r.db, Interval: r.cfg.Ledger.Interval.D(), Report: r.published}
 }
 
-// checkPolicy refuses a policy that names groups which cannot be used. A tenant that does not answer
+// checkPolicy refuses a policy that names groups which cannot be used, or protected accounts that are none. A tenant that does not answer
 // is no reason to leave leavers where they are: run goes on, and asks again.
 func (r *runner) checkPolicy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, policyTime)
 	defer cancel()
-	notes, err := checkGroups(ctx, r.tenants.grant, r.policy)
+	notes, err := checkTenant(ctx, r.tenants.grant, r.policy)
 	for _, n := range notes {
 		r.log.Warn("policy", "note", n)
 	}
 	if errors.Is(err, errUnchecked) {
-		r.log.Warn("the policy's groups are not checked yet", "err", oneLine(err))
+		r.log.Warn("the policy is not yet checked against the tenant", "err", oneLine(err))
 		r.unchecked = true
 		return nil
 	}

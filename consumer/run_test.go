@@ -499,6 +499,19 @@ func (f *files) grown(db *state.DB) int64 {
 	return size
 }
 
+// A protected name with a slip of the pen protects nobody: it is refused before anything is done.
+func TestProtectedMustExist(t *testing.T) {
+	w := newWorld(t)
+	w.edit("policy.yaml", "breakglass@rehearsal.example", "BreakGlass@rehearsal.example, brakeglass@rehearsal.example")
+	code, _, errs := w.consumer("run")
+	if code != exitMisused || !strings.Contains(errs, "policy.yaml:10") || !strings.Contains(errs, "brakeglass") || strings.Contains(errs, "BreakGlass") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+	if s := entries[*entry.Started](t, w.open()); len(s) != 1 {
+		t.Errorf("%d starts on the ledger, want that of init", len(s))
+	}
+}
+
 // The name is part of the ledger's: another one is refused by name, not by a signature.
 func TestNameNeverChanges(t *testing.T) {
 	f := newFiles(t)
@@ -616,8 +629,8 @@ func TestGiveLimitReleased(t *testing.T) {
 	if held[0].Code != "give-limit" {
 		t.Fatalf("held %+v", held[0])
 	}
-	if users := w.tenant.Snapshot().Users; len(users) > 1 {
-		t.Errorf("%d accounts were made, past the limit of 1", len(users))
+	if users := w.tenant.Snapshot().Users; len(users) > 2 { // with the protected one
+		t.Errorf("%d accounts were made, past the limit of 1", len(users)-1)
 	}
 	w.must("holds", "release", held[0].ID, "--digest", held[0].Digest.String(), "--reason", "checked with HR")
 	eventually(t, "both have accounts", func() bool {

@@ -333,7 +333,7 @@ func newWorld(t *testing.T, seed ...tenant.SeedGroup) *world {
 		seed = []tenant.SeedGroup{{ID: soc, DisplayName: "SOC"}}
 	}
 	var err error
-	if w.tenant, err = tenant.Start(ctx, tenant.Config{Seed: tenant.Seed{Groups: seed}}); err != nil {
+	if w.tenant, err = tenant.Start(ctx, tenant.Config{Seed: tenant.Seed{Groups: seed, Users: []tenant.SeedUser{{UserPrincipalName: "breakglass@rehearsal.example", DisplayName: "Break Glass"}}}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.tenant.Close() })

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -58,70 +60,97 @@ func openTenants(cfg *Config, log *slog.Logger) (*tenants, error) {
 	return &tenants{cut, grant, cl}, nil
 }
 
-// groupReader is what checkGroups needs of a tenant.
-type groupReader interface {
+// tenantReader is what checkTenant needs of a tenant.
+type tenantReader interface {
 	Group(ctx context.Context, id string) (directory.Group, directory.Receipt, error)
+	Get(ctx context.Context, id string) (directory.Account, directory.Receipt, error)
+	GetByUPN(ctx context.Context, upn string) (directory.Account, directory.Receipt, error)
 }
 
-// groupChecks is how many groups are asked for at once.
-const groupChecks = 4
+// tenantChecks is how many things are asked for at once.
+const tenantChecks = 4
 
-// errUnchecked says that the tenant did not answer, so nothing is known about the policy's groups.
-var errUnchecked = errors.New("the tenant did not answer for the policy's groups")
+// errUnchecked says that the tenant did not answer, so nothing is known about what the policy names.
+var errUnchecked = errors.New("the tenant did not answer for what the policy names")
 
-// checkGroups compares the policy's groups with the tenant's. An error about a group is a *config.Error
+// checkTenant holds the policy against the tenant: its groups can be used, and every protected account
+// exists, for a name with a slip of the pen protects nobody. An error about the policy is a *config.Error
 // that names the line; one that wraps errUnchecked says that nothing was found out. notes is what an
 // operator should know.
-func checkGroups(ctx context.Context, t groupReader, p *policy.Policy) (notes []string, err error) {
+func checkTenant(ctx context.Context, t tenantReader, p *policy.Policy) (notes []string, err error) {
 	var mu sync.Mutex // guards the three below
-	var wrong, unknown []error
-	names := make([]string, 0, len(p.Groups))
-	for name := range p.Groups {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	results := make(map[string]error, len(names))
+	var unknown []error
+	names := slices.Sorted(maps.Keys(p.Groups))
+	wrong := make([]error, len(names)+len(p.Protected)) // in this order
 	g, ctx := errgroup.WithContext(directory.WithPriority(ctx, directory.High))
-	g.SetLimit(groupChecks)
-	for _, name := range names {
+	g.SetLimit(tenantChecks)
+	ask := func(i int, look func() (note string, wrong, err error)) {
 		g.Go(func() error {
-			id := p.Groups[name].ID
-			group, _, err := t.Group(ctx, id)
+			note, bad, err := look()
 			mu.Lock()
 			defer mu.Unlock()
-			at := "$.groups." + name + ".id"
-			switch {
-			case errors.Is(err, directory.ErrNotFound):
-				results[name] = p.Errorf(at, "the tenant has no group %s; put the group's object id here or create the group", id)
-			case err != nil:
+			wrong[i] = bad
+			if note != "" {
+				notes = append(notes, note)
+			}
+			if err != nil {
 				unknown = append(unknown, err)
 				if errors.Is(err, directory.ErrUnsent) {
 					return err // no use asking for the others
 				}
-			case group.Dynamic:
-				results[name] = p.Errorf(at, "group %s is dynamic: its rule decides who is in it, nobody can add to it; name an assigned group", id)
-			case group.Foreign:
-				results[name] = p.Errorf(at, "group %s is managed outside this tenant (on premises or by the mail system); name a security group of the tenant", id)
-			case group.RoleAssignable:
-				notes = append(notes, fmt.Sprintf("group %s (%s) can carry directory roles: the grant credential needs RoleManagement.ReadWrite.Directory for it", name, id))
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil && len(results) == 0 {
-		return nil, fmt.Errorf("%w: %w", errUnchecked, err)
+	for i, name := range names {
+		ask(i, func() (string, error, error) { return checkGroup(ctx, t, p, name) })
 	}
-	for _, name := range names {
-		if results[name] != nil {
-			wrong = append(wrong, results[name])
-		}
+	for i := range p.Protected {
+		ask(len(names)+i, func() (string, error, error) {
+			wrong, err := checkProtected(ctx, t, p, i)
+			return "", wrong, err
+		})
 	}
+	_ = g.Wait() // it is among the unknown
 	slices.Sort(notes)
-	switch {
-	case len(wrong) > 0:
-		return notes, errors.Join(wrong...)
+	switch bad := errors.Join(wrong...); {
+	case bad != nil:
+		return notes, bad
 	case len(unknown) > 0:
 		return notes, fmt.Errorf("%w: %w", errUnchecked, errors.Join(unknown...))
 	}
 	return notes, nil
+}
+
+// checkGroup looks at one group of the policy. wrong is the policy's fault, err the tenant's.
+func checkGroup(ctx context.Context, t tenantReader, p *policy.Policy, name string) (note string, wrong, err error) {
+	id, at := p.Groups[name].ID, "$.groups."+name+".id"
+	group, _, err := t.Group(ctx, id)
+	switch {
+	case errors.Is(err, directory.ErrNotFound):
+		return "", p.Errorf(at, "the tenant has no group %s; put the group's object id here or create the group", id), nil
+	case err != nil:
+		return "", nil, err
+	case group.Dynamic:
+		wrong = p.Errorf(at, "group %s is dynamic: its rule decides who is in it, nobody can add to it; name an assigned group", id)
+	case group.Foreign:
+		wrong = p.Errorf(at, "group %s is managed outside this tenant (on premises or by the mail system); name a security group of the tenant", id)
+	case group.RoleAssignable:
+		note = fmt.Sprintf("group %s (%s) can carry directory roles: the grant credential needs RoleManagement.ReadWrite.Directory for it", name, id)
+	}
+	return note, wrong, nil
+}
+
+// checkProtected looks at one entry under protected. wrong is the policy's fault, err the tenant's.
+func checkProtected(ctx context.Context, t tenantReader, p *policy.Policy, i int) (wrong, err error) {
+	who := p.Protected[i]
+	if strings.Contains(who, "@") {
+		_, _, err = t.GetByUPN(ctx, who)
+	} else {
+		_, _, err = t.Get(ctx, strings.ToLower(who))
+	}
+	if errors.Is(err, directory.ErrNotFound) {
+		return p.Errorf(fmt.Sprintf("$.protected[%d]", i), "the tenant has no account %q, so nobody is protected by this line; put the account's object id or user principal name here", who), nil
+	}
+	return nil, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,17 +16,26 @@ import (
 	"jmlbridge/internal/directory"
 )
 
-// answers is a tenant that says one thing of every group.
+// answers is a tenant that says one thing of every group, and one of every account.
 type answers struct {
 	group directory.Group
 	err   error
+	who   error
+}
+
+func (a answers) Get(context.Context, string) (directory.Account, directory.Receipt, error) {
+	return directory.Account{}, directory.Receipt{}, a.who
+}
+
+func (a answers) GetByUPN(context.Context, string) (directory.Account, directory.Receipt, error) {
+	return directory.Account{}, directory.Receipt{}, a.who
 }
 
 func (a answers) Group(context.Context, string) (directory.Group, directory.Receipt, error) {
 	return a.group, directory.Receipt{}, a.err
 }
 
-func TestCheckGroups(t *testing.T) {
+func TestCheckTenant(t *testing.T) {
 	pol, err := policy.Parse("policy.yaml", []byte(policyText))
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +57,11 @@ func TestCheckGroups(t *testing.T) {
 		{"role-assignable", answers{group: directory.Group{ID: soc, RoleAssignable: true}}, "", false, 1},
 		{"no connection", answers{err: unsent}, "", true, 0},
 		{"denied", answers{err: denied}, "", true, 0},
+		{"no such account", answers{who: missing}, "has no account", false, 0},
+		{"no such account, and groups not answered for", answers{err: denied, who: missing}, "has no account", false, 0},
+		{"accounts not answered for", answers{who: unsent}, "", true, 0},
 	} {
-		notes, err := checkGroups(t.Context(), c.tenant, pol)
+		notes, err := checkTenant(t.Context(), c.tenant, pol)
 		if len(notes) != c.notes {
 			t.Errorf("%s: notes %q", c.name, notes)
 		}
@@ -59,10 +72,14 @@ func TestCheckGroups(t *testing.T) {
 		if wrong != (c.wrong != "") {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if wrong && (where.Line != 7 || !strings.Contains(err.Error(), c.wrong)) {
-			t.Errorf("%s: line %d, %v; want line 7 and %q", c.name, where.Line, err, c.wrong)
+		line := 7
+		if c.tenant.who != nil {
+			line = 10
 		}
-		if wrong && !strings.HasPrefix(groupText(err), "policy line 7: ") {
+		if wrong && (where.Line != line || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%s: line %d, %v; want line %d and %q", c.name, where.Line, err, line, c.wrong)
+		}
+		if wrong && !strings.HasPrefix(groupText(err), fmt.Sprintf("policy line %d: ", line)) {
 			t.Errorf("%s: alarm text %q", c.name, groupText(err))
 		}
 		if c.unchecked == (exitCode(err) == exitMisused) && err != nil {

@@ -20,8 +20,8 @@ import (
 
 // Times of a run.
 const (
-	policyTime   = 20 * time.Second       // for all of the policy's groups at start
-	recheckEvery = time.Minute            // until the policy's groups could be looked at
+	policyTime   = 20 * time.Second       // for all that the policy names in the tenant, at start
+	recheckEvery = time.Minute            // until the policy could be held against the tenant
 	watchEvery   = 250 * time.Millisecond // how soon an operator's command is noticed
 	shutdownTime = 90 * time.Second       // for what was fetched; an operation on the tenant has 60 s of its own
 )
@@ -36,7 +36,7 @@ const (
 )
 
 func uncheckedAlarm(now time.Time) state.Alarm {
-	return state.Alarm{Code: alarmUnchecked, Severity: state.Warning, Last: now, Text: "the tenant did not answer at start, so it is not known whether every group of the policy exists"}
+	return state.Alarm{Code: alarmUnchecked, Severity: state.Warning, Last: now, Text: "the tenant did not answer at start, so it is not known whether every group and protected account of the policy exists"}
 }
 
 func clearPolicyAlarms(tx *store.Tx, now time.Time) error {
@@ -109,7 +109,7 @@ func part(name string, err error) error {
 	return nil
 }
 
-// recheck looks at the policy's groups until the tenant answers.
+// recheck holds the policy against the tenant until that answers.
 func (r *runner) recheck(ctx context.Context) error {
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
@@ -120,7 +120,7 @@ func (r *runner) recheck(ctx context.Context) error {
 		case <-tick.C:
 		}
 		try, cancel := context.WithTimeout(ctx, policyTime)
-		_, err := checkGroups(try, r.tenants.grant, r.policy)
+		_, err := checkTenant(try, r.tenants.grant, r.policy)
 		cancel()
 		if ctx.Err() != nil {
 			return nil
@@ -132,7 +132,7 @@ func (r *runner) recheck(ctx context.Context) error {
 			if cerr := clearPolicyAlarms(tx, r.now()); cerr != nil || err == nil {
 				return cerr
 			}
-			r.log.Error("the policy names groups that cannot be used", "err", oneLine(err))
+			r.log.Error("the policy names what the tenant does not have", "err", oneLine(err))
 			_, rerr := state.RaiseAlarm(tx, state.Alarm{Code: alarmGroup, Severity: state.Critical, Last: r.now(), Text: groupText(err)})
 			return rerr
 		})
@@ -144,7 +144,7 @@ func groupText(err error) string {
 	if e, ok := errors.AsType[*config.Error](err); ok {
 		return fmt.Sprintf("policy line %d: %s", e.Line, e.Reason)
 	}
-	return "the policy names groups that cannot be used"
+	return "the policy names what the tenant does not have"
 }
 
 // published hears how each publication ended.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/language"
+
 	"jmlbridge/internal/config"
 	"jmlbridge/schema"
 )
@@ -123,7 +125,6 @@ var (
 	objectID   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	roleName   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 	domainName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
-	country    = regexp.MustCompile(`^[A-Z]{2}$`)
 	field      = regexp.MustCompile(`\{[^}]*\}`)
 )
 
@@ -142,8 +143,8 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	if !field.MatchString(p.UPN.Template) {
 		return at("$.upn.template", "names no field, so every account would have the same name")
 	}
-	if p.UsageLocation != "" && !country.MatchString(p.UsageLocation) {
-		return at("$.usage_location", "want an ISO 3166-1 alpha-2 code like US, got %q", p.UsageLocation)
+	if p.UsageLocation != "" && !isCountry(p.UsageLocation) {
+		return at("$.usage_location", "want a country of ISO 3166-1 alpha-2 like US (the United Kingdom is GB), got %q", p.UsageLocation)
 	}
 	p.listed = map[string]string{}
 	for name, g := range p.Groups {
@@ -188,6 +189,17 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 		return at("$.limits.urgent_per_hour", "want 0 or more, got %d", p.Limits.UrgentPerHour)
 	}
 	return nil
+}
+
+// unassigned are codes that the language package takes for countries and ISO 3166-1 only reserves, took back or
+// leaves to everybody.
+const unassigned = "AC AN CP CQ CS DG EA EZ FQ IC NT PC SU TA UN XK YU"
+
+// isCountry reports whether ISO 3166-1 assigns code to a country. UK, EU and XK are none: the tenant
+// refuses them as a usage location.
+func isCountry(code string) bool {
+	r, err := language.ParseRegion(code)
+	return err == nil && r.String() == code && r.IsCountry() && r.Canonicalize() == r && len(code) == 2 && !strings.Contains(unassigned, code)
 }
 
 // GroupsOf gives the group ids that roles stand for, sorted and without repeats, and the roles that

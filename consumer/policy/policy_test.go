@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 func TestRefusalsNameTheLine(t *testing.T) {
 	for _, tc := range []struct{ name, from, to, want string }{
 		{"unknown key", "usage_location: US", "usage_locaton: US", "policy.yaml:5:1"},
+		{"no country", "usage_location: US", "usage_location: UK", "policy.yaml:5:"},
 		{"duplicate key", "grace: 30d", "grace: 30d\ngrace: 1d", "policy.yaml:7:1"},
 		{"bad duration", "grace: 30d", "grace: soon", "policy.yaml:6:"},
 		{"role names a group off the list", "analyst: {groups: [soc]}", "analyst: {groups: [nets]}", `policy.yaml:11:`},
