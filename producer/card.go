@@ -67,6 +67,15 @@ func (c *Config) cardFile(generation int) string {
 	return filepath.Join(filepath.Dir(c.file.Name()), name)
 }
 
+// verifierFile is where the line is put by which auditors verify the ledger of a generation.
+func (c *Config) verifierFile(generation int) string {
+	name := "producer-ledger.vkey"
+	if generation > 1 {
+		name = fmt.Sprintf("producer-ledger-g%d.vkey", generation)
+	}
+	return filepath.Join(filepath.Dir(c.file.Name()), name)
+}
+
 func (k *card) write(path string) error {
 	text, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {

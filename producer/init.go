@@ -84,7 +84,7 @@ Next: on the enclave's side,
 func (a *app) create(ctx context.Context, cfg *Config) (_ *made, err error) {
 	m := &made{
 		Database: cfg.Database, SigningKey: cfg.Signing.Key, LedgerKey: cfg.Ledger.Key, CardFile: cfg.cardFile(1),
-		VerifierFile: filepath.Join(filepath.Dir(cfg.file.Name()), "producer-ledger.vkey"),
+		VerifierFile: cfg.verifierFile(1),
 	}
 	fresh := []string{m.Database, m.SigningKey, m.LedgerKey, m.CardFile, m.VerifierFile, filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder)}
 	if cfg.Ledger.CheckpointCopy != "" {

@@ -23,6 +23,7 @@ type recovered struct {
 	Messages       int      `json:"messages"` // of the rosters that begin it
 	CardFile       string   `json:"card_file"`
 	LedgerVerifier string   `json:"ledger_verifier"`
+	VerifierFile   string   `json:"ledger_verifier_file"` // the same line in a file
 	SetAside       []string `json:"set_aside"`
 }
 
@@ -73,13 +74,13 @@ Stop the runner first. Without a reason to think that the database is old, --for
 Carry to each enclave (public):
   card  %s
 
-Give to auditors (the line of the new ledger):
+Give to auditors (the line of the new ledger, public, also in %s; the old ledger keeps its own):
   %s
 
 Set aside, keep as evidence: %s
 
 Next: import the newest export, emit again what operators had emitted since the backup, start run.
-`, r.Generation, r.Messages, r.CardFile, r.LedgerVerifier, strings.Join(r.SetAside, ", "))
+`, r.Generation, r.Messages, r.CardFile, r.VerifierFile, r.LedgerVerifier, strings.Join(r.SetAside, ", "))
 			return err
 		},
 	}
@@ -148,7 +149,8 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 	if err != nil {
 		return nil, err
 	}
-	return r, k.write(r.CardFile)
+	r.VerifierFile = cfg.verifierFile(generation)
+	return r, errors.Join(k.write(r.CardFile), writeNew(r.VerifierFile, []byte(r.LedgerVerifier+"\n")))
 }
 
 const asideMark = ".before-g"

@@ -214,6 +214,13 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.must(t, "recover", "--reason", "disk lost", "-o", "json")), &rec); err != nil || rec.Generation != 2 || len(rec.SetAside) != 2 {
 		t.Fatalf("%+v, %v", rec, err)
 	}
+	line, err := os.ReadFile(rec.VerifierFile)
+	if err != nil || filepath.Base(rec.VerifierFile) != "producer-ledger-g2.vkey" || string(line) != rec.LedgerVerifier+"\n" {
+		t.Errorf("verifier in %s: %q, %v", rec.VerifierFile, line, err)
+	}
+	if first, err := os.ReadFile(m.VerifierFile); err != nil || string(first) != m.LedgerVerifier+"\n" {
+		t.Errorf("the old ledger's verifier: %q, %v", first, err)
+	}
 	if code, _, errs := p.try("", "recover", "--reason", "again"); code != exitMisused || !strings.Contains(errs, "--force") {
 		t.Errorf("a second recover: %d %s", code, errs)
 	}
@@ -243,11 +250,17 @@ func TestRunAgainstMidpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if generations[2][0] != 1 || generations[2][1] != 2 {
-		t.Errorf("%v", generations)
-	}
 	if code := stop(); code != exitDone {
 		t.Errorf("run ended with %d\n%s", code, runLog)
+	}
+	if verifier, err = keys.LedgerVerifier(strings.TrimSpace(string(line))); err == nil {
+		_, err = tiles.OpenReader(filepath.Join(p.dir, "data/ledger/tiles"), verifier)
+	}
+	if err != nil {
+		t.Errorf("the new ledger does not verify by its file: %v", err)
+	}
+	if generations[2][0] != 1 || generations[2][1] != 2 {
+		t.Errorf("%v", generations)
 	}
 }
 
