@@ -4,7 +4,7 @@
 // It is pure: no clock, no disk. Its invariants: a record that repeats what was said makes nothing; a
 // leaver is made only of a record that says so (inactive, its last day past, out of scope) and only for
 // someone who was announced; a record whose first day is before the leaver that HR stated brings nobody
-// back; what an operator said is not undone by a file that has not caught up;
+// back; a leaver or suspension that an operator stated is not undone by a file that has not caught up;
 // numbers of engagements only grow, and nothing but a joiner follows a leaver.
 package register
 
