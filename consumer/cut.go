@@ -110,7 +110,16 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 		fmt.Fprintln(a.err, "consumer: nobody is running on this database: start `consumer run`, or disable the account by hand")
 		return nil
 	}
-	if fl.wait <= 0 {
+	only, err := observes(db.Read(), pid)
+	switch {
+	case err != nil:
+		return err
+	case only && fl.wait > 0:
+		return fmt.Errorf("subject %s is locked, but the consumer that runs only observes (run --observe), so its account is not cut: disable it by hand now", key.Subject)
+	case only:
+		fmt.Fprintln(a.err, "consumer: the consumer that runs only observes (run --observe) and cuts nobody: disable the account by hand")
+		return nil
+	case fl.wait <= 0:
 		return nil
 	}
 	return a.watchCut(ctx, db, key, fl.wait)

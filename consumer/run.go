@@ -80,6 +80,15 @@ func (r *runner) mode() string {
 	return "run"
 }
 
+// metaMode is the key of the database under which the last start left its mode and process.
+const metaMode = "mode"
+
+// observes reports whether the consumer that runs as pid writes nothing to the tenant.
+func observes(r state.Reader, pid int) (bool, error) {
+	value, err := state.Meta(r, metaMode)
+	return pid != 0 && value == fmt.Sprintf("observe %d", pid), err
+}
+
 // runner starts in this order: what only reads files; the lock; the database; what only asks. Then the
 // first entry, and work. Whatever fails before that entry has changed nothing.
 func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error) {
@@ -199,6 +208,9 @@ func (r *runner) start(ctx context.Context) error {
 			s.Policy, s.Cloud, s.Tenant = &digest, r.tenants.cloud.Name, entry.ID(r.cfg.Tenant.ID)
 		})
 		if err != nil {
+			return err
+		}
+		if err := state.SetMeta(tx, metaMode, fmt.Sprintf("%s %d", r.mode(), os.Getpid())); err != nil {
 			return err
 		}
 		if err := r.inForce(tx, by); err != nil {

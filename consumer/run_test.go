@@ -124,7 +124,18 @@ func TestObserve(t *testing.T) {
 	if in := entries[*entry.Intent](t, db); !in[0].Observe {
 		t.Errorf("intent %+v", in[0])
 	}
-	out := w.must("plan", "-o", "json")
+	var s status
+	if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &s); err != nil || !s.Observes {
+		t.Errorf("status does not say that it only observes: %v", err)
+	}
+	if screen := w.must("status"); !strings.Contains(screen, "ONLY OBSERVES") {
+		t.Errorf("status:\n%s", screen)
+	}
+	code, _, errs := w.consumer("cut", "100099", "--unknown", "--reason", "x")
+	if code != exitFailed || !strings.Contains(errs, "only observes") {
+		t.Errorf("cut: exit %d, %s", code, errs)
+	}
+	out := w.must("plan", "100042", "-o", "json")
 	var list []plannedPerson
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || len(list[0].Ops) != 2 || list[0].Ops[0].Op != "create" || list[0].Ops[1].Target != soc {
 		t.Errorf("plan %s, %v", out, err)

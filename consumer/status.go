@@ -30,6 +30,7 @@ type status struct {
 	Database   string           `json:"database"`
 	ID         string           `json:"id"`
 	Runner     int              `json:"runner_pid"`              // 0: nobody runs
+	Observes   bool             `json:"observes"`                // the runner writes nothing to the tenant
 	Refused    string           `json:"start_refused,omitempty"` // why a start on this database would be
 	Ledger     ledgerStatus     `json:"ledger"`
 	Streams    []streamStatus   `json:"streams"`
@@ -157,6 +158,9 @@ func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, e
 		Messages: map[string]int64{}, Backlog: map[string]int64{}, Holds: map[string]int{}, Alarms: []alarmStatus{}}
 	var err error
 	if s.Runner, err = store.Holder(cfg.Database); err != nil {
+		return nil, err
+	}
+	if s.Observes, err = observes(r, s.Runner); err != nil {
 		return nil, err
 	}
 	if s.Ledger, err = ledgerOf(db, cfg); err != nil {
@@ -331,6 +335,9 @@ func (a *app) screen(s *status) error {
 	runner := "NOBODY RUNS"
 	if s.Runner != 0 {
 		runner = "running, pid " + strconv.Itoa(s.Runner)
+	}
+	if s.Observes {
+		runner += ", ONLY OBSERVES: nothing is written to the tenant, nobody is cut"
 	}
 	if s.Refused != "" {
 		runner += ", A START WOULD BE REFUSED"
