@@ -120,6 +120,9 @@ phone, since whoever changes the card on its way would be trusted instead.`,
 				return err
 			}
 			defer db.Close()
+			if err := outbox.Belongs(db, cfg.Issuer, cfg.Stream); err != nil {
+				return err
+			}
 			generation, err := outbox.Generation(cmd.Context(), db)
 			if err != nil {
 				return err

@@ -15,6 +15,7 @@ import (
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/announce"
+	"jmlbridge/producer/midpoint"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
 	"jmlbridge/producer/source"
@@ -88,7 +89,8 @@ func exitCode(err error) int {
 		errors.As(err, new(*store.RefusedError)), errors.As(err, new(*store.LockedError)), errors.As(err, new(*ledger.BehindError)),
 		errors.As(err, new(*source.FileError)), errors.As(err, new(*schema.RefusedError)), errors.As(err, new(*register.NonsenseError)),
 		errors.As(err, new(*outbox.UnknownEnclaveError)), errors.As(err, new(*outbox.ClockError)), errors.As(err, new(*outbox.GoneError)),
-		errors.As(err, new(*announce.AbsurdError)):
+		errors.As(err, new(*outbox.ForeignError)), errors.As(err, new(*announce.AbsurdError)),
+		errors.As(err, new(*midpoint.InUseError)):
 		return exitMisused
 	}
 	return exitFailed

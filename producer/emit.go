@@ -150,7 +150,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(cmd.Context(), cfg, opening{})
+	s, err := a.open(cmd.Context(), cfg, opening{reports: true})
 	if err != nil {
 		return nil, err
 	}

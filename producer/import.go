@@ -139,7 +139,7 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(ctx, cfg, opening{unsealed: dry})
+	s, err := a.open(ctx, cfg, opening{unsealed: dry, reports: true})
 	if err != nil {
 		return nil, err
 	}
@@ -225,6 +225,9 @@ func (a *app) readInput(name string) (string, error) {
 			return "", misusef("read the export: %w", err)
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.IsDir() {
+			return "", misusef("want an export, but %s is a folder; name the file in it", name)
+		}
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, source.MaxFile+1))

@@ -41,6 +41,17 @@ func TestBadSurroundings(t *testing.T) {
 		"other stream": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "stream: hr", "stream: hr2", 1))
 		}, "set it back", []string{"emit", "leaver", "1"}},
+		"status of another": {func(t *testing.T, p *place) {
+			p.write(t, "producer.yaml", strings.Replace(template, "stream: hr", "stream: hr2", 1))
+		}, "set it back", []string{"status"}},
+		"card of another": {func(t *testing.T, p *place) {
+			p.write(t, "producer.yaml", strings.Replace(template, "/jml", "/jml2", 1))
+		}, "set it back", []string{"card"}},
+		"a folder": {func(t *testing.T, p *place) {
+			if err := os.Mkdir(filepath.Join(p.dir, "none.csv"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a folder; name the file in it", []string{"import", "none.csv"}},
 		"wrong header": {func(t *testing.T, p *place) { p.write(t, "x.csv", "ID;name\n1;A\n") }, "wrong header: missing", []string{"import", "x.csv"}},
 		"Latin-1":      {func(t *testing.T, p *place) { p.write(t, "x.csv", "id,name,dept,status\n1,J\xf6rg,sec,a\n") }, "x.csv:2: an octet 0xf6", []string{"import", "x.csv"}},
 		"no file":      {func(t *testing.T, p *place) {}, "read the export", []string{"import", "none.csv"}},

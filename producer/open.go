@@ -35,6 +35,7 @@ type opened struct {
 type opening struct {
 	unguarded bool   // recover alone: the database may be behind
 	unsealed  bool   // nothing is sent: the enclaves' keys need not be there yet
+	reports   bool   // it prints what it announced, so that a terminal needs no line for each person above that
 	wake      func() // outbox.Config.Wake
 }
 
@@ -85,10 +86,10 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err 
 	}
 	s.box, err = outbox.New(s.db, outbox.Config{
 		Issuer: cfg.Issuer, Stream: cfg.Stream, Signer: signer, Recipients: recipients, ClosedFor: cfg.ClosedFor.D(),
-		Now: a.now, Log: s.log, Wake: o.wake,
+		Now: a.now, Log: s.log, Wake: o.wake, Announce: announceLevel(o.reports && a.onTerminal(), a.logFormat),
 	})
 	if err != nil {
-		return nil, misusef("%w", err)
+		return nil, err
 	}
 	return s, nil
 }

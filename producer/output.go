@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -56,13 +57,27 @@ func stamp(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// onTerminal reports whether somebody looks at the log as it is written.
+func (a *app) onTerminal() bool {
+	f, ok := a.err.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// announceLevel is that of the line for each message: for programs always info, but not in the way of a
+// report that somebody reads.
+func announceLevel(reader bool, format string) slog.Level {
+	if reader && format == formatText {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
 // progress shows how far long work is, on a terminal only.
 func (a *app) progress(total int, what string) func(done int) {
-	f, ok := a.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) || total == 0 {
+	if !a.onTerminal() || total == 0 {
 		return nil
 	}
-	bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
+	bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
 	return func(done int) { _ = bar.Set(done) }
 }

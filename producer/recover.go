@@ -91,7 +91,7 @@ Next: import the newest export, emit again what operators had emitted since the 
 }
 
 func (a *app) recover(ctx context.Context, cfg *Config, reason string, force bool) (_ *recovered, err error) {
-	s, err := a.open(ctx, cfg, opening{unguarded: true})
+	s, err := a.open(ctx, cfg, opening{unguarded: true, reports: true})
 	if err != nil {
 		return nil, err
 	}

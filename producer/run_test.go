@@ -80,6 +80,9 @@ func TestRunAgainstMidpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
+	if code, _, errs := p.try("", "midpoint", "run", mid0.Config); code != exitMisused || !strings.Contains(errs, "stop that one first") {
+		t.Errorf("a second mid-point on the store: %d %s", code, errs)
+	}
 	queue := fmt.Sprintf("queue: {url: [\"tls://%s\"], ca: mid/producer/GOV-1/midpoint-ca.pem, nkey: mid/producer/GOV-1/midpoint.nk, stream: JML-GOV-1, subject: jml.GOV-1}", server.Addr())
 	text := template[:strings.Index(template, "queue:")] + queue + template[strings.Index(template, "\n    scope:"):]
 	p.write(t, "producer.yaml", text)

@@ -174,7 +174,7 @@ in an enclave and renews leases. run stores one every day by itself.`,
 					audiences = append(audiences, e.Audience)
 				}
 			}
-			s, err := a.open(cmd.Context(), cfg, opening{})
+			s, err := a.open(cmd.Context(), cfg, opening{reports: true})
 			if err != nil {
 				return err
 			}

@@ -72,6 +72,9 @@ func (a *app) status(ctx context.Context, cfg *Config) (*report, error) {
 		return nil, err
 	}
 	defer db.Close()
+	if err := outbox.Belongs(db, cfg.Issuer, cfg.Stream); err != nil {
+		return nil, err
+	}
 	r := &report{Issuer: cfg.Issuer, Stream: cfg.Stream}
 	if r.KID, err = keys.ID(key.Public()); err != nil {
 		return nil, err

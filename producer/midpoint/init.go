@@ -276,12 +276,22 @@ func lockStore(dir string) (io.Closer, error) {
 	l, err := store.Take(filepath.Join(dir, "midpoint"))
 	var held *store.LockedError
 	if errors.As(err, &held) {
-		return nil, fmt.Errorf("store: process %d is running on %s; stop that one first", held.PID, dir)
+		return nil, &InUseError{held.PID, dir}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	return lock{l}, nil
+}
+
+// An InUseError says that another mid-point serves the store.
+type InUseError struct {
+	PID int
+	Dir string
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("store: process %d is running on %s; stop that one first", e.PID, e.Dir)
 }
 
 type lock struct{ *store.Lock }

@@ -49,7 +49,8 @@ type Config struct {
 	ClosedFor  time.Duration              // how long a roster repeats closed engagements
 	Now        func() time.Time
 	Log        *slog.Logger
-	Wake       func() // called when messages were stored or relayed; never blocks; may be nil
+	Wake       func()     // called when messages were stored or relayed; never blocks; may be nil
+	Announce   slog.Level // of the line for each message that is stored; the zero value is info
 }
 
 // Box is the producer's state in its database. Its methods may be called from many goroutines.
@@ -60,16 +61,27 @@ type Box struct {
 
 // New checks that the database is of the configured producer.
 func New(db *store.DB, c Config) (*Box, error) {
-	b := &Box{db, c}
-	var issuer, stream string
-	err := db.Read().QueryRow("SELECT issuer, stream FROM producer").Scan(&issuer, &stream)
-	if err != nil {
-		return nil, fmt.Errorf("read whose database %s is: %w", db.Path(), err)
+	if err := Belongs(db, c.Issuer, c.Stream); err != nil {
+		return nil, err
 	}
-	if issuer != c.Issuer || stream != c.Stream {
-		return nil, fmt.Errorf("database %s is of issuer %s, stream %s; the configuration says issuer %s, stream %s: a stream's name never changes, set it back", db.Path(), issuer, stream, c.Issuer, c.Stream)
+	return &Box{db, c}, nil
+}
+
+// A ForeignError says that the database is another producer's than the configured one.
+type ForeignError struct{ reason string }
+
+func (e *ForeignError) Error() string { return e.reason }
+
+// Belongs returns a *ForeignError unless the database is of that issuer and stream.
+func Belongs(db *store.DB, issuer, stream string) error {
+	var is, has string
+	if err := db.Read().QueryRow("SELECT issuer, stream FROM producer").Scan(&is, &has); err != nil {
+		return fmt.Errorf("read whose database %s is: %w", db.Path(), err)
 	}
-	return b, nil
+	if is != issuer || has != stream {
+		return &ForeignError{fmt.Sprintf("database %s is of issuer %s, stream %s; the configuration says issuer %s, stream %s: a stream's name never changes, set it back", db.Path(), is, has, issuer, stream)}
+	}
+	return nil
 }
 
 // Sent is a message that was numbered and stored; the relay has it from here.
@@ -308,10 +320,10 @@ func (b *Box) update(ctx context.Context, audience string, subjects []string, de
 }
 
 func (b *Box) logSent(ctx context.Context, sent []Sent) {
-	if !b.c.Log.Enabled(ctx, slog.LevelInfo) {
+	if !b.c.Log.Enabled(ctx, b.c.Announce) {
 		return
 	}
 	for _, s := range sent {
-		b.c.Log.InfoContext(ctx, "announced", "subject", s.Subject, "kind", s.Kind, "aud", s.Audience, "generation", s.Generation, "seq", s.Seq, "jti", s.ID)
+		b.c.Log.Log(ctx, b.c.Announce, "announced", "subject", s.Subject, "kind", s.Kind, "aud", s.Audience, "generation", s.Generation, "seq", s.Seq, "jti", s.ID)
 	}
 }
