@@ -542,6 +542,39 @@ func TestCutIsConfirmed(t *testing.T) {
 	}
 }
 
+// An attribute that the tenant refuses for good keeps nobody from the groups and becomes an alarm; a
+// create that fails is followed by nothing.
+func TestARefusedAttribute(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "no", Method: "^PATCH$", Path: "/users/", Kind: tenant.Error, Status: 400})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		return err == nil && len(alarms) == 1 && alarms[0].Code == AlarmGiveFailing
+	})
+	if u := b.user("ana.ng"); len(u.Groups) != 2 {
+		t.Errorf("groups %v", u.Groups)
+	}
+	b.tenant.RemoveFault("no")
+	b.settle()
+	if alarms, _ := state.Alarms(b.db.Read()); len(alarms) != 0 {
+		t.Errorf("alarms %v after it succeeded", alarms)
+	}
+	b.explained()
+
+	b.tenant.AddFaults(tenant.Fault{Name: "no", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: 503, Count: 1})
+	from := len(b.tenant.Journal())
+	b.join("2", "Bea", "lead")
+	b.settle()
+	for _, j := range b.tenant.Journal()[from:] {
+		if j.Status == 400 || strings.Contains(j.Path, "/users//") {
+			t.Errorf("%s %s after a create that failed", j.Method, j.Path)
+		}
+	}
+}
+
 func TestManagerWhoJoinsLater(t *testing.T) {
 	b := setup(t)
 	report := person("Ana")

@@ -54,6 +54,8 @@ const (
 	operationTime = 60 * time.Second // one operation on the tenant, token included
 	reserved      = 2                // workers kept for disable, revoke and take; Workers is at least one more
 	idlePoll      = 30 * time.Second // how long nobody looks at the table, at most
+	longestQuiet  = 30 * time.Second // how long one answer may silence an application, whatever it asks: a leaver must be tried again
+	lateGive      = 5                // failures in a row after which a give that does not succeed is an alarm
 	lateCut       = 3                // failures in a row after which a cut that does not succeed is an alarm
 	goneAfter     = 6                // failures in a row after which an account that is not found is gone, if it is not new
 	maxNames      = 64               // candidates for one user principal name

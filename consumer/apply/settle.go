@@ -256,14 +256,15 @@ func (u *unit) open(tx *store.Tx, code plan.HoldCode, targets []string) error {
 
 // Codes of the alarms that the executor raises.
 const (
-	AlarmCutFailing = "cut-failing"       // an account that must be disabled is not, after several attempts
-	AlarmCutUndone  = "cut-undone"        // an account that the bridge disabled was found enabled
-	AlarmCutHeld    = "cut-held"          // a rule of ours keeps a cut from happening
-	AlarmDenied     = "credential-denied" // the tenant refuses a credential
-	AlarmStale      = "stale"             // an issuer is silent: its gives wait
-	AlarmGiveLimit  = "give-limit"        // more is to be given in an hour than the policy allows
-	AlarmInternal   = "internal"          // the work on one person fails for a reason of ours
-	AlarmCutLimit   = "cut-limit"         // more is to be cut in an hour than the policy allows
+	AlarmCutFailing  = "cut-failing"       // an account that must be disabled is not, after several attempts
+	AlarmGiveFailing = "give-failing"      // something is given to a person and does not succeed, after several attempts
+	AlarmCutUndone   = "cut-undone"        // an account that the bridge disabled was found enabled
+	AlarmCutHeld     = "cut-held"          // a rule of ours keeps a cut from happening
+	AlarmDenied      = "credential-denied" // the tenant refuses a credential
+	AlarmStale       = "stale"             // an issuer is silent: its gives wait
+	AlarmGiveLimit   = "give-limit"        // more is to be given in an hour than the policy allows
+	AlarmInternal    = "internal"          // the work on one person fails for a reason of ours
+	AlarmCutLimit    = "cut-limit"         // more is to be cut in an hour than the policy allows
 )
 
 func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done) error {
@@ -281,6 +282,18 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
 				return err
 			}
+		}
+	}
+	switch {
+	case failed && u.view.Access && u.attempt >= lateGive && !bad.denied:
+		err := raise(tx, state.Alarm{Code: AlarmGiveFailing, Key: u.row.Subject, Severity: state.Warning, Last: u.now, Issuer: u.row.Issuer, Subject: u.row.Subject,
+			Text: fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.code)})
+		if err != nil {
+			return err
+		}
+	case !failed && u.row.Attempts > 0 || !u.view.Access:
+		if err := clear(tx, AlarmGiveFailing, u.row.Subject, u.now); err != nil {
+			return err
 		}
 	}
 	slot := "grant"

@@ -154,18 +154,20 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 	}
 	crash.Point("intent-durable")
 	var results []done
-	for i, op := range ops {
+	blocked := false // without an account, or with one that is still disabled, nothing more is given
+	for _, op := range ops {
 		if u.Observe {
 			results = append(results, done{result: entry.ResultSkipped, code: "observe"})
 			continue
 		}
-		if i > 0 && results[i-1].result == entry.ResultFailed && op.Kind != plan.RemoveMember {
+		if blocked {
 			results = append(results, done{result: entry.ResultSkipped, code: "earlier-failed"})
 			continue
 		}
 		d := u.try(ctx, op)
 		crash.Point("operation-done")
 		results = append(results, d)
+		blocked = d.result == entry.ResultFailed && (op.Kind == plan.CreateAccount || op.Kind == plan.EnableAccount)
 	}
 	crash.Point("operations-done")
 	if err := u.answer(ctx, p, lane, index, ops, results); err != nil {
@@ -188,7 +190,7 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	defer cancel()
 	d := u.tenants.perform(work, op, &u.known, u.seen, u.Now)
 	if d.code == directory.CodeThrottled || d.after > 0 {
-		gov.quiet(max(d.after, time.Second))
+		gov.quiet(min(max(d.after, time.Second), longestQuiet))
 	}
 	u.Log.Info("applied", "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "account", u.known.ID)
 	return d
