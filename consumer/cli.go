@@ -68,7 +68,7 @@ func misusef(format string, args ...any) error { return &misuseError{fmt.Errorf(
 // severityError is the answer of status --check; what it is about was printed.
 type severityError struct{ n int }
 
-func (e *severityError) Error() string { return fmt.Sprintf("%d alarms need a person", e.n) }
+func (e *severityError) Error() string { return fmt.Sprintf("%d things need a person", e.n) }
 
 func exitCode(err error) int {
 	switch {

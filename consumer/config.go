@@ -2,13 +2,16 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"jmlbridge/consumer/policy"
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/queue/natsqueue"
@@ -231,6 +234,14 @@ func (t *Tenant) sharedQuota() bool {
 		return t.Cut == t.Grant
 	}
 	return t.Cut.Client == t.Grant.Client
+}
+
+// policy reads the policy that the configuration names.
+func (c *Config) policy() (*policy.Policy, error) {
+	if _, err := os.Stat(c.Policy); errors.Is(err, os.ErrNotExist) {
+		return nil, c.file.Errorf("$.policy", "there is no policy file %s; write one after consumer/policy.example.yaml, or name it under policy", c.Policy)
+	}
+	return policy.Load(c.Policy)
 }
 
 // origin is the name of the ledger: of its checkpoints and of the key line that auditors get.

@@ -38,11 +38,12 @@ limits; it gives nothing by itself to somebody who has left.`,
 type lockFlags struct {
 	issuer, reason string
 	unknown        bool
+	to             string // what is to be done, for the answer where there is nobody
 	wait           time.Duration
 }
 
 func (a *app) lockCommand(use, short, long, example, action string) *cobra.Command {
-	var fl lockFlags
+	fl := lockFlags{to: action}
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Example: example, GroupID: "ops", Args: exactly("SUBJECT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(fl.reason) == "" {
@@ -131,7 +132,7 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 		k := state.SubjectKey{Issuer: fl.issuer, Subject: subject}
 		s, err := state.LoadSubject(r, k)
 		if err == nil && s == nil && !fl.unknown {
-			err = unknownSubject(subject)
+			err = unknownSubject(subject, fl.to)
 		}
 		return k, err
 	}
@@ -156,15 +157,18 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 	case len(known) > 1:
 		return state.SubjectKey{}, misusef("subject %s is known from %d producers; say which with --issuer", subject, len(known))
 	case !fl.unknown:
-		return state.SubjectKey{}, unknownSubject(subject)
+		return state.SubjectKey{}, unknownSubject(subject, fl.to)
 	case len(issuers) == 1:
 		return state.SubjectKey{Issuer: issuers[0], Subject: subject}, nil
 	}
 	return state.SubjectKey{}, usagef("--issuer: say which producer would speak of the subject")
 }
 
-func unknownSubject(subject string) error {
-	return misusef("nothing was ever said of subject %s, so nothing was cut: check the id (it is HR's, not a user name). To keep a later joiner out say --unknown", subject)
+func unknownSubject(subject, to string) error {
+	if to == "cut" {
+		return misusef("nothing was ever said of subject %s, so nothing was cut: check the id (it is HR's, not a user name). To keep a later joiner out say --unknown", subject)
+	}
+	return misusef("nothing was ever said of subject %s, so there is nothing to %s: check the id (it is HR's, not a user name)", subject, to)
 }
 
 // watchPoll is how often watchCut looks.

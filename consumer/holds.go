@@ -137,7 +137,7 @@ func (a *app) holdsList() *cobra.Command {
 				list = append(list, showHold(h))
 				whom := h.Subject
 				if set, ok := setOf(h); ok {
-					whom = fmt.Sprintf("%d persons, lane %s", set.Count, set.Lane)
+					whom = fmt.Sprintf("%s, lane %s", persons(set.Count), set.Lane)
 				}
 				rows = append(rows, []string{h.Name(), h.Code, whom, age(a.now(), h.Created), endOf(h)})
 			}
@@ -170,6 +170,8 @@ func (a *app) holdsShow() *cobra.Command {
 		Short:   "Show one hold: exactly what a release would let through",
 		Example: `  consumer holds show 7`,
 		Args:    exactly("ID"),
+
+		ValidArgsFunction: a.completeHolds,
 		RunE: func(_ *cobra.Command, args []string) error {
 			inJSON, err := asJSON(format)
 			if err != nil {
@@ -242,6 +244,8 @@ func (a *app) holdsDecide(verb, short string, to state.HoldState, long string) *
 		Long:    long,
 		Example: `  consumer holds ` + verb + ` 7 --digest 4fJ2... --reason "checked with HR, CHG-204"`,
 		Args:    exactly("ID"),
+
+		ValidArgsFunction: a.completeHolds,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := holdID(args[0])
 			if err != nil {
@@ -321,5 +325,5 @@ func decide(tx *store.Tx, id int64, shown schema.Digest, to state.HoldState, by 
 	if err := apply.ClearLimit(tx, h.Code, by.Now); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Hold %s of %d persons is %s.", h.Name(), set.Count, to), nil
+	return fmt.Sprintf("Hold %s of %s is %s.", h.Name(), persons(set.Count), to), nil
 }

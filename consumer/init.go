@@ -73,7 +73,7 @@ Give to auditors (public, one line, also in %s):
   %s
 
 Next: trust a producer with its card,
-  consumer -c %s trust add CARD
+  consumer -c %s trust add CARD --expect KEYID --reason TEXT
 `, m.Database, m.Enclave, m.EncryptionKey, m.EncryptionKID, m.VerifierFile, m.LedgerVerifier, a.configFile)
 			return err
 		},

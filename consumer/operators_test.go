@@ -147,23 +147,24 @@ func TestTrust(t *testing.T) {
 			t.Errorf("%v: exit %d, %s; want exit 2 and %q", args, code, errs, say)
 		}
 	}
-	misuse("is not on the card", "trust", "add", f.path("card.json"), "--expect", other)
-	misuse("--head-hash", "trust", "add", f.path("card.json"), "--at-seq", "7")
-	misuse("read card", "trust", "add", f.path("nowhere.json"))
+	misuse("is not on the card", "trust", "add", f.path("card.json"), "--expect", other, "--reason", "x")
+	misuse("--head-hash", "trust", "add", f.path("card.json"), "--at-seq", "7", "--reason", "x")
+	misuse("read card", "trust", "add", f.path("nowhere.json"), "--reason", "x")
 	misuse("want 1 arguments", "trust", "add")
+	misuse("--reason", "trust", "add", f.path("card.json"))
 	if list := f.must("trust", "list", "-o", "json"); strings.TrimSpace(list) != "[]" {
 		t.Errorf("something is trusted: %s", list)
 	}
 
 	f.must("trust", "add", f.path("card.json"), "--expect", id, "--reason", "handed over")
-	misuse("known already", "trust", "add", f.path("card.json"))
-	misuse("only for its first key", "trust", "add", f.path("second.json"), "--at-seq", "7", "--head-hash", schema.DigestOf([]byte("x")).String())
-	f.must("trust", "add", f.path("second.json"))
-	misuse("trust generation", "trust", "add", f.path("restored.json"))
+	misuse("known already", "trust", "add", f.path("card.json"), "--reason", "x")
+	misuse("only for its first key", "trust", "add", f.path("second.json"), "--at-seq", "7", "--head-hash", schema.DigestOf([]byte("x")).String(), "--reason", "x")
+	f.must("trust", "add", f.path("second.json"), "--reason", "x")
+	misuse("trust generation", "trust", "add", f.path("restored.json"), "--reason", "x")
 	misuse("--reason", "trust", "generation", f.path("restored.json"))
 	f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
 	misuse("already", "trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
-	misuse("old card", "trust", "add", f.path("card.json"))
+	misuse("old card", "trust", "add", f.path("card.json"), "--reason", "x")
 
 	misuse("--at-seq", "trust", "retire", id, "--reason", "x")
 	misuse("not there", "trust", "retire", "nobody", "--at-seq", "4", "--reason", "x")
@@ -258,7 +259,7 @@ func TestJoinLate(t *testing.T) {
 	f.init()
 	f.card("card.json", signing(t), "hr", 3)
 	hash := schema.DigestOf([]byte("the payload before"))
-	f.must("trust", "add", f.path("card.json"), "--at-seq", "4711", "--head-hash", hash.String())
+	f.must("trust", "add", f.path("card.json"), "--at-seq", "4711", "--head-hash", hash.String(), "--reason", "x")
 	streams, err := state.Streams(f.open().Read())
 	if err != nil || len(streams) != 1 {
 		t.Fatal(streams, err)
@@ -446,7 +447,7 @@ func TestCutWithoutRunner(t *testing.T) {
 	f := newFiles(t)
 	f.init()
 	f.card("card.json", signing(t), "hr", 1)
-	f.must("trust", "add", f.path("card.json"))
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
 	db := f.open()
 
 	if code, _, errs := f.consumer("cut", "100001", "--reason", "INC-91"); code != exitMisused || !strings.Contains(errs, "nothing was ever said") {
@@ -483,7 +484,7 @@ func TestStatus(t *testing.T) {
 	f := newFiles(t)
 	f.init()
 	f.card("card.json", signing(t), "hr", 1)
-	f.must("trust", "add", f.path("card.json"))
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
 	db := f.open()
 	f.people(db, plan.Give, "give-limit", "100001", "100002", "100003")
 
@@ -521,6 +522,55 @@ func TestStatus(t *testing.T) {
 	}
 	if code, _, _ := f.consumer("status", "-o", "xml"); code != exitMisused {
 		t.Errorf("-o xml: exit %d, want 2", code)
+	}
+}
+
+// A hold for an unknown role is no alarm; who asks for notices hears of it.
+func TestCheckCountsUnknownRoles(t *testing.T) {
+	for _, c := range []struct {
+		holds int
+		want  int
+	}{{0, 0}, {1, 1}} {
+		s := status{Holds: map[string]int{string(plan.HoldUnknownRole): c.holds, "give-limit": 1}}
+		if got := s.standing(state.Notice); got != c.want {
+			t.Errorf("notice: %d things, want %d", got, c.want)
+		}
+		if got := s.standing(state.Warning); got != 0 {
+			t.Errorf("warning: %d things, want none", got)
+		}
+	}
+}
+
+// Small words: what is missing is named, one person is one, and the shell knows ids.
+func TestWords(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	id := f.card("card.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	h := f.people(f.open(), plan.Give, "give-limit", "100001")
+	if list := f.must("holds", "list"); !strings.Contains(list, "1 person, lane give") {
+		t.Errorf("list:\n%s", list)
+	}
+	if code, _, errs := f.consumer("plan", "100099"); code != exitMisused || !strings.Contains(errs, "nothing to plan") || strings.Contains(errs, "--unknown") {
+		t.Errorf("plan of nobody: exit %d, %s", code, errs)
+	}
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{h.Name() + "\tgive-limit\n", []string{"holds", "show", ""}}, {h.Name() + "\t", []string{"holds", "release", ""}}, {h.Name() + "\t", []string{"holds", "discard", ""}},
+		{id + "\thr of ", []string{"trust", "retire", ""}},
+	} {
+		a := []string{"__complete", "-c", f.config}
+		if _, out, _ := f.consumer(append(a, c.args...)...); !strings.Contains(out, c.want) {
+			t.Errorf("completion of %v offers %q, want %q", c.args, out, c.want)
+		}
+	}
+	f.remove("policy.yaml")
+	for _, args := range [][]string{{"run"}, {"plan"}} {
+		if code, _, errs := f.consumer(args...); code != exitMisused || !strings.Contains(errs, "consumer.yaml:5") || !strings.Contains(errs, "no policy file") {
+			t.Errorf("%v: exit %d, %s", args, code, errs)
+		}
 	}
 }
 

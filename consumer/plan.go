@@ -64,7 +64,7 @@ not asked: they depend on what else happens in the hour.`,
 				return err
 			}
 			defer db.Close()
-			pol, err := policy.Load(cfg.Policy)
+			pol, err := cfg.policy()
 			if err != nil {
 				return err
 			}
@@ -86,7 +86,7 @@ not asked: they depend on what else happens in the hour.`,
 				err = a.showPlan(list)
 			}
 			if err == nil && failed > 0 {
-				err = fmt.Errorf("%d of %d persons could not be looked at", failed, len(list))
+				err = fmt.Errorf("%d of %s could not be looked at", failed, persons(len(list)))
 			}
 			return err
 		},
@@ -100,7 +100,7 @@ not asked: they depend on what else happens in the hour.`,
 // choose finds the persons that are asked for.
 func choose(db *state.DB, ids []string, issuer string, all bool) (people []*state.Subject, err error) {
 	for _, id := range ids {
-		k, err := whose(db.Read(), id, lockFlags{issuer: issuer})
+		k, err := whose(db.Read(), id, lockFlags{issuer: issuer, to: "plan"})
 		if err != nil {
 			return nil, err
 		}
@@ -180,6 +180,6 @@ func (a *app) showPlan(list []plannedPerson) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(a.out, "%d persons looked at; nothing to do for %d of them.\n", len(list), nothing)
+	_, err := fmt.Fprintf(a.out, "%s looked at; nothing to do for %d of them.\n", persons(len(list)), nothing)
 	return err
 }

@@ -140,7 +140,7 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 // read opens every file that the configuration names, before anything else is done.
 func (r *runner) read() (err error) {
 	f := r.cfg.file
-	if r.policy, err = policy.Load(r.cfg.Policy); err != nil {
+	if r.policy, err = r.cfg.policy(); err != nil {
 		return err
 	}
 	var list []crypto.PrivateKey

@@ -92,7 +92,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "One screen: streams, freshness, holds, alarms, backlog, ledger",
 		Long: `status reads the database and the published ledger, beside a running consumer or without one. With --check
 it exits 3 when an alarm of the severity or above stands, when a producer is silent, when nobody runs, or
-when a start would be refused because the database is an old copy.`,
+when a start would be refused because the database is an old copy. With --severity notice open holds of
+roles that the policy does not know count as well.`,
 		Example: `  consumer status
   consumer status -o json
   consumer status --check --severity critical >/dev/null || page-someone`,
@@ -124,13 +125,7 @@ when a start would be refused because the database is an old copy.`,
 			if err != nil || !check {
 				return err
 			}
-			n := 0
-			for _, al := range s.Alarms {
-				if al.rank >= limit {
-					n++
-				}
-			}
-			if n > 0 {
+			if n := s.standing(limit); n > 0 {
 				return &severityError{n}
 			}
 			return nil
@@ -141,6 +136,19 @@ when a start would be refused because the database is an old copy.`,
 	cmd.Flags().StringVar(&least, "severity", state.Warning.String(), "least `severity` for --check: notice, warning or critical")
 	_ = cmd.RegisterFlagCompletionFunc("severity", cobra.FixedCompletions([]string{"notice", "warning", "critical"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// standing counts what needs a person, from limit on.
+func (s *status) standing(limit state.Severity) (n int) {
+	if limit == state.Notice { // somebody waits for a line in the policy; no alarm says so
+		n = s.Holds[string(plan.HoldUnknownRole)]
+	}
+	for _, al := range s.Alarms {
+		if al.rank >= limit {
+			n++
+		}
+	}
+	return n
 }
 
 func severity(name string) (state.Severity, error) {
@@ -384,7 +392,7 @@ func (a *app) screen(s *status) error {
 		rows = append(rows, []string{st.Stream, strconv.Itoa(st.Generation), strconv.FormatUint(st.Head, 10), strconv.FormatUint(st.Highest, 10), heartbeat, what, st.Issuer})
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD")
+		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD --reason TEXT")
 	} else if err := table(w, []string{"STREAM", "GEN", "HEAD", "SEEN", "HEARTBEAT", "STATE", "ISSUER"}, rows); err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func TestCardOfAnotherEnclave(t *testing.T) {
 	f.init()
 	f.card("card.json", signing(t), "hr", 1)
 	f.edit("card.json", `"generation":1`, `"generation":1,"enclave":"urn:jmlbridge:enclave:gov-2"`)
-	if code, _, errs := f.consumer("trust", "add", f.path("card.json")); code != exitMisused || !strings.Contains(errs, "gov-2") {
+	if code, _, errs := f.consumer("trust", "add", f.path("card.json"), "--reason", "x"); code != exitMisused || !strings.Contains(errs, "gov-2") {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }

@@ -77,6 +77,9 @@ func (a *app) trustAdd() *cobra.Command {
   consumer trust add producer-card.json --at-seq 4711 --head-hash 9k2... --reason "joining late"`,
 		Args: exactly("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSpace(reason) == "" {
+				return usagef("--reason: say how the card came; it goes on the ledger")
+			}
 			c, err := readCard(args[0])
 			if err != nil {
 				return err
@@ -113,7 +116,7 @@ func (a *app) trustAdd() *cobra.Command {
 		},
 	}
 	s.flags(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: how the card came")
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: how the card came; required")
 	cmd.Flags().StringVar(&expect, "expect", "", "`id` of a key that must be on the card, as it was told by another way")
 	return cmd
 }
@@ -203,7 +206,7 @@ Make sure with the producer's people that this is what happened: whoever stole i
 			if err != nil {
 				return err
 			}
-			if reason == "" {
+			if strings.TrimSpace(reason) == "" {
 				return usagef("--reason: say why this generation is accepted; it goes on the ledger")
 			}
 			by, err := a.by(reason)
@@ -260,11 +263,13 @@ then is refused, leavers too.`,
 		Example: `  consumer trust retire 3bYcZ... --at-seq 5120 --reason "yearly change of keys"
   consumer trust retire 3bYcZ... --at-seq 0 --force --reason "laptop stolen, INC-77"`,
 		Args: exactly("KEY"),
+
+		ValidArgsFunction: a.completeKeys,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("at-seq") {
 				return usagef("--at-seq: say up to which number the key is good; 0 for none")
 			}
-			if reason == "" {
+			if strings.TrimSpace(reason) == "" {
 				return usagef("--reason: say why; it goes on the ledger")
 			}
 			by, err := a.by(reason)
@@ -348,7 +353,7 @@ func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) er
 		}
 	}
 	if len(silent) > 0 {
-		return misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD`), or say --force where the key was stolen",
+		return misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD --reason TEXT`), or say --force where the key was stolen",
 			k.KID, strings.Join(silent, ", "), k.Stream, k.Issuer)
 	}
 	return nil

@@ -71,7 +71,7 @@ Give to auditors (public, one line, also in %s):
   %s
 
 Next: on the enclave's side,
-  consumer trust add %s --expect %s
+  consumer trust add %s --expect %s --reason TEXT
 `, m.Database, m.CardFile, cfg.Issuer, cfg.Stream, m.Card.Generation, m.KID, m.VerifierFile, m.LedgerVerifier, filepath.Base(m.CardFile), m.KID)
 			return err
 		},

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"jmlbridge/consumer/state"
+)
+
+// completeHolds offers the ids of the holds that stand.
+func (a *app) completeHolds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.complete(args, func(r state.Reader) (list []string, err error) {
+		open, err := state.Holds(r)
+		for _, h := range open {
+			list = append(list, cobra.CompletionWithDesc(h.Name(), h.Code))
+		}
+		return list, err
+	})
+}
+
+// completeKeys offers the ids of the keys that are trusted.
+func (a *app) completeKeys(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.complete(args, func(r state.Reader) (list []string, err error) {
+		all, err := state.Keys(r)
+		for _, k := range all {
+			list = append(list, cobra.CompletionWithDesc(k.KID, k.Stream+" of "+k.Issuer))
+		}
+		return list, err
+	})
+}
+
+// complete offers what the database has for a command's one argument. A database that cannot be read offers
+// nothing: a shell is no place for errors.
+func (a *app) complete(args []string, offer func(state.Reader) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	db, _, err := a.openRead()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer db.Close()
+	list, err := offer(db.Read())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
