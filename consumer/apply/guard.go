@@ -165,9 +165,9 @@ func (e *Engine) hold(ctx context.Context, now time.Time, lane plan.Lane, code s
 
 func alarmText(h *state.Hold, shown shownHold) string {
 	if shown.Until != nil {
-		return fmt.Sprintf("hold %s: %d cuts are past the hourly limit and happen at %s unless two operators discard them; see `consumer holds show %s`", h.Name(), shown.Count, shown.Until.UTC().Format(time.RFC3339), h.Name())
+		return fmt.Sprintf("hold %s: past the hourly limit of cuts, %d waiting; it happens at %s unless two operators discard them; see `consumer holds show %s`", h.Name(), shown.Count, shown.Until.UTC().Format(time.RFC3339), h.Name())
 	}
-	return fmt.Sprintf("hold %s: %d persons are past the hourly limit of gives; nothing of it happens until `consumer holds release %s` or `discard`", h.Name(), shown.Count, h.Name())
+	return fmt.Sprintf("hold %s: past the hourly limit of gives, %d waiting; nothing of it happens until `consumer holds release %s` or `discard`", h.Name(), shown.Count, h.Name())
 }
 
 // ClearLimit ends the alarm of a limit when nothing is held by it any more.
