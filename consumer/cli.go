@@ -12,6 +12,7 @@ import (
 
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 )
 
@@ -99,7 +100,7 @@ was done); 3 from "status --check" when something stands that needs a person.`,
   consumer -c consumer.yaml run --observe
   consumer -c consumer.yaml run
   consumer -c consumer.yaml status`,
-		Version:       version(),
+		Version:       program.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,

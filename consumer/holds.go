@@ -13,6 +13,7 @@ import (
 	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -142,13 +143,13 @@ func (a *app) holdsList() *cobra.Command {
 				rows = append(rows, []string{h.Name(), h.Code, whom, age(a.now(), h.Created), endOf(h)})
 			}
 			if inJSON {
-				return printJSON(a.out, list)
+				return program.PrintJSON(a.out, list)
 			}
 			if len(rows) == 0 {
 				_, err = fmt.Fprintln(a.out, "Nothing is held.")
 				return err
 			}
-			return table(a.out, []string{"ID", "CODE", "WHOM", "AGE", "ENDS"}, rows)
+			return program.Table(a.out, []string{"ID", "CODE", "WHOM", "AGE", "ENDS"}, rows)
 		},
 	}
 	outputFlag(cmd, &format)
@@ -194,7 +195,7 @@ func (a *app) holdsShow() *cobra.Command {
 				return err
 			}
 			if inJSON {
-				return printJSON(a.out, showHold(h))
+				return program.PrintJSON(a.out, showHold(h))
 			}
 			return a.describe(h)
 		},

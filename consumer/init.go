@@ -19,6 +19,7 @@ import (
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 )
 
@@ -60,7 +61,7 @@ nothing is made. It prints what to carry to the producer and to auditors; both a
 				return err
 			}
 			if inJSON {
-				return printJSON(a.out, m)
+				return program.PrintJSON(a.out, m)
 			}
 			_, err = fmt.Fprintf(a.out, `Made the database %s and the keys beside it.
 
@@ -288,7 +289,7 @@ func (a *app) recordStart(tx *store.Tx, db *state.DB, cfg *Config, mode string, 
 		return err
 	}
 	digest := cfg.digest()
-	s := &entry.Started{Program: entry.ProgramConsumer, Version: version(), Go: entry.ID(runtime.Version()), FIPS: fips(), Mode: mode,
+	s := &entry.Started{Program: entry.ProgramConsumer, Version: program.Version(), Go: entry.ID(runtime.Version()), FIPS: program.FIPS(), Mode: mode,
 		Config: &digest, Ledger: id, Enclave: db.Enclave(), Instance: uuid.NewString()}
 	if more != nil {
 		more(s)

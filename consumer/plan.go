@@ -13,6 +13,7 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/program"
 )
 
 // plannedPerson is one person's plan as scripts read it: ids, no names.
@@ -81,7 +82,7 @@ not asked: they depend on what else happens in the hour.`,
 				return err
 			}
 			if inJSON {
-				err = printJSON(a.out, list)
+				err = program.PrintJSON(a.out, list)
 			} else {
 				err = a.showPlan(list)
 			}
@@ -176,7 +177,7 @@ func (a *app) showPlan(list []plannedPerson) error {
 		}
 	}
 	if len(rows) > 0 {
-		if err := table(a.out, []string{"SUBJECT", "WHY", "LANE", "OPERATION", "TARGET"}, rows); err != nil {
+		if err := program.Table(a.out, []string{"SUBJECT", "WHY", "LANE", "OPERATION", "TARGET"}, rows); err != nil {
 			return err
 		}
 	}

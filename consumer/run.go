@@ -19,6 +19,7 @@ import (
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -234,8 +235,8 @@ func (r *runner) start(ctx context.Context) error {
 	if leap != nil {
 		r.log.Error("the clock is not where the ledger's last entry says", "offset", leap.offset().String())
 	}
-	f := fips()
-	r.log.Info("started", "mode", r.mode(), "version", version(), "fips", f.Enabled, "fips_module", f.Version, "policy", r.policy.Digest().String(), "enclave", r.db.Enclave(), "database", r.db.ID(), "pid", os.Getpid())
+	f := program.FIPS()
+	r.log.Info("started", "mode", r.mode(), "version", program.Version(), "fips", f.Enabled, "fips_module", f.Version, "policy", r.policy.Digest().String(), "enclave", r.db.Enclave(), "database", r.db.ID(), "pid", os.Getpid())
 	return nil
 }
 

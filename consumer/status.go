@@ -20,6 +20,7 @@ import (
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 )
 
@@ -118,7 +119,7 @@ roles that the policy does not know count as well.`,
 				return err
 			}
 			if inJSON {
-				err = printJSON(a.out, s)
+				err = program.PrintJSON(a.out, s)
 			} else {
 				err = a.screen(s)
 			}
@@ -393,7 +394,7 @@ func (a *app) screen(s *status) error {
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD --reason TEXT")
-	} else if err := table(w, []string{"STREAM", "GEN", "HEAD", "SEEN", "HEARTBEAT", "STATE", "ISSUER"}, rows); err != nil {
+	} else if err := program.Table(w, []string{"STREAM", "GEN", "HEAD", "SEEN", "HEARTBEAT", "STATE", "ISSUER"}, rows); err != nil {
 		return err
 	}
 	if len(s.Parked) > 0 {
@@ -402,7 +403,7 @@ func (a *app) screen(s *status) error {
 		for _, p := range s.Parked {
 			rows = append(rows, []string{p.Code, strconv.Itoa(p.Count), strconv.FormatInt(p.Bytes, 10), stamp(p.Since), p.Key})
 		}
-		if err := table(w, []string{"PARKED", "COUNT", "BYTES", "SINCE", "KEY"}, rows); err != nil {
+		if err := program.Table(w, []string{"PARKED", "COUNT", "BYTES", "SINCE", "KEY"}, rows); err != nil {
 			return err
 		}
 	}

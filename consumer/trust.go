@@ -12,6 +12,7 @@ import (
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -418,9 +419,9 @@ func (a *app) trustList() *cobra.Command {
 				rows = append(rows, []string{k.KID, k.Issuer, k.Stream, string(k.Alg), good, stamp(k.NotAfter), strings.Join(kinds, ",")})
 			}
 			if inJSON {
-				return printJSON(a.out, shown)
+				return program.PrintJSON(a.out, shown)
 			}
-			return table(a.out, []string{"KEY", "ISSUER", "STREAM", "ALG", "GOOD", "UNTIL", "MAY SIGN"}, rows)
+			return program.Table(a.out, []string{"KEY", "ISSUER", "STREAM", "ALG", "GOOD", "UNTIL", "MAY SIGN"}, rows)
 		},
 	}
 	outputFlag(cmd, &format)

@@ -13,6 +13,7 @@ import (
 	"jmlbridge/consumer/alarms"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 )
 
@@ -146,7 +147,7 @@ func (w *watch) live() {
 
 func (w *watch) liveness() (*liveness, error) {
 	now := w.now()
-	l := &liveness{Time: now.UTC(), PID: os.Getpid(), Mode: w.mode(), Version: version(), Interval: w.cfg.Liveness.Interval.D().Seconds(), Heartbeats: []livenessBeat{}, Alarms: map[string]int{}}
+	l := &liveness{Time: now.UTC(), PID: os.Getpid(), Mode: w.mode(), Version: program.Version(), Interval: w.cfg.Liveness.Interval.D().Seconds(), Heartbeats: []livenessBeat{}, Alarms: map[string]int{}}
 	var err error
 	if l.LedgerSize, err = ledger.Size(w.db.DB); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/schema"
@@ -131,7 +132,7 @@ phone, since whoever changes the card on its way would be trusted instead.`,
 			if err != nil {
 				return err
 			}
-			return printJSON(a.out, k)
+			return program.PrintJSON(a.out, k)
 		},
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/announce"
 	"jmlbridge/producer/midpoint"
@@ -114,7 +115,7 @@ database or input are wrong: nothing was done).`,
   producer -c producer.yaml emit leaver 4711 --reason termination --urgent
   producer -c producer.yaml run
   producer -c producer.yaml status`,
-		Version:       version(),
+		Version:       program.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
 	"jmlbridge/producer/source"
@@ -75,7 +76,7 @@ every enclave that knows the person.`,
 			}
 			sent, err := a.emit(cmd, schema.Kind(args[0]), args[1], len(args) == 3, &f)
 			if inJSON && (err == nil || len(sent) > 0) {
-				return errors.Join(err, printJSON(a.out, sent))
+				return errors.Join(err, program.PrintJSON(a.out, sent))
 			}
 			for _, s := range sent {
 				fmt.Fprintf(a.out, "stored %s of subject %s for %s as seq %d (jti %s)\n", s.Kind, s.Subject, s.Audience, s.Seq, s.ID)

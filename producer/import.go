@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/announce"
 	"jmlbridge/producer/outbox"
@@ -100,7 +101,7 @@ Exit code 1 when leavers or rehires were held back by a limit.`,
 			}
 			var perr error
 			if inJSON {
-				perr = printJSON(a.out, r)
+				perr = program.PrintJSON(a.out, r)
 			} else {
 				perr = r.print(a.out)
 			}

@@ -14,6 +14,7 @@ import (
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/schema"
@@ -57,7 +58,7 @@ made. It leaves a card (public) to carry to each enclave, and the line by which 
 				return err
 			}
 			if inJSON {
-				return printJSON(a.out, m)
+				return program.PrintJSON(a.out, m)
 			}
 			_, err = fmt.Fprintf(a.out, `Made the database %s and the keys.
 
@@ -175,7 +176,7 @@ func (a *app) createDatabase(ctx context.Context, cfg *Config) error {
 		digest := schema.DigestOf(cfg.file.Bytes())
 		err = outbox.Init(ctx, db, cfg.Issuer, cfg.Stream, audiences, a.now(),
 			&entry.Started{
-				Program: entry.ProgramProducer, Version: entry.ID(version()), Go: entry.ID(runtime.Version()), FIPS: fips(), Mode: "init",
+				Program: entry.ProgramProducer, Version: entry.ID(program.Version()), Go: entry.ID(runtime.Version()), FIPS: program.FIPS(), Mode: "init",
 				Config: &digest, Ledger: id, Instance: uuid.NewString(),
 			},
 			&entry.Operator{By: entry.ID(by), Action: "init"})

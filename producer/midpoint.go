@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/config"
+	"jmlbridge/internal/program"
 	"jmlbridge/producer/midpoint"
 )
 
@@ -127,5 +128,5 @@ func (a *app) printMade(m *midpoint.Made) error {
 	if m.CA != "" {
 		fmt.Fprintf(a.out, "Keep offline: %s\n", m.CA)
 	}
-	return table(a.out, []string{"ENCLAVE", "CARRY TO THE PRODUCER", "CARRY TO THE ENCLAVE"}, rows)
+	return program.Table(a.out, []string{"ENCLAVE", "CARRY TO THE PRODUCER", "CARRY TO THE ENCLAVE"}, rows)
 }

@@ -16,6 +16,7 @@ import (
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/schema"
@@ -151,7 +152,7 @@ func (s *opened) startedEntry(mode, instance string) (*entry.Started, error) {
 	}
 	digest := schema.DigestOf(s.cfg.file.Bytes())
 	return &entry.Started{
-		Program: entry.ProgramProducer, Version: entry.ID(version()), Go: entry.ID(runtime.Version()), FIPS: fips(), Mode: mode,
+		Program: entry.ProgramProducer, Version: entry.ID(program.Version()), Go: entry.ID(runtime.Version()), FIPS: program.FIPS(), Mode: mode,
 		Config: &digest, Ledger: id, Instance: instance,
 	}, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 )
 
 // recovered is what recover leaves, for people and scripts.
@@ -67,7 +68,7 @@ Stop the runner first. Without a reason to think that the database is old, --for
 				return err
 			}
 			if inJSON {
-				return printJSON(a.out, r)
+				return program.PrintJSON(a.out, r)
 			}
 			_, err = fmt.Fprintf(a.out, `Generation %d is open; it begins with %d messages of roster.
 

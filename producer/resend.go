@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/producer/outbox"
 )
 
@@ -69,7 +70,7 @@ deleted a day after they were sent, once a roster covers them. It is an operator
 			}
 			a.hintRelay(cfg)
 			if inJSON {
-				return printJSON(a.out, r)
+				return program.PrintJSON(a.out, r)
 			}
 			_, err = fmt.Fprintf(a.out, "for %s, generation %d, seq %d to %d: %d messages are published again, %d waited anyway\n", r.Audience, r.Generation, r.From, r.To, r.Again, r.Waiting)
 			return err

@@ -12,6 +12,7 @@ import (
 
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/producer/outbox"
 )
@@ -88,7 +89,7 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	if err := outbox.Record(ctx, s.db, a.now(), started); err != nil {
 		return err
 	}
-	s.log.Info("producer running", "version", version(), "instance", instance, "fips", fips().Enabled, "enclaves", len(cfg.Enclaves))
+	s.log.Info("producer running", "version", program.Version(), "instance", instance, "fips", program.FIPS().Enabled, "enclaves", len(cfg.Enclaves))
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return publisher.Run(gctx) })
 	for i := range cfg.Enclaves {

@@ -12,6 +12,7 @@ import (
 
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 )
@@ -53,7 +54,7 @@ not confirmed; they are durable here. It changes nothing.`,
 				return err
 			}
 			if inJSON {
-				return printJSON(a.out, r)
+				return program.PrintJSON(a.out, r)
 			}
 			return r.print(a.out, a.now())
 		},
@@ -124,5 +125,5 @@ func (r *report) print(w io.Writer, now time.Time) error {
 		})
 	}
 	fmt.Fprintln(w)
-	return table(w, []string{"ENCLAVE", "SEQ", "ACTIVE", "SUSPENDED", "CLOSED", "WAITING", "OLDEST", "LAST SENT", "HEARTBEAT", "ROSTER"}, rows)
+	return program.Table(w, []string{"ENCLAVE", "SEQ", "ACTIVE", "SUSPENDED", "CLOSED", "WAITING", "OLDEST", "LAST SENT", "HEARTBEAT", "ROSTER"}, rows)
 }

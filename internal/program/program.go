@@ -1,4 +1,6 @@
-package main
+// Package program is what every program of the module says of itself and how it prints for people and for
+// scripts. It knows no domain beyond the ledger's form of a FIPS statement.
+package program
 
 import (
 	"crypto/fips140"
@@ -7,11 +9,11 @@ import (
 	"jmlbridge/internal/ledger/entry"
 )
 
-// release is set by the linker in release builds.
+// release is set by the linker in release builds: -X jmlbridge/internal/program.release=v1.2.3
 var release = ""
 
-// version is what this program calls itself: the release, or the commit that it was built from.
-func version() string {
+// Version is what this program calls itself: the release, or the commit that it was built from.
+func Version() string {
 	if release != "" {
 		return release
 	}
@@ -31,8 +33,8 @@ func version() string {
 	return v
 }
 
-// fips says whether the Go FIPS 140-3 module does the cryptography of this process.
-func fips() entry.FIPS {
+// FIPS says whether the Go FIPS 140-3 module does the cryptography of this process.
+func FIPS() entry.FIPS {
 	f := entry.FIPS{Enabled: fips140.Enabled()}
 	if f.Enabled {
 		f.Version = fips140.Version()
