@@ -1,0 +1,275 @@
+package apply
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// Every write can be lost, and can be done with its answer lost; the tenant ends the same, and no
+// account is made twice.
+func TestLostAnswers(t *testing.T) {
+	story := func(b *bridge) {
+		b.join("1", "Ana", "lead")
+		b.settle()
+		b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst"}})
+		b.settle()
+		b.say("1", fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+	}
+	quiet := setup(t)
+	story(quiet)
+	want := quiet.tenant.Snapshot().Comparable()
+	for _, fault := range []tenant.Fault{
+		{Name: "503", Kind: tenant.Error, Status: 503},
+		{Name: "503-done", Kind: tenant.Error, Status: 503, Applied: true},
+		{Name: "504-done", Kind: tenant.Error, Status: 504, Applied: true},
+		{Name: "dropped", Kind: tenant.Drop},
+		{Name: "dropped-done", Kind: tenant.Drop, Applied: true},
+		{Name: "broken-body", Kind: tenant.Break},
+		{Name: "html-done", Kind: tenant.HTML, Status: 502, Applied: true},
+		{Name: "throttled", Kind: tenant.Throttle, RetryAfter: -1},
+		{Name: "unauthorized", Kind: tenant.Unauthorized},
+	} {
+		t.Run(fault.Name, func(t *testing.T) {
+			b := setup(t)
+			fault.Method, fault.Probability = "^(POST|PATCH|PUT|DELETE)$", 0.4
+			fault.Path = "/v1.0/"
+			b.tenant.AddFaults(fault)
+			story(b)
+			if got := b.tenant.Snapshot().Comparable(); got != want {
+				t.Errorf("the tenant ended otherwise:\n%s\nwant\n%s", got, want)
+			}
+			if n := b.writes("create"); n != 1 {
+				t.Errorf("%d accounts were made, want 1", n)
+			}
+			b.explained()
+		})
+	}
+}
+
+func TestReplicationDelay(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Replication = tenant.Replication{Lag: 30 * time.Millisecond, IndexLag: 60 * time.Millisecond, WriteLag: 20 * time.Millisecond}
+	})
+	for i := range 10 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "lead")
+	}
+	b.settle()
+	for i := range 10 {
+		if u := b.user(fmt.Sprintf("ana%c.ng", 'a'+i)); len(u.Groups) != 2 {
+			t.Errorf("groups %v", u.Groups)
+		}
+	}
+	if n := b.writes("create"); n != 10 {
+		t.Errorf("%d accounts, want 10", n)
+	}
+	b.explained()
+}
+
+// A crash after the intent, or after the operations, leaves an intent without an outcome; the next run
+// looks, answers it, and comes to the same end.
+func TestInterrupted(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	gate := tenant.Fault{Name: "hold", Method: "^POST$", Path: "/v1.0/users$", Kind: tenant.Delay, Gate: "create", Applied: true, Count: 1}
+	b.tenant.AddFaults(gate)
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := state.LoadSubject(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The process dies while the answer is under way: the goroutine is abandoned before its outcome.
+	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, view: row.Doc.At(e.Now())}
+	u.situation = plan.Situation{Issuer: issuer, Subject: "1", View: u.view, Now: u.now}
+	p := plan.For(u.situation, e.Policy)
+	if _, err := u.intend(t.Context(), p.Ops); err != nil {
+		t.Fatal(err)
+	}
+	go u.try(t.Context(), p.Ops[0])
+	b.tenant.WaitHeld(t.Context(), "create", 1)
+	b.tenant.Release("create")
+
+	b.settle()
+	if n := b.writes("create"); n != 1 {
+		t.Errorf("%d accounts, want 1", n)
+	}
+	if u := b.user("ana.ng"); len(u.Groups) != 1 {
+		t.Errorf("groups %v", u.Groups)
+	}
+	intents, _ := b.explained()
+	if intents < 2 {
+		t.Errorf("%d intents, want the interrupted one and another", intents)
+	}
+}
+
+// A write that the tenant confirmed is trusted against replicas that do not show it: nothing is written
+// twice, however long they lag.
+func TestLongReplicationDelay(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Replication = tenant.Replication{Lag: time.Hour, IndexLag: time.Hour}
+	})
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { // the account itself is not shown for an hour either: strip goes on being tried
+		return b.writes("revoke") == 1
+	})
+	if n := b.writes("create"); n != 1 {
+		t.Errorf("%d accounts, want 1", n)
+	}
+	if n := b.writes("update"); n != 1 {
+		t.Errorf("%d writes of the account, want the disable alone", n)
+	}
+}
+
+// Ten minutes after a cut the account is looked at once more: what the tenant answered is not yet proof.
+func TestCutIsConfirmed(t *testing.T) {
+	for _, lied := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lied %v", lied), func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			if lied {
+				b.tenant.AddFaults(tenant.Fault{Name: "lie", Method: "^PATCH$", Path: "/users/", Body: "accountEnabled", Kind: tenant.Ignore, Count: 1})
+			}
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.settle()
+			if b.user("ana.ng").Enabled != lied {
+				t.Fatalf("enabled %v", b.user("ana.ng").Enabled)
+			}
+			b.clock.Store(int64(plan.Settling + time.Minute))
+			b.settle()
+			if b.user("ana.ng").Enabled {
+				t.Fatal("still enabled after the look")
+			}
+			alarms, err := state.Alarms(b.db.Read())
+			if err != nil || (len(alarms) == 1 && alarms[0].Code == AlarmCutUndone) != lied {
+				t.Fatalf("alarms %v, %v", alarms, err)
+			}
+			b.clock.Store(int64(2 * (plan.Settling + time.Minute)))
+			b.settle()
+			if alarms, _ := state.Alarms(b.db.Read()); len(alarms) != 0 {
+				t.Errorf("alarms %v after the account was seen disabled", alarms)
+			}
+			seen := 0
+			for e, err := range ledger.Entries(t.Context(), b.db.DB, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o, ok := e.Entry.Body.(*entry.Observed); ok && o.Account.State == entry.StateDisabled {
+					seen++
+				}
+			}
+			if seen != 1 {
+				t.Errorf("%d observations that the account is disabled, want 1", seen)
+			}
+			b.explained()
+		})
+	}
+}
+
+// An attribute that the tenant refuses for good keeps nobody from the groups and becomes an alarm; a
+// create that fails is followed by nothing.
+func TestARefusedAttribute(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "no", Method: "^PATCH$", Path: "/users/", Kind: tenant.Error, Status: 400})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		return err == nil && len(alarms) == 1 && alarms[0].Code == AlarmGiveFailing
+	})
+	if u := b.user("ana.ng"); len(u.Groups) != 2 {
+		t.Errorf("groups %v", u.Groups)
+	}
+	b.tenant.RemoveFault("no")
+	b.settle()
+	if alarms, _ := state.Alarms(b.db.Read()); len(alarms) != 0 {
+		t.Errorf("alarms %v after it succeeded", alarms)
+	}
+	b.explained()
+
+	b.tenant.AddFaults(tenant.Fault{Name: "no", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: 503, Count: 1})
+	from := len(b.tenant.Journal())
+	b.join("2", "Bea", "lead")
+	b.settle()
+	for _, j := range b.tenant.Journal()[from:] {
+		if j.Status == 400 || strings.Contains(j.Path, "/users//") {
+			t.Errorf("%s %s after a create that failed", j.Method, j.Path)
+		}
+	}
+}
+
+// A leaver that is committed between a joiner's plan and its intent wins: no intent that gives follows it.
+func TestFactBetweenPlanAndIntent(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := state.LoadSubject(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, view: row.Doc.At(e.Now())}
+	u.situation = plan.Situation{Issuer: issuer, Subject: "1", View: u.view, Now: u.now}
+	p := plan.For(u.situation, e.Policy)
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	if err := u.execute(t.Context(), p, plan.Give); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if n := b.writes("create"); n != 0 {
+		t.Errorf("%d accounts for one who had left", n)
+	}
+	if n, _ := b.explained(); n != 0 {
+		t.Errorf("%d intents", n)
+	}
+}
+
+// One person whose work cannot be recorded, or for whom there is no name left, is set aside; the others go on.
+func TestOnePersonDoesNotStopTheOthers(t *testing.T) {
+	b := setup(t)
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		for nth := range maxNames {
+			upn := b.config.Policy.Nickname(person("Ana"), "1", nth) + "@rehearsal.example"
+			if _, err := state.TakeName(tx, upn, state.SubjectKey{Issuer: issuer, Subject: "other"}, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.join("1", "Ana", "analyst")
+	b.join("no ledger takes this id", "Poison", "analyst")
+	b.join("2", "Bob", "analyst")
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		holds, err2 := state.Holds(b.db.Read())
+		return err == nil && err2 == nil && len(alarms) == 1 && len(holds) == 1 && b.tenant.Snapshot().User("bob.ng@rehearsal.example") != nil
+	})
+	if alarms, _ := state.Alarms(b.db.Read()); alarms[0].Code != AlarmInternal {
+		t.Errorf("alarm %q, want %q", alarms[0].Code, AlarmInternal)
+	}
+	if holds, _ := state.Holds(b.db.Read()); holds[0].Code != string(holdNoName) {
+		t.Errorf("hold %q, want %q", holds[0].Code, holdNoName)
+	}
+}

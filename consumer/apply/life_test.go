@@ -1,0 +1,193 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+func TestJoinerMoverLeaver(t *testing.T) {
+	b := setup(t)
+	b.join("1222", "Ana", "lead")
+	b.settle()
+	u := b.user("ana.ng")
+	if !u.Enabled || !slices.Equal(u.Groups, []string{"Lead", "SOC"}) {
+		t.Fatalf("joiner: enabled %v, groups %v", u.Enabled, u.Groups)
+	}
+	b.say("1222", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	if u := b.user("ana.ng"); !slices.Equal(u.Groups, []string{"SOC"}) {
+		t.Fatalf("mover: groups %v", u.Groups)
+	}
+	b.say("1222", fence.Fact{Kind: schema.KindLeaver, Urgent: true})
+	b.settle()
+	if u := b.user("ana.ng"); u.Enabled || !u.SessionsRevoked || len(u.Groups) != 0 {
+		t.Fatalf("leaver: enabled %v, revoked %v, groups %v", u.Enabled, u.SessionsRevoked, u.Groups)
+	}
+	b.explained()
+
+	// Nothing comes back by itself, and nothing is done twice.
+	before := len(b.tenant.Journal())
+	b.settle()
+	if after := len(b.tenant.Journal()); after != before {
+		t.Errorf("%d more requests with nothing to do", after-before)
+	}
+	// After grace the account goes.
+	b.clock.Store(int64(31 * 24 * time.Hour))
+	b.settle()
+	if n := b.writes("delete"); n != 1 {
+		t.Errorf("%d deletes after grace, want 1", n)
+	}
+}
+
+func TestSuspendAndResume(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	b.settle()
+	if u := b.user("ana.ng"); u.Enabled || !u.SessionsRevoked || len(u.Groups) != 1 {
+		t.Fatalf("suspended: enabled %v, revoked %v, groups %v", u.Enabled, u.SessionsRevoked, u.Groups)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	b.settle()
+	if u := b.user("ana.ng"); !u.Enabled || len(u.Groups) != 1 {
+		t.Fatalf("resumed: enabled %v, groups %v", u.Enabled, u.Groups)
+	}
+	b.explained()
+}
+
+func TestFutureDates(t *testing.T) {
+	b := setup(t)
+	now := b.config.Now()
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: person("Ana"), Roles: []string{"analyst"}, Start: now.Add(24 * time.Hour)})
+	b.settle()
+	if n := b.writes("create"); n != 0 {
+		t.Fatalf("%d accounts before the start", n)
+	}
+	b.clock.Store(int64(25 * time.Hour))
+	b.settle()
+	b.user("ana.ng")
+	b.say("1", fence.Fact{Kind: schema.KindLeaver, Effective: now.Add(48 * time.Hour)})
+	b.settle()
+	if !b.user("ana.ng").Enabled {
+		t.Fatal("disabled before the date")
+	}
+	b.clock.Store(int64(49 * time.Hour))
+	b.settle()
+	if b.user("ana.ng").Enabled {
+		t.Fatal("enabled after the date")
+	}
+}
+
+func TestManagerWhoJoinsLater(t *testing.T) {
+	b := setup(t)
+	report := person("Ana")
+	report.Manager = &schema.Manager{Value: "boss"}
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: report, Roles: []string{"analyst"}})
+	b.settle()
+	if m := b.user("ana.ng").Manager; m != "" {
+		t.Fatalf("manager %q before there is one", m)
+	}
+	b.join("boss", "Bea", "lead")
+	b.settle()
+	if m := b.user("ana.ng").Manager; m != "bea.ng@rehearsal.example" {
+		t.Errorf("manager %q", m)
+	}
+	b.explained()
+}
+
+func TestNotOursIsNotTouched(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Seed.Users = []tenant.SeedUser{
+			{UserPrincipalName: "someone@rehearsal.example", DisplayName: "Someone", Properties: map[string]any{"employeeId": "77"}},
+			{UserPrincipalName: "ana.ng@rehearsal.example", DisplayName: "Another Ana"},
+		}
+	})
+	b.say("77", fence.Fact{Kind: schema.KindLeaver})
+	b.join("77", "Sam", "analyst") // the leaver was first: no account
+	b.join("78", "Ana", "analyst") // the name is another's
+	b.settle()
+	if u := b.user("someone"); !u.Enabled {
+		t.Error("an account without our mark was disabled")
+	}
+	if u := b.user("ana.ng2"); len(u.Groups) != 1 {
+		t.Errorf("a taken name gets a number: groups %v", u.Groups)
+	}
+	holds, err := state.Holds(b.db.Read())
+	if err != nil || len(holds) != 1 || holds[0].Code != string(plan.HoldNotOwned) {
+		t.Errorf("holds %v, %v; want one, not-owned", holds, err)
+	}
+	alarms, err := state.Alarms(b.db.Read())
+	if err != nil || len(alarms) != 1 || alarms[0].Code != AlarmCutHeld {
+		t.Errorf("alarms %v, %v; want one, cut-held", alarms, err)
+	}
+}
+
+func TestObserveWritesNothing(t *testing.T) {
+	b := setup(t)
+	b.config.Observe = true
+	b.join("1", "Ana", "analyst")
+	b.work(func() bool {
+		n, err := ledger.Size(b.db.DB)
+		return err == nil && n >= 2
+	})
+	if n := b.writes("create", "update", "add-member"); n != 0 {
+		t.Fatalf("%d writes", n)
+	}
+	b.explained()
+	b.config.Observe = false
+	b.settle()
+	b.user("ana.ng")
+}
+
+// Observing shows the whole plan of a person, whichever lane it would begin in.
+func TestObserveShowsThePlan(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.config.Observe = true
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
+	before, err := ledger.Size(b.db.DB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.work(func() bool {
+		n, err := ledger.Size(b.db.DB)
+		return err == nil && n == before+2
+	})
+	e, err := ledger.Get(b.db.DB, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, ok := e.Body.(*entry.Intent)
+	if !ok || len(in.Ops) != 2 || in.Ops[0].Op != string(plan.UpdateAccount) || in.Ops[1].Op != string(plan.AddMember) || !in.Observe {
+		t.Errorf("shown %+v, want the update and the membership", e.Body)
+	}
+}
+
+// Observing shows everyone, though nobody's row moves on.
+func TestObserveShowsEveryone(t *testing.T) {
+	const people = 60 // more than are listed at once
+	b := setup(t)
+	b.config.Observe = true
+	for i := range people {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c%c", 'a'+i/26, 'a'+i%26), "analyst")
+	}
+	b.work(func() bool {
+		n, err := ledger.Size(b.db.DB)
+		return err == nil && n == 1+2*people
+	})
+	if intents, _ := b.explained(); intents != people {
+		t.Errorf("%d intents for %d people", intents, people)
+	}
+}

@@ -1,0 +1,144 @@
+package apply
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+func TestLeaversGoFirst(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, c *Config) { c.Workers, c.WritesPerSecond = 4, 200 })
+	b.join("victim", "Vic", "analyst")
+	b.settle()
+	for i := range 100 {
+		b.join(fmt.Sprintf("j%d", i), fmt.Sprintf("Joe%c%c", 'a'+i/26, 'a'+i%26), "analyst")
+	}
+	started := func() bool { return b.writes("create") > 3 }
+	b.work(started)
+	b.say("victim", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	created, cut := 0, -1
+	for _, e := range b.tenant.Journal() {
+		for _, c := range e.Changes {
+			switch {
+			case c.Op == "create":
+				created++
+			case c.Op == "update" && c.Set["accountEnabled"] == false && cut < 0:
+				cut = created
+			}
+		}
+	}
+	if cut < 0 || cut > 60 {
+		t.Errorf("the leaver was cut after %d accounts had been made; it must overtake the backlog", cut)
+	}
+}
+
+// What comes in together is done lane by lane, whoever it is about.
+func TestLanesAcrossPersons(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) { s.Latency = 3 * time.Millisecond })
+	for i := range 8 {
+		b.join(fmt.Sprintf("l%d", i), fmt.Sprintf("Lea%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	from := len(b.tenant.Journal())
+	for i := range 8 {
+		b.join(fmt.Sprintf("j%d", i), fmt.Sprintf("Joe%c", 'a'+i), "analyst")
+		b.say(fmt.Sprintf("l%d", i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	b.settle()
+	var revoked, created int
+	for _, e := range b.tenant.Journal()[from:] {
+		for _, c := range e.Changes {
+			switch c.Op {
+			case "revoke":
+				revoked++
+				if created > 0 {
+					t.Fatal("a session was revoked after an account had been created")
+				}
+			case "create":
+				created++
+				if revoked < 8 {
+					t.Fatalf("an account was created when only %d of 8 leavers' sessions were revoked", revoked)
+				}
+			}
+		}
+	}
+	if revoked != 8 || created != 8 {
+		t.Errorf("%d revoked, %d created; want 8 of each", revoked, created)
+	}
+}
+
+func TestGivesPastTheLimitAreHeldWhole(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 5, 100) })
+	for i := range 6 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	if n := b.writes("create"); n != 0 {
+		t.Fatalf("%d accounts, want none: the limit is 5 and 6 wait", n)
+	}
+	holds, err := state.Holds(b.db.Read())
+	if err != nil || len(holds) != 1 || !strings.Contains(string(holds[0].Shown), `"count":6`) {
+		t.Fatalf("holds %v, %v", holds, err)
+	}
+	decide(t, b, holds[0], state.HoldReleased)
+	b.settle()
+	if n := b.writes("create"); n != 6 {
+		t.Errorf("%d accounts after the release, want 6", n)
+	}
+}
+
+func TestCutsPastTheLimitWaitAndHappen(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 2) })
+	for i := range 4 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	for i := range 4 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver, Urgent: i == 0})
+	}
+	b.settle()
+	enabled := func() (n int) {
+		for i := range 4 {
+			if b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Enabled {
+				n++
+			}
+		}
+		return n
+	}
+	if n := enabled(); n != 3 {
+		t.Fatalf("%d accounts enabled, want 3: the urgent leaver goes, the others wait", n)
+	}
+	if alarms, _ := state.Alarms(b.db.Read()); len(alarms) != 1 || alarms[0].Severity != state.Critical {
+		t.Errorf("alarms %v; want the loudest", alarms)
+	}
+	b.clock.Store(int64(31 * time.Minute))
+	b.settle()
+	if n := enabled(); n != 0 {
+		t.Errorf("%d accounts enabled after cut_hold, want none", n)
+	}
+	if holds, _ := state.Holds(b.db.Read()); len(holds) != 0 {
+		t.Errorf("%d holds stand after their time", len(holds))
+	}
+}
+
+func decide(t *testing.T, b *bridge, h *state.Hold, to state.HoldState) {
+	t.Helper()
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		_, _, err := state.DecideHold(tx, h.ID, h.Digest, to, "alice", "planned", 1, b.config.Now())
+		if err != nil {
+			return err
+		}
+		return state.LetThrough(tx, h.ID, b.config.Now())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
