@@ -132,7 +132,8 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	if ctx.Err() != nil {
 		return nil // stopped before anything began
 	}
-	if err := r.start(ctx); err != nil {
+	// From here on a signal ends the work in its order, and leaves no start half recorded.
+	if err := r.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	return r.work(ctx)

@@ -572,6 +572,22 @@ func TestMidpointAlarms(t *testing.T) {
 	p.stop()
 }
 
+// A signal that comes while the parts are still beginning ends the program as well as any other.
+func TestStopAtTheStart(t *testing.T) {
+	w := newWorld(t)
+	for range 12 {
+		p := w.launch(func(p *process, line string) {
+			if strings.Contains(line, `"msg":"started"`) {
+				_ = p.Process.Signal(syscall.SIGTERM)
+			}
+		}, "run")
+		<-p.done
+		if code := p.ProcessState.ExitCode(); code != exitDone {
+			t.Fatalf("exit %d, want 0\n%s", code, p.said())
+		}
+	}
+}
+
 // A signal in the middle of an operation does not tear it: the answer is awaited and recorded.
 func TestStopFinishesWhatItBegan(t *testing.T) {
 	w := newWorld(t)

@@ -389,12 +389,17 @@ type process struct {
 	log  bytes.Buffer
 	done chan struct{}
 	err  error
+
+	hears func(p *process, line string) // called with what it says, as it says it
 }
 
 // Write implements io.Writer: the program's standard error.
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.hears != nil {
+		p.hears(p, string(b))
+	}
 	return p.log.Write(b)
 }
 
@@ -404,14 +409,14 @@ func (p *process) said() string {
 	return p.log.String()
 }
 
-// start runs the program in a process and waits until it works.
-func (f *files) start(args ...string) *process {
+// launch runs the program in a process.
+func (f *files) launch(hears func(*process, string), args ...string) *process {
 	f.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	p := &process{Cmd: exec.Command(exe, append([]string{"-c", f.config}, args...)...), t: f.t, done: make(chan struct{})}
+	p := &process{Cmd: exec.Command(exe, append([]string{"-c", f.config}, args...)...), t: f.t, done: make(chan struct{}), hears: hears}
 	p.Env = append(os.Environ(), asProgram+"=1")
 	p.Stderr = p
 	if err := p.Start(); err != nil {
@@ -425,6 +430,13 @@ func (f *files) start(args ...string) *process {
 			f.t.Logf("consumer %v said:\n%s", args, p.said())
 		}
 	})
+	return p
+}
+
+// start runs the program in a process and waits until it works.
+func (f *files) start(args ...string) *process {
+	f.t.Helper()
+	p := f.launch(nil, args...)
 	eventually(f.t, "the consumer writes its liveness file", func() bool {
 		select {
 		case <-p.done:

@@ -67,7 +67,7 @@ func (r *runner) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watch, err := r.newWatch(ctx, engine.Wake, publisher.Wake)
+	watch, err := r.newWatch(context.WithoutCancel(ctx), engine.Wake, publisher.Wake)
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,9 @@ func (r *runner) work(ctx context.Context) error {
 		g.Go(func() error { return part("policy check", r.recheck(fetching)) })
 	}
 	err = g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // stopped while a part was still beginning
+	}
 	if err != nil {
 		r.log.Error("stopping after an error", "err", oneLine(err))
 	}

@@ -139,7 +139,7 @@ func (e *Engine) Wake() {
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.worker.Wait()
 	e.started = e.Now()
-	if err := e.recover(ctx); err != nil {
+	if err := e.recover(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	fatal := make(chan error, 1)
