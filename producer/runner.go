@@ -43,7 +43,7 @@ hand.`,
 				return err
 			}
 			defer lock.Release()
-			return a.work(cmd.Context(), cfg)
+			return stopped(cmd.Context(), a.work(cmd.Context(), cfg)) // also while the parts are still beginning
 		},
 	}
 }
