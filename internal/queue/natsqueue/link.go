@@ -203,6 +203,17 @@ func (l *link) why() error {
 	return explain(l.cause)
 }
 
+// ended is err, or ErrClosed where the caller's own Close is what ended the call: nats.go may say so first,
+// in words of its own.
+func (l *link) ended(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && l.closed {
+		return queue.ErrClosed
+	}
+	return err
+}
+
 // Close ends the connection and every call under way.
 func (l *link) Close() error {
 	l.mu.Lock()

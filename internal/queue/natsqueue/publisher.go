@@ -78,7 +78,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, e
 			continue // nothing is under way: wait for the next connection
 		}
 		if err != nil {
-			return n, p.inWords(err)
+			return n, p.ended(p.inWords(err))
 		}
 	}
 	return n, bad

@@ -87,7 +87,7 @@ func (r *Receiver) Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err != nil && !fell(err) { // else wait for the next connection
+		if err = r.ended(err); err != nil && !fell(err) { // else wait for the next connection
 			return nil, err
 		}
 	}
@@ -179,7 +179,7 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 		err := r.settle(ctx, replies)
 		var unsent *unsentError
 		if !errors.As(err, &unsent) || !fell(err) {
-			return err
+			return r.ended(err)
 		}
 	}
 }
