@@ -33,6 +33,9 @@ func (e *oldCopyError) Error() string {
 	case ledger.ProblemForked:
 		return fmt.Sprintf("%s names %d entries that are not those of the database, which has %d: the database went on from an older copy, or is another one. Put the right one back, or see \"An old database was put back\" in consumer/README.md", at, e.Published, e.Database)
 	case ledger.ProblemMissing:
+		if e.Was != e.Path {
+			return fmt.Sprintf("%s is not there, though this database (%d entries) published to %s: nothing shows that the database is not an old copy. Name that folder, or move it here; of a database that was put back elsewhere, see \"An old database was put back\" in consumer/README.md", at, e.Database, e.Was)
+		}
 		return fmt.Sprintf("%s is gone, though this database (%d entries) published there: nothing shows that the database is not an old copy. Mount or restore its folder", at, e.Database)
 	}
 	return e.BehindError.Error()
@@ -54,9 +57,9 @@ func (c *Config) verifier() (note.Verifier, error) {
 	if err := c.sameName(); err != nil {
 		return nil, err
 	}
-	key, err := keys.ReadLedger(c.Ledger.Key)
+	key, err := c.keeper.Ledger(c.Ledger.Key)
 	if err != nil {
-		if line, err := os.ReadFile(verifierName(c.Ledger.Key)); err == nil {
+		if line, err := os.ReadFile(c.verifierFile()); err == nil {
 			return keys.LedgerVerifier(firstLine(line))
 		}
 		return nil, c.file.Errorf("$.ledger.key", "%v", err)
@@ -68,10 +71,10 @@ func (c *Config) verifier() (note.Verifier, error) {
 	return v, nil
 }
 
-// sameName refuses another enclave.name than the one under which the ledger began: it is part of the
+// sameName refuses another enclave.name or ledger.series than the one under which the ledger began: both are part of the
 // ledger's name, which every checkpoint and the auditors' line bear.
 func (c *Config) sameName() error {
-	sources := []string{verifierName(c.Ledger.Key), filepath.Join(c.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile)}
+	sources := []string{c.verifierFile(), filepath.Join(c.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile)}
 	if c.Ledger.CheckpointCopy != "" {
 		sources = append(sources, c.Ledger.CheckpointCopy)
 	}
@@ -82,6 +85,10 @@ func (c *Config) sameName() error {
 		}
 		line, _, _ := bytes.Cut(text, []byte("\n"))
 		name, _, _ := strings.Cut(string(line), "+")
+		if series, ok := c.seriesOf(name); ok && series != c.Ledger.Series {
+			return c.file.Errorf("$.ledger.series", "want %d, the series of the ledger that is there (%s), got %d: only `consumer recover` begins another, in new places. Put %d back; if the database is lost, see \"The database is lost\" in the README",
+				series, path, c.Ledger.Series, series)
+		}
 		before, ok := strings.CutPrefix(name, "jmlbridge.internal/")
 		before, mine := strings.CutSuffix(before, "/ledger")
 		if ok && mine && name != c.origin() {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/keys"
 	"jmlbridge/schema"
 )
@@ -45,16 +46,16 @@ type cardKey struct {
 func readCard(path string) (*card, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, misusef("read card: %w", err)
+		return nil, command.Misusef("read card: %w", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxCard+1))
 	if err != nil {
-		return nil, misusef("read card %s: %w", path, err)
+		return nil, command.Misusef("read card %s: %w", path, err)
 	}
 	c, err := parseCard(text)
 	if err != nil {
-		return nil, misusef("card %s: %w", path, err)
+		return nil, command.Misusef("card %s: %w", path, err)
 	}
 	return c, nil
 }

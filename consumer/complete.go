@@ -8,13 +8,22 @@ import (
 
 // completeHolds offers the ids of the holds that stand.
 func (a *app) completeHolds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return a.complete(args, func(r state.Reader) (list []string, err error) {
-		open, err := state.Holds(r)
-		for _, h := range open {
+	return a.complete(args, offerHolds(state.Holds))
+}
+
+// completeDiscarded offers the ids of the holds that can be brought back.
+func (a *app) completeDiscarded(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return a.complete(args, offerHolds(state.DiscardedHolds))
+}
+
+func offerHolds(read func(state.Reader) ([]*state.Hold, error)) func(state.Reader) ([]string, error) {
+	return func(r state.Reader) (list []string, err error) {
+		holds, err := read(r)
+		for _, h := range holds {
 			list = append(list, cobra.CompletionWithDesc(h.Name(), h.Code))
 		}
 		return list, err
-	})
+	}
 }
 
 // completeKeys offers the ids of the keys that are trusted.

@@ -2,11 +2,11 @@ package main
 
 import (
 	"os"
-	"os/user"
 	"strings"
 	"testing"
 	"time"
 
+	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/internal/config"
 )
@@ -48,15 +48,16 @@ func TestExamplesLoad(t *testing.T) {
 // Each of these is misuse: exit 2, a message that names file and line or key, and nothing made.
 func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ name, from, to, say string }{
-		{"unknown key", "stale_after: 5m", "stale_aftr: 5m", "consumer.yaml:17:1: unknown key"},
-		{"duplicate key", "stale_after: 5m", "stale_after: 5m\nstale_after: 6m", "consumer.yaml:18"},
-		{"number without unit", "stale_after: 5m", "stale_after: 5", "consumer.yaml:17"},
+		{"unknown key", "stale_after: 5m", "stale_aftr: 5m", "consumer.yaml:18:1: unknown key"},
+		{"duplicate key", "stale_after: 5m", "stale_after: 5m\nstale_after: 6m", "consumer.yaml:19"},
+		{"number without unit", "stale_after: 5m", "stale_after: 5", "consumer.yaml:18"},
 		{"stale too soon", "stale_after: 5m", "stale_after: 1s", "want 10s to 24h0m0s, got 1s"},
 		{"enclave is no URI", "urn:jmlbridge:enclave:gov-1", "gov one", "consumer.yaml:1:"},
 		{"short name", "name: GOV-1", "name: gov_1", `want a short name of A-Z, 0-9 and '-', like GOV-1, got "gov_1"`},
 		{"no decryption key", "[keys/decryption.pem]", "[]", "consumer.yaml:4:"},
-		{"unknown cloud", "name: custom", "name: AzureMars", "consumer.yaml:13:"},
+		{"unknown cloud", "name: custom", "name: AzureMars", "consumer.yaml:14:"},
 		{"no cut credential", "cut: {kind: client-secret, client: @cut@, secret_file: keys/cut.secret}", "", "want the credential that takes access away"},
+		{"mark attribute", "  cut: {kind", "  mark_attribute: employeeId\n  cut: {kind", `tenant.mark_attribute: mark attribute is "employeeId"; expected extensionAttribute1`},
 		{"another tenant", "secret_file: keys/cut.secret", "secret_file: keys/cut.secret, tenant: elsewhere", "want the same tenant as tenant.id"},
 		{"log format", "format: json", "format: xml", `want text or json, got "xml"`},
 		{"log level", "level: info", "level: loud", `want debug, info, warn or error, got "loud"`},
@@ -81,38 +82,10 @@ func TestBadConfiguration(t *testing.T) {
 
 func (f *files) nothingMade() {
 	f.t.Helper()
-	for _, name := range []string{"consumer.db", "consumer.db.lock", "consumer.db-wal", "keys/decryption.pem", "keys/ledger.pem", "ledger", "alarms.jsonl", "alive.json"} {
+	for _, name := range []string{"consumer.db", "consumer.db.lock", "consumer.db-wal", "consumer.db.init", "keys/decryption.pem", "keys/ledger.pem", "ledger", "alarms.jsonl", "alive.json"} {
 		if _, err := os.Lstat(f.path(name)); err == nil {
 			f.t.Errorf("%s was made", name)
 		}
-	}
-}
-
-func TestWhoActs(t *testing.T) {
-	lookup := func(uid string) (*user.User, error) {
-		if uid == "1000" {
-			return &user.User{Username: "ann"}, nil
-		}
-		return nil, user.UnknownUserIdError(1)
-	}
-	for _, c := range []struct {
-		text, who string
-		ok        bool
-	}{
-		{"1000\n", "ann", true},
-		{"1001\n", "uid:1001", true},
-		{"4294967295\n", "", false}, // a service: nobody logged in
-		{"", "", false},
-		{"-1", "", false},
-	} {
-		if who, ok := loginOf(c.text, lookup); who != c.who || ok != c.ok {
-			t.Errorf("loginOf(%q) = %q, %v; want %q, %v", c.text, who, ok, c.who, c.ok)
-		}
-	}
-	t.Setenv("USER", "mallory")
-	t.Setenv("SUDO_USER", "mallory")
-	if who, err := operator(); err != nil || who == "mallory" || who == "" {
-		t.Errorf("operator() = %q, %v", who, err)
 	}
 }
 
@@ -121,8 +94,8 @@ func TestClockJumps(t *testing.T) {
 	for _, c := range []struct {
 		found time.Duration
 		jump  bool
-	}{{0, false}, {-clockBack, false}, {-clockBack - time.Millisecond, true}, {clockForward, false}, {clockForward + time.Millisecond, true}} {
-		if j := jumped("ledger", at, at.Add(c.found)); (j != nil) != c.jump {
+	}{{0, false}, {-apply.ClockBack, false}, {-apply.ClockBack - time.Millisecond, true}, {apply.ClockForward, false}, {apply.ClockForward + time.Millisecond, true}} {
+		if j := apply.Jumped("ledger", at, at.Add(c.found)); (j != nil) != c.jump {
 			t.Errorf("%v from where it should be: jump %v, want %v", c.found, j != nil, c.jump)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
@@ -44,10 +46,13 @@ type lockFlags struct {
 
 func (a *app) lockCommand(use, short, long, example, action string) *cobra.Command {
 	fl := lockFlags{to: action}
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Example: example, GroupID: "ops", Args: exactly("SUBJECT"),
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Example: example, GroupID: "ops", Args: command.Exactly("SUBJECT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(fl.reason) == "" {
-				return usagef("--reason: say why; it goes on the ledger")
+				return command.Usagef("--reason: say why; it goes on the ledger")
+			}
+			if fl.wait < 0 {
+				return command.Usagef("--wait: want a time like 30s, or 0 for not at all, got %v", fl.wait)
 			}
 			return a.lock(cmd.Context(), action, args[0], fl)
 		}}
@@ -86,7 +91,7 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 				return err
 			}
 			if s == nil || s.Doc.Lock == nil {
-				return misusef("subject %s is not locked; nothing to take back", subject)
+				return command.Misusef("subject %s is not locked; nothing to take back", subject)
 			}
 		}
 		if err := state.Lock(tx, key, lock, lane, by.Now); err != nil {
@@ -107,6 +112,9 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 	if err != nil {
 		return err
 	}
+	if pid == 0 && fl.wait > 0 {
+		return fmt.Errorf("subject %s is locked, but nobody is running on this database, so its account is not cut: start `consumer run`, or disable it by hand now", key.Subject)
+	}
 	if pid == 0 {
 		fmt.Fprintln(a.err, "consumer: nobody is running on this database: start `consumer run`, or disable the account by hand")
 		return nil
@@ -126,12 +134,34 @@ func (a *app) lock(ctx context.Context, action, subject string, fl lockFlags) er
 	return a.watchCut(ctx, db, key, fl.wait)
 }
 
+// spoken finds the one person with this id of whom something was said. Of the owner of an account that is only unclaimed
+// nothing is known by which they could be planned for or extended.
+func spoken(r state.Reader, subject, issuer, to string) (state.SubjectKey, *state.Subject, error) {
+	k, err := whose(r, subject, lockFlags{issuer: issuer, to: to})
+	if err != nil {
+		return k, nil, err
+	}
+	s, err := state.LoadSubject(r, k)
+	if err != nil || s != nil {
+		return k, s, err
+	}
+	came, err := state.RosterDone(r, k.Issuer)
+	if err != nil {
+		return k, nil, err
+	}
+	next := "the next roster speaks of them"
+	if came {
+		next = "no roster since has named them, so ask HR whether they left"
+	}
+	return k, nil, command.Misusef("nothing was said of subject %s since the database was made in place of a lost one, so there is nothing to %s: %s (their account is on `consumer unclaimed list`). To take their access now: `consumer cut %s`", subject, to, next, subject)
+}
+
 // whose finds the one person with this id.
 func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, error) {
 	if fl.issuer != "" {
 		k := state.SubjectKey{Issuer: fl.issuer, Subject: subject}
-		s, err := state.LoadSubject(r, k)
-		if err == nil && s == nil && !fl.unknown {
+		known, err := isKnown(r, k)
+		if err == nil && !known && !fl.unknown {
 			err = unknownSubject(subject, fl.to)
 		}
 		return k, err
@@ -143,11 +173,11 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 	var known []state.SubjectKey
 	for _, iss := range issuers {
 		k := state.SubjectKey{Issuer: iss, Subject: subject}
-		s, err := state.LoadSubject(r, k)
+		yes, err := isKnown(r, k)
 		if err != nil {
 			return k, err
 		}
-		if s != nil {
+		if yes {
 			known = append(known, k)
 		}
 	}
@@ -155,20 +185,30 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 	case len(known) == 1:
 		return known[0], nil
 	case len(known) > 1:
-		return state.SubjectKey{}, misusef("subject %s is known from %d producers; say which with --issuer", subject, len(known))
+		return state.SubjectKey{}, command.Misusef("subject %s is known from %d producers; say which with --issuer", subject, len(known))
 	case !fl.unknown:
 		return state.SubjectKey{}, unknownSubject(subject, fl.to)
 	case len(issuers) == 1:
 		return state.SubjectKey{Issuer: issuers[0], Subject: subject}, nil
 	}
-	return state.SubjectKey{}, usagef("--issuer: say which producer would speak of the subject")
+	return state.SubjectKey{}, command.Usagef("--issuer: say which producer would speak of the subject")
+}
+
+// isKnown tells whether anything was ever said of a person, or an account of theirs was found when the database was
+// made in place of a lost one.
+func isKnown(r state.Reader, k state.SubjectKey) (bool, error) {
+	s, err := state.LoadSubject(r, k)
+	if err != nil || s != nil {
+		return s != nil, err
+	}
+	return state.Bears(r, directory.Mark(k.Issuer, k.Subject))
 }
 
 func unknownSubject(subject, to string) error {
 	if to == "cut" {
-		return misusef("nothing was ever said of subject %s, so nothing was cut: check the id (it is HR's, not a user name). To keep a later joiner out say --unknown", subject)
+		return command.Misusef("nothing was ever said of subject %s, so nothing was cut: check the id (it is HR's, not a user name). To keep a later joiner out say --unknown", subject)
 	}
-	return misusef("nothing was ever said of subject %s, so there is nothing to %s: check the id (it is HR's, not a user name)", subject, to)
+	return command.Misusef("nothing was ever said of subject %s, so there is nothing to %s: check the id (it is HR's, not a user name)", subject, to)
 }
 
 // watchPoll is how often watchCut looks.
@@ -185,11 +225,9 @@ func (a *app) watchCut(ctx context.Context, db *state.DB, key state.SubjectKey, 
 		if err != nil {
 			return err
 		}
-		var known plan.Known
-		if s != nil && len(s.Account) > 0 {
-			if err := json.Unmarshal(s.Account, &known); err != nil {
-				return fmt.Errorf("subject %s: read what is known of its account: %w", key.Subject, err)
-			}
+		known, err := knownOf(s)
+		if err != nil {
+			return err
 		}
 		if s != nil && (s.Lane == plan.Disable || s.Lane == plan.Revoke) {
 			known = plan.Known{} // not looked at yet: what is known is of an earlier cut
@@ -213,4 +251,15 @@ func (a *app) watchCut(ctx context.Context, db *state.DB, key state.SubjectKey, 
 			return fmt.Errorf("subject %s is locked, but after %v its account is not known to be cut: see `consumer status`, and disable it by hand if it must be now", key.Subject, limit)
 		}
 	}
+}
+
+// knownOf is what the executor knows of a person's account; nothing where there is nobody.
+func knownOf(s *state.Subject) (known plan.Known, err error) {
+	if s == nil || len(s.Account) == 0 {
+		return known, nil
+	}
+	if err := json.Unmarshal(s.Account, &known); err != nil {
+		return known, fmt.Errorf("subject %s: read what is known of its account: %w", s.Subject, err)
+	}
+	return known, nil
 }

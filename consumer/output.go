@@ -2,33 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
-
-// outputFlag adds -o to a command that scripts may want to read.
-func outputFlag(cmd *cobra.Command, format *string) {
-	cmd.Flags().StringVarP(format, "output", "o", formatText, "`format` of the output: text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// asJSON checks the value of -o.
-func asJSON(format string) (bool, error) {
-	switch format {
-	case formatText:
-		return false, nil
-	case formatJSON:
-		return true, nil
-	}
-	return false, usagef("-o: want text or json, got %q", format)
-}
 
 // stamp is a time for people; a dash where there is none.
 func stamp(t time.Time) string {
@@ -70,12 +48,6 @@ func persons(n int) string {
 		return "1 person"
 	}
 	return strconv.Itoa(n) + " persons"
-}
-
-// onTerminal reports whether somebody looks at w.
-func onTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -4,16 +4,21 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/apply"
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/program"
+	"jmlbridge/schema"
 )
 
 // plannedPerson is one person's plan as scripts read it: ids, no names.
@@ -24,6 +29,8 @@ type plannedPerson struct {
 	Why     string        `json:"why"`
 	Ops     []plannedOp   `json:"ops"`
 	Holds   []plannedHold `json:"holds"`
+	Waits   string        `json:"waits,omitempty"`       // nothing is known yet that counts: for what it waits, roster or gap
+	Locked  string        `json:"cut_by_hand,omitempty"` // by whom and since when
 	Error   string        `json:"error,omitempty"`
 }
 
@@ -53,12 +60,12 @@ not asked: they depend on what else happens in the hour.`,
   consumer plan --all -o json`,
 		GroupID: "work",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
 			if all && len(args) > 0 {
-				return usagef("--all and subjects exclude each other")
+				return command.Usagef("--all and subjects exclude each other")
 			}
 			db, cfg, err := a.openRead()
 			if err != nil {
@@ -84,7 +91,7 @@ not asked: they depend on what else happens in the hour.`,
 			if inJSON {
 				err = program.PrintJSON(a.out, list)
 			} else {
-				err = a.showPlan(list)
+				err = a.showPlan(list, len(args) > 0)
 			}
 			if err == nil && failed > 0 {
 				err = fmt.Errorf("%d of %s could not be looked at", failed, persons(len(list)))
@@ -94,18 +101,14 @@ not asked: they depend on what else happens in the hour.`,
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "everybody, also where nothing is waiting")
 	cmd.Flags().StringVar(&issuer, "issuer", "", "`URI` of the producer; needed where several know a subject")
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 
 // choose finds the persons that are asked for.
 func choose(db *state.DB, ids []string, issuer string, all bool) (people []*state.Subject, err error) {
 	for _, id := range ids {
-		k, err := whose(db.Read(), id, lockFlags{issuer: issuer, to: "plan"})
-		if err != nil {
-			return nil, err
-		}
-		s, err := state.LoadSubject(db.Read(), k)
+		_, s, err := spoken(db.Read(), id, issuer, "plan")
 		if err != nil {
 			return nil, err
 		}
@@ -126,14 +129,24 @@ func choose(db *state.DB, ids []string, issuer string, all bool) (people []*stat
 func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy.Policy, people []*state.Subject) (list []plannedPerson, failed int, err error) {
 	list = []plannedPerson{}
 	bar := progressbar.DefaultSilent(int64(len(people)))
-	if onTerminal(a.err) && len(people) > 20 {
+	if command.OnTerminal(a.err) && len(people) > 20 {
 		bar = progressbar.NewOptions(len(people), progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("looking"), progressbar.OptionClearOnFinish())
 	}
 	defer bar.Close()
+	waits, err := waiting(db.Read())
+	if err != nil {
+		return nil, 0, err
+	}
 	for _, s := range people {
 		now := a.now()
 		view := s.Doc.At(now)
 		p := plannedPerson{Issuer: s.Issuer, Subject: s.Subject, Access: view.Access, Why: string(view.Why), Ops: []plannedOp{}, Holds: []plannedHold{}}
+		if view.Why == fence.WhyUnknown {
+			p.Waits = waits[s.Issuer]
+		}
+		if l := s.Doc.Lock; l != nil {
+			p.Locked = fmt.Sprintf("cut by hand by %s since %s", l.By, stamp(l.At))
+		}
 		var looker apply.Looker = t.cut
 		if view.Access {
 			looker = t.grant
@@ -158,12 +171,54 @@ func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy
 	return list, failed, nil
 }
 
-func (a *app) showPlan(list []plannedPerson) error {
+// For what everything of an issuer's waits that would give.
+const (
+	waitsRoster = "roster" // its stream was joined in its middle
+	waitsGap    = "gap"    // messages of its stream are missing
+)
+
+var waitsFor = map[string]string{waitsRoster: "producer's roster", waitsGap: "missing messages, or a roster"}
+
+// waiting tells it of the issuers of whom it is so.
+func waiting(r state.Reader) (map[string]string, error) {
+	streams, err := state.Streams(r)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := state.Keys(r)
+	if err != nil {
+		return nil, err
+	}
+	waits := map[string]string{}
+	for _, s := range streams {
+		switch {
+		case !bears(keys, s, schema.KindJoiner) || s.State == admit.Closed: // approvals wait for nothing
+		case s.Unrostered:
+			waits[s.Issuer] = waitsRoster
+		case !s.GapSince.IsZero() && waits[s.Issuer] == "":
+			waits[s.Issuer] = waitsGap
+		}
+	}
+	return waits, nil
+}
+
+// bears reports whether any key may sign a kind of event in a stream.
+func bears(keys []*state.Key, s *state.Stream, kind schema.Kind) bool {
+	return slices.ContainsFunc(keys, func(k *state.Key) bool {
+		return k.Issuer == s.Issuer && k.Stream == s.Name && slices.Contains(k.Kinds, kind)
+	})
+}
+
+// showPlan prints what would be done; of persons who were asked for by name also why nothing is.
+func (a *app) showPlan(list []plannedPerson, named bool) error {
 	var rows [][]string
 	nothing := 0
 	for _, p := range list {
-		if len(p.Ops) == 0 && len(p.Holds) == 0 && p.Error == "" {
+		if len(p.Ops) == 0 && len(p.Holds) == 0 && p.Error == "" && p.Waits == "" {
 			nothing++
+			if named {
+				rows = append(rows, []string{p.Subject, p.Why, "-", "nothing", p.Locked})
+			}
 			continue
 		}
 		for _, op := range p.Ops {
@@ -171,6 +226,9 @@ func (a *app) showPlan(list []plannedPerson) error {
 		}
 		for _, h := range p.Holds {
 			rows = append(rows, []string{p.Subject, p.Why, "held", h.Code, h.Target})
+		}
+		if p.Waits != "" {
+			rows = append(rows, []string{p.Subject, p.Why, "waits", "for the " + waitsFor[p.Waits], ""})
 		}
 		if p.Error != "" {
 			rows = append(rows, []string{p.Subject, p.Why, "error", strings.ReplaceAll(p.Error, "\n", " ")})

@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net/http"
-	"net/url"
 	"os"
-	"strings"
+	"sync"
+	"time"
 
+	"github.com/spf13/cobra"
+
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/queue"
-	"jmlbridge/internal/queue/natsqueue"
+	"jmlbridge/internal/queue/anyqueue"
 )
 
 // watchedQueue tells when fetching begins to fail and when it works again.
@@ -39,41 +41,66 @@ func (q *watchedQueue) Fetch(ctx context.Context, max int) ([]queue.Delivery, er
 	return batch, err
 }
 
-// natsConfig is the queue's part of the configuration, with the tenant's proxy where it names none.
-func (c *Config) natsConfig() (natsqueue.Config, error) {
-	q := c.Queue
-	switch t := c.Tenant.Transport; {
-	case q.Proxy == "none", q.Proxy == "" && t.Proxy == "none":
-		q.Proxy = ""
-	case q.Proxy == "" && t.Proxy == "": // as the environment says for the first server
-		if len(q.URL) == 0 {
-			return q, nil
-		}
-		server, err := url.Parse(q.URL[0])
-		if err != nil {
-			return q, nil // natsqueue says what is wrong with it
-		}
-		u, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: server.Host}})
-		if err != nil {
-			return q, fmt.Errorf("HTTPS_PROXY in the environment is not an address")
-		}
-		if u != nil {
-			q.Proxy = u.String()
-		}
-	case q.Proxy == "":
-		u, err := url.Parse(t.Proxy)
-		if err != nil {
-			return q, fmt.Errorf("tenant.transport.proxy is not an address")
-		}
-		if t.ProxyCredentials != "" { // its mode was checked when the transport was made
-			line, err := os.ReadFile(t.ProxyCredentials)
-			if err != nil {
-				return q, err
-			}
-			user, password, _ := strings.Cut(strings.TrimSpace(string(line)), ":")
-			u.User = url.UserPassword(user, password)
-		}
-		q.Proxy = u.String()
+const (
+	alarmProcess = "midpoint-process"
+	// processSteady is how long the process that speaks to the mid-point has to live for its alarm to end.
+	processSteady = 15 * time.Minute
+)
+
+// child keeps the alarm of the process that speaks to the mid-point.
+type child struct {
+	*runner
+	mu     sync.Mutex // guards what follows; held while the alarm is written
+	steady *time.Timer
+	ended  bool
+}
+
+// open opens the queue behind the last position that was committed, which only a dark one goes by.
+func (c *child) open() (queue.Receiver, error) {
+	from, err := state.Position(c.db.Read(), c.cfg.Queue.Name())
+	if err != nil {
+		return nil, err
 	}
-	return q, nil
+	return anyqueue.OpenReceiver(c.cfg.Queue.Via(c.cfg.Tenant.Transport), from, anyqueue.Options{Log: c.log, Replaced: func(error) { go c.replaced() }})
+}
+
+// replaced raises the alarm. What ended the process is in the log: the alarm's text is always the same, or
+// whoever can end it could fill the ledger.
+func (c *child) replaced() {
+	a := state.Alarm{Code: alarmProcess, Severity: state.Warning,
+		Text: "the process that speaks to the mid-point ended, hung or exceeded its limits and was replaced; nothing is lost. The log says why"}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.stands(a, true)
+	if c.steady != nil {
+		c.steady.Stop()
+	}
+	c.steady = time.AfterFunc(processSteady, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.ended {
+			c.stands(a, false)
+		}
+	})
+}
+
+// stop ends the writing of alarms.
+func (c *child) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.steady != nil {
+		c.steady.Stop()
+	}
+}
+
+// childCommand is that process.
+func childCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: anyqueue.ChildCommand, Short: "The process that speaks to the mid-point; run and doctor start it", Hidden: true, Args: command.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return anyqueue.RunChild(os.Stdin, os.Stdout, os.Stderr) },
+	}
 }

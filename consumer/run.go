@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
@@ -14,14 +17,18 @@ import (
 	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/envelope"
-	"jmlbridge/internal/keys"
+	"jmlbridge/internal/keys/custody"
+	"jmlbridge/internal/keys/vault"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/ledger/tiles"
 	"jmlbridge/internal/program"
-	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/store"
+	"jmlbridge/internal/syslog"
 	"jmlbridge/schema"
 )
 
@@ -36,12 +43,12 @@ recorded first; a second signal ends it at once, which is as safe as a power cut
 
 With --observe it does everything but write to the tenant: for the first days, and for rehearsals.
 
-Before it touches anything it checks the configuration, the keys, the policy with its groups and
+Before it touches anything it checks the configuration, the keys, both credentials and the policy with its groups and
 protected accounts in the tenant, that nobody else runs on the database, and that the database is not an old copy.`,
 		Example: `  consumer -c /etc/jmlbridge/consumer.yaml run --observe
   consumer -c /etc/jmlbridge/consumer.yaml run`,
 		GroupID: "work",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {
@@ -61,17 +68,22 @@ type runner struct {
 	observe bool
 	log     *slog.Logger
 
-	policy   *policy.Policy
-	ring     *envelope.Ring
-	signer   note.Signer
-	verifier note.Verifier
-	tenants  *tenants
-	queue    *watchedQueue
-	db       *state.DB
+	policy         *policy.Policy
+	ring           *envelope.Ring
+	signer         note.Signer
+	verifier       note.Verifier
+	second         note.Signer   // nil: there is no second key
+	secondVerifier note.Verifier // of it
+	tenants        *tenants
+	queue          *watchedQueue
+	db             *state.DB
+	space          *space
+	collector      *syslog.Sender // of alarms; nil: there is none
 
-	unchecked bool // the policy could not be held against the tenant yet
-	unheard   bool // nothing was published yet
-	failing   bool // the last publication failed; both belong to the publisher's goroutine
+	unchecked bool             // the policy could not be held against the tenant yet
+	said      map[string]error // to the credential of each slot by the tenant, where it answered; owned by recheck once that runs
+	unheard   bool             // nothing was published yet
+	failing   bool             // the last publication failed; both belong to the publisher's goroutine
 }
 
 func (r *runner) mode() string {
@@ -101,6 +113,10 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 		_, err := state.Open(cfg.Database) // says what is wrong; the lock would leave a file beside nothing
 		return err
 	}
+	r.space = newSpace(cfg.roomConfig(), r.log)
+	if _, err := r.space.Look(); err != nil { // before the first write: a full disk must not keep leavers waiting
+		r.log.Error("could not look after the room on the disk", "err", oneLine(err))
+	}
 	lock, err := store.Take(cfg.Database)
 	if err != nil {
 		return err
@@ -116,16 +132,16 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	if err := notBehind(ctx, r.db, cfg, r.verifier); err != nil {
 		return err
 	}
-	queueConfig, err := cfg.natsConfig()
+	child := &child{runner: r}
+	receiver, err := child.open()
 	if err != nil {
-		return cfg.file.Errorf("$.queue.proxy", "%v", err)
-	}
-	receiver, err := natsqueue.OpenReceiver(queueConfig)
-	if err != nil {
-		return cfg.file.Errorf("$.queue", "%v", err)
+		return cfg.file.Errorf("$.queue."+cfg.Queue.Kind(), "%v", err)
 	}
 	r.queue = &watchedQueue{Receiver: receiver, changed: r.midpoint}
-	defer func() { err = errors.Join(err, receiver.Close()) }()
+	defer func() {
+		err = errors.Join(err, receiver.Close())
+		child.stop()
+	}()
 	if err := r.checkPolicy(ctx); err != nil {
 		return err
 	}
@@ -146,8 +162,8 @@ func (r *runner) read() (err error) {
 		return err
 	}
 	var list []crypto.PrivateKey
-	for i, path := range r.cfg.Keys.Decryption {
-		key, err := keys.ReadDecryption(path)
+	for i, at := range r.cfg.Keys.Decryption {
+		key, err := r.cfg.keeper.Decryption(at)
 		if err != nil {
 			return f.Errorf(fmt.Sprintf("$.keys.decryption[%d]", i), "%v", err)
 		}
@@ -159,27 +175,55 @@ func (r *runner) read() (err error) {
 	if err := r.cfg.sameName(); err != nil {
 		return err
 	}
-	key, err := keys.ReadLedger(r.cfg.Ledger.Key)
+	key, err := r.cfg.keeper.Ledger(r.cfg.Ledger.Key)
 	if err != nil {
 		return f.Errorf("$.ledger.key", "%v", err)
 	}
+	if err := custody.Unwrap(key); err != nil {
+		if _, away := errors.AsType[*vault.Error](err); !away {
+			return f.Errorf("$.ledger.key", "%v", err)
+		}
+		// What is recorded is durable meanwhile, and leavers must not wait for it.
+		r.log.Warn("the ledger's key cannot be unwrapped yet; checkpoints wait for it", "err", oneLine(err))
+	}
 	if r.signer, r.verifier, err = tiles.NewSigner(r.cfg.origin(), key); err != nil {
 		return f.Errorf("$.ledger.key", "%v", err)
+	}
+	if ref := r.cfg.Ledger.SecondKey; ref != nil {
+		key, err := r.cfg.keeper.Signer(*ref)
+		if err == nil {
+			r.second, r.secondVerifier, err = tiles.NewSecondSigner(r.cfg.origin(), key)
+		}
+		if err != nil {
+			return f.Errorf("$.ledger.second_key", "%v", err)
+		}
+	}
+	if c := r.cfg.Alarms.Syslog; c != nil {
+		if r.collector, err = syslog.New(*c, "jmlbridge-consumer", r.collects); err != nil {
+			return f.Errorf("$.alarms.syslog", "%v", err)
+		}
 	}
 	r.tenants, err = openTenants(r.cfg, r.log)
 	return err
 }
 
 func (r *runner) ledger() ledger.Config {
-	return ledger.Config{DB: r.db.DB, Signer: r.signer, Verifier: r.verifier, Dir: r.cfg.Ledger.Dir, Copy: r.cfg.Ledger.CheckpointCopy,
+	return ledger.Config{DB: r.db.DB, Signer: r.signer, Verifier: r.verifier, Second: r.second, SecondVerifier: r.secondVerifier, Dir: r.cfg.Ledger.Dir, Copy: r.cfg.Ledger.CheckpointCopy,
 		Archive: r.db, Interval: r.cfg.Ledger.Interval.D(), Report: r.published}
 }
 
 // checkPolicy refuses a policy that names groups which cannot be used, or protected accounts that are none. A tenant that does not answer
-// is no reason to leave leavers where they are: run goes on, and asks again.
+// is no reason to leave leavers where they are: run goes on, and asks again. So it does where the tenant refuses a credential, for the
+// other one may work.
 func (r *runner) checkPolicy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, policyTime)
 	defer cancel()
+	r.said = r.tenants.tryCredentials(ctx)
+	for slot, err := range r.said {
+		if err != nil {
+			r.log.Error("the tenant refuses a credential", "slot", slot, "err", oneLine(err))
+		}
+	}
 	notes, err := checkTenant(ctx, r.tenants.grant, r.policy)
 	for _, n := range notes {
 		r.log.Warn("policy", "note", n)
@@ -212,6 +256,11 @@ func (r *runner) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		for _, code := range []string{alarmProcess, alarmSyslog} { // of the last run
+			if _, err := state.ClearAlarm(tx, code, "", now); err != nil {
+				return err
+			}
+		}
 		if err := state.SetMeta(tx, metaMode, fmt.Sprintf("%s %d", r.mode(), os.Getpid())); err != nil {
 			return err
 		}
@@ -219,9 +268,12 @@ func (r *runner) start(ctx context.Context) error {
 			return err
 		}
 		if leap != nil {
-			if err := leap.record(tx, now); err != nil {
+			if err := leap.Record(tx, now); err != nil {
 				return err
 			}
+		}
+		if err := r.heard(tx, now); err != nil {
+			return err
 		}
 		if r.unchecked {
 			_, err = state.RaiseAlarm(tx, uncheckedAlarm(now))
@@ -234,11 +286,44 @@ func (r *runner) start(ctx context.Context) error {
 		return err
 	}
 	if leap != nil {
-		r.log.Error("the clock is not where the ledger's last entry says", "offset", leap.offset().String())
+		r.log.Error("the clock is not where the ledger's last entry says", "offset", leap.Offset().String())
 	}
 	f := program.FIPS()
+	doctor.Warn(r.log, checkHeld, r.cfg.examineHoldings())
 	r.log.Info("started", "mode", r.mode(), "version", program.Version(), "fips", f.Enabled, "fips_module", f.Version, "policy", r.policy.Digest().String(), "enclave", r.db.Enclave(), "database", r.db.ID(), "pid", os.Getpid())
 	return nil
+}
+
+// heard raises and ends the alarms on credentials, as the tenant answered to them.
+func (r *runner) heard(tx *store.Tx, now time.Time) (err error) {
+	for _, slot := range slices.Sorted(maps.Keys(r.said)) {
+		if why := r.said[slot]; why != nil {
+			_, err = state.RaiseAlarm(tx, state.Alarm{Code: apply.AlarmDenied, Key: slot, Severity: state.Critical, Last: now, Text: apply.DeniedText(slot, reason(why))})
+		} else {
+			_, err = state.ClearAlarm(tx, apply.AlarmDenied, slot, now)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dead reports whether the tenant refuses a credential, as far as it said.
+func (r *runner) dead() bool {
+	return slices.ContainsFunc(slices.Collect(maps.Values(r.said)), func(err error) bool { return err != nil })
+}
+
+// reason is the tenant's word in an error, without what was asked for.
+func reason(err error) string {
+	e, ok := errors.AsType[*directory.Error](err)
+	if !ok {
+		return "no reason given"
+	}
+	if e.Reason == "" {
+		return e.Code
+	}
+	return e.Code + "; the tenant says " + e.Reason
 }
 
 // inForce records a policy that is another than the last one.

@@ -16,9 +16,9 @@ import (
 	"jmlbridge/consumer/alarms"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
-	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/ledger/entry"
-	"jmlbridge/internal/store"
+	"jmlbridge/internal/outbound/proxytest"
 	"jmlbridge/schema"
 )
 
@@ -30,6 +30,11 @@ func (w *world) account(alias string) (tenant.UserState, bool) {
 		}
 	}
 	return tenant.UserState{}, false
+}
+
+func (w *world) enabled(alias string) bool {
+	u, ok := w.account(alias)
+	return ok && u.Enabled
 }
 
 // A person joins, an operator cuts another way in and out, and everything is recorded and published.
@@ -154,8 +159,8 @@ func TestObserve(t *testing.T) {
 // Everything goes through the proxy, and nothing listens.
 func TestProxyAndNoListener(t *testing.T) {
 	w := newWorld(t)
-	via := newProxy(t, "enclave", "s3cret")
-	w.values["proxy"], w.values["proxy_credentials"] = "http://"+via.Addr().String(), "keys/proxy.secret"
+	via := proxytest.New(t, "enclave:s3cret")
+	w.values["proxy"], w.values["proxy_credentials"] = via.URL(), "keys/proxy.secret"
 	w.write("keys/proxy.secret", "enclave:s3cret\n", 0o600)
 	w.save()
 	w.heartbeat()
@@ -163,13 +168,13 @@ func TestProxyAndNoListener(t *testing.T) {
 	p := w.start("run")
 	eventually(t, "the joiner has an account", func() bool { _, ok := w.account("ann.example"); return ok })
 
-	asked := via.asked()
+	asked := via.Asked()
 	for _, want := range []string{w.mid.Addr(), strings.TrimPrefix(strings.TrimSuffix(w.tenant.Endpoints().Authority, "/"), "https://")} {
 		if !slices.Contains(asked, want) {
 			t.Errorf("the proxy was never asked for %s, only for %v", want, asked)
 		}
 	}
-	_, port, err := net.SplitHostPort(via.Addr().String())
+	_, port, err := net.SplitHostPort(via.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,6 +255,34 @@ func socketsOf(t *testing.T, pid int) (s sockets) {
 	return s
 }
 
+// That no alarm can be written to their file is told before there is one: by doctor, by status, whether or not somebody
+// runs, and where the alarms go besides. With the folder there it ends.
+func TestAlarmsWithoutAFolder(t *testing.T) {
+	w := newWorld(t)
+	w.edit("consumer.yaml", "alarms.jsonl", "alarms/alarms.jsonl")
+	told := func() bool { return strings.Contains(w.must("status"), alarmUnwritten) }
+	if found, _ := w.examined(); !doctor.Failed(found) || !strings.Contains(fmt.Sprint(found), "the folder of alarms.file is not there") || !told() {
+		t.Errorf("before a run doctor says %v, and status %v", found, told())
+	}
+	p := w.start("run")
+	stands := func() bool { return slices.Contains(w.alarmed(state.Warning), alarmUnwritten) }
+	eventually(t, "it is an alarm", stands)
+	if n := strings.Count(w.must("status"), alarmUnwritten); n != 1 {
+		t.Errorf("status says it %d times", n)
+	}
+	if err := os.Mkdir(w.path("alarms"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the alarm is over, and was written", func() bool {
+		text, err := os.ReadFile(w.path("alarms/alarms.jsonl"))
+		return err == nil && strings.Contains(string(text), `"cleared","code":"`+alarmUnwritten+`"`)
+	})
+	p.stop()
+	if found, _ := w.examined(); strings.Contains(fmt.Sprint(found), "alarms.file") || told() {
+		t.Errorf("after all doctor says %v, and status %v", found, told())
+	}
+}
+
 // Alarms and life are in files, while it runs and afterwards.
 func TestFiles(t *testing.T) {
 	w := newWorld(t)
@@ -262,7 +295,7 @@ func TestFiles(t *testing.T) {
 	p := w.start("run")
 	read := func() (lines []alarms.Line) {
 		text, err := os.ReadFile(w.path("alarms.jsonl"))
-		if err != nil {
+		if err != nil || len(text) == 0 { // made, and not written yet
 			return nil
 		}
 		for _, l := range strings.Split(strings.TrimSpace(string(text)), "\n") {
@@ -285,7 +318,7 @@ func TestFiles(t *testing.T) {
 	}
 	w.heartbeat()
 	eventually(t, "the heartbeat ends it", has(alarms.Cleared, "stale"))
-	var l liveness
+	var l livenessFile
 	eventually(t, "the liveness file shows the heartbeat", func() bool {
 		text, err := os.ReadFile(w.path("alive.json"))
 		if err != nil {
@@ -307,250 +340,74 @@ func TestFiles(t *testing.T) {
 	p.stop()
 }
 
-// A policy that the tenant contradicts stops the start; a tenant that is away does not.
-func TestPolicyGroups(t *testing.T) {
-	w := newWorld(t, tenant.SeedGroup{ID: soc, DisplayName: "SOC"}, tenant.SeedGroup{ID: "aaaaaaaa-0000-0000-0000-00000000000d", DisplayName: "All", Dynamic: true})
-	for _, c := range []struct{ id, say string }{
-		{"aaaaaaaa-0000-0000-0000-0000000000ff", "the tenant has no group"},
-		{"aaaaaaaa-0000-0000-0000-00000000000d", "is dynamic"},
-	} {
-		w.write("policy.yaml", strings.Replace(policyText, soc, c.id, 1), 0o600)
-		before := len(entries[*entry.Started](t, w.open()))
-		code, _, errs := w.consumer("run")
-		if code != exitMisused || !strings.Contains(errs, c.say) || !strings.Contains(errs, "policy.yaml:7:") {
-			t.Errorf("exit %d, %s; want 2 and policy.yaml:7: … %s", code, errs, c.say)
-		}
-		if after := len(entries[*entry.Started](t, w.open())); after != before {
-			t.Error("it began to work")
-		}
+// A credential that the tenant refuses is told at the start, not by the first leaver.
+func TestDeadCredential(t *testing.T) {
+	w := newWorld(t, tenant.SeedGroup{ID: soc, DisplayName: "SOC"})
+	good, err := os.ReadFile(w.path("keys/cut.secret"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	w.write("policy.yaml", policyText, 0o600)
-	w.tenant.SetOutage(tenant.Refused)
+	w.write("keys/cut.secret", "expired\n", 0o600)
 	p := w.start("run")
-	eventually(t, "the alarm stands", func() bool { return strings.Contains(w.must("status"), "policy-unchecked") })
+	eventually(t, "the alarm stands", func() bool {
+		text := w.must("status")
+		return strings.Contains(text, "credential-denied") && strings.Contains(text, "the cut credential") && strings.Contains(text, "AADSTS")
+	})
+	if text := w.must("status"); strings.Contains(text, "the grant credential") {
+		t.Errorf("the other one is well:\n%s", text)
+	}
+	if code, text, _ := w.consumer("doctor"); code != exitFailed || !strings.Contains(text, "cut") || !strings.Contains(text, "AADSTS") {
+		t.Errorf("doctor: exit %d\n%s", code, text)
+	}
 	p.stop()
-	w.tenant.SetOutage(tenant.NoOutage)
+	w.write("keys/cut.secret", string(good), 0o600)
+	const secret = "is a client secret"
+	if _, text, _ := w.consumer("doctor"); strings.Contains(text, "AADSTS") || strings.Count(text, secret) != 2 || !strings.Contains(text, "ok       ledger") {
+		t.Errorf("doctor, with the right one, expected the files to be well and a warning of two secrets:\n%s", text)
+	}
 	p = w.start("run")
-	eventually(t, "the alarm is gone", func() bool { return !strings.Contains(w.must("status"), "policy-unchecked") })
+	eventually(t, "the alarm is gone", func() bool { return !strings.Contains(w.must("status"), "credential-denied") })
 	p.stop()
-	w.edit("policy.yaml", "grace: 30d", "grace: 31d")
-	p = w.start("run")
-	p.stop()
-	pol := entries[*entry.Policy](t, w.open())
-	if len(pol) != 2 || pol[1].Previous == nil || *pol[1].Previous != pol[0].Digest {
-		t.Errorf("policy entries %+v", pol)
+	if text := p.said(); strings.Count(text, secret) != 2 {
+		t.Errorf("the log warns of two secrets:\n%s", text)
 	}
 }
 
-// What is wrong with a file stops run before anything is done.
-func TestRunRefuses(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		bad  func(f *files)
-		say  []string
+// A clock that is far from where database and ledger last knew it, either way, is recorded and raised at the start. What
+// messages say goes on, and an operator's word ends the doubt.
+func TestClockFarOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		last     time.Duration // from now
+		severity string
 	}{
-		{"key readable by others", func(f *files) { f.chmod("keys/decryption.pem", 0o644) }, []string{"consumer.yaml:4:", "decryption.pem"}},
-		{"ledger key missing", func(f *files) { f.remove("keys/ledger.pem") }, []string{"consumer.yaml:3:", "ledger.pem"}},
-		{"key of another kind", func(f *files) { f.copy("keys/ledger.pem", "keys/decryption.pem") }, []string{"consumer.yaml:4:"}},
-		{"secret readable by others", func(f *files) { f.chmod("keys/cut.secret", 0o640) }, []string{"consumer.yaml:14:", "cut.secret"}},
-		{"credential of the queue missing", func(f *files) { f.remove("keys/midpoint.nk") }, []string{"consumer.yaml:", "midpoint.nk"}},
-		{"queue without TLS", func(f *files) { f.edit("consumer.yaml", "tls://", "nats://") }, []string{"consumer.yaml:", "only tls://"}},
-		{"CA is no certificate", func(f *files) { f.write("keys/tenant-ca.pem", "nothing", 0o644) }, []string{"consumer.yaml:16:", "tenant-ca.pem"}},
-		{"no policy", func(f *files) { f.remove("policy.yaml") }, []string{"policy.yaml"}},
-		{"policy with an unknown key", func(f *files) { f.edit("policy.yaml", "grace:", "grase:") }, []string{"policy.yaml:4:", "grase"}},
-		{"policy with a role outside", func(f *files) { f.edit("policy.yaml", "[soc-analysts]", "[admins]") }, []string{"policy.yaml:9:", "admins"}},
-		{"config that everyone may write", func(f *files) { f.chmod("consumer.yaml", 0o666) }, []string{"consumer.yaml", "chmod"}},
-		{"database missing", func(f *files) { f.remove("consumer.db") }, []string{"consumer.db"}},
-		{"database of another program", func(f *files) { f.write("consumer.db", strings.Repeat("x", 8192), 0o600) }, []string{"consumer.db"}},
-		{"database readable by the world", func(f *files) { f.chmod("consumer.db", 0o644) }, []string{"consumer.db", "chmod"}},
-		{"database of a newer version", func(f *files) { f.newer() }, []string{"consumer.db", "newer"}},
-		{"database of another enclave", func(f *files) { f.edit("consumer.yaml", "urn:jmlbridge:enclave:gov-1", "urn:jmlbridge:enclave:gov-2") }, []string{"gov-1", "gov-2"}},
+		"behind what is known": {20 * 365 * 24 * time.Hour, "critical"},
+		"ahead of it":          {-400 * 24 * time.Hour, "notice"}, // or nothing ran for so long
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			f := newFiles(t)
-			f.init()
-			c.bad(f)
-			missing := strings.Contains(c.name, "missing")
-			code, _, errs := f.consumer("run")
-			if code != exitMisused {
-				t.Errorf("exit %d, want 2: %s", code, errs)
+			f.clock = func() time.Time { return time.Now().Add(c.last) }
+			w := f.world()
+			f.clock = time.Now
+			p := w.start("run")
+			w.heartbeat()
+			w.joiner("100042", "ann.example", "soc-analyst")
+			eventually(t, "the joiner has an account", func() bool { return w.enabled("ann.example") })
+			if out := w.must("status"); !strings.Contains(out, c.severity+"  clock ") {
+				t.Errorf("want the alarm at severity %s:\n%s", c.severity, out)
 			}
-			for _, s := range c.say {
-				if !strings.Contains(errs, s) {
-					t.Errorf("it does not say %q: %s", s, errs)
-				}
+			w.leaver("100042")
+			eventually(t, "the leaver is cut", func() bool { return !w.enabled("ann.example") })
+			w.must("clock", "confirm", "--reason", "compared")
+			eventually(t, "the alarm is gone", func() bool { return !strings.Contains(w.must("status"), "  clock ") })
+			p.stop()
+			e := entries[*entry.Clock](t, w.open())
+			if len(e) != 2 || e[0].Against != entry.AgainstLedger || e[1].Action != entry.ClockConfirmed {
+				t.Fatalf("clock entries %+v", e)
 			}
-			for _, made := range []string{"alarms.jsonl", "alive.json", "ledger/tiles"} {
-				if _, err := os.Lstat(f.path(made)); err == nil {
-					t.Errorf("%s was made", made)
-				}
-			}
-			if _, err := os.Lstat(f.path("consumer.db")); missing && strings.HasPrefix(c.name, "database") && err == nil {
-				t.Error("the database was made")
+			if off := time.Duration(e[0].Offset)*time.Millisecond + c.last; off.Abs() > time.Hour {
+				t.Errorf("want an offset of %v, got one %v beside", -c.last, off)
 			}
 		})
-	}
-}
-
-func (f *files) chmod(name string, mode os.FileMode) {
-	f.t.Helper()
-	if err := os.Chmod(f.path(name), mode); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *files) remove(name string) {
-	f.t.Helper()
-	if err := os.Remove(f.path(name)); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *files) copy(from, to string) {
-	f.t.Helper()
-	text, err := os.ReadFile(f.path(from))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.write(to, string(text), 0o600)
-}
-
-// newer makes the database one of a version that this program does not know.
-func (f *files) newer() {
-	f.t.Helper()
-	f.remove("consumer.db")
-	s := state.Schema()
-	s.Version = 99
-	s.DDL += "INSERT INTO meta (key, value) VALUES ('enclave', '" + gov1 + "'), ('id', 'x');"
-	if err := store.Create(f.path("consumer.db"), s); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-// An old copy of the database is put back after more was published: it must not run.
-func TestOldDatabase(t *testing.T) {
-	w := newWorld(t)
-	old, err := os.ReadFile(w.path("consumer.db")) // no runner, and every command closes it
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.heartbeat()
-	p := w.start("run")
-	eventually(t, "something is published", func() bool { _, err := os.Stat(w.path("copy/checkpoint")); return err == nil })
-	p.stop()
-	for _, name := range []string{"consumer.db-wal", "consumer.db-shm"} {
-		_ = os.Remove(w.path(name))
-	}
-	w.write("consumer.db", string(old), 0o600)
-	code, _, errs := w.consumer("run")
-	if code != exitMisused || !strings.Contains(errs, "older copy") {
-		t.Errorf("exit %d, %s", code, errs)
-	}
-	// Whatever would be written is forgotten with the copy: every command that writes refuses too.
-	for _, args := range [][]string{
-		{"cut", "100001", "--reason", "x", "--unknown"}, {"unlock", "100001", "--reason", "x"}, {"clock", "confirm", "--reason", "x"},
-		{"holds", "release", "1", "--digest", schema.DigestOf(nil).String(), "--reason", "x"}, {"holds", "discard", "1", "--digest", schema.DigestOf(nil).String(), "--reason", "x"},
-		{"trust", "add", w.path("card.json"), "--reason", "x"}, {"trust", "generation", w.path("card.json"), "--reason", "x"},
-		{"trust", "retire", "KEY", "--at-seq", "0", "--reason", "x"}, {"init", "key", w.path("keys/next.pem")},
-	} {
-		code, _, errs := w.consumer(args...)
-		if code != exitMisused || !strings.Contains(errs, "older copy") || !strings.Contains(errs, "nothing was done") || strings.Contains(errs, "recover") {
-			t.Errorf("%v: exit %d, %s", args, code, errs)
-		}
-		if by := strings.Contains(errs, "nothing was cut: disable the account by hand"); by != (args[0] == "cut") {
-			t.Errorf("%v: %s", args, errs)
-		}
-	}
-	if _, err := os.Stat(w.path("keys/next.pem")); err == nil {
-		t.Error("a key was made beside an old copy")
-	}
-	code, out, _ := w.consumer("status", "--check", "--severity", "critical")
-	if code != exitSeverity || !strings.Contains(out, "A START WOULD BE REFUSED") || !strings.Contains(out, alarmOldCopy) || strings.Contains(out, "run recover") {
-		t.Errorf("status: exit %d\n%s", code, out)
-	}
-	if n := len(entries[*entry.Operator](t, w.open())); n != 0 {
-		t.Errorf("%d acts on an old copy", n)
-	}
-	// Also when the folder of the ledger went back with it: the copy on the other volume is ahead.
-	if err := os.RemoveAll(w.path("ledger")); err != nil {
-		t.Fatal(err)
-	}
-	if code, _, errs = w.consumer("run"); code != exitMisused || !strings.Contains(errs, filepath.Join("copy", "checkpoint")) {
-		t.Errorf("without the folder: exit %d, %s", code, errs)
-	}
-}
-
-// Beside a consumer that publishes all the time no command takes the database for an old copy.
-func TestNoFalseRefusal(t *testing.T) {
-	w := newWorld(t)
-	w.start("run")
-	db := w.open()
-	from, err := ledger.Size(db.DB)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < 25 || w.grown(db) < from+100; i++ {
-		for range 5 {
-			w.heartbeat()
-		}
-		w.must("clock", "confirm", "--reason", "x")
-		var s status
-		if err := json.Unmarshal([]byte(w.must("status", "-o", "json")), &s); err != nil || s.Refused != "" {
-			t.Fatalf("status: %v, %s", err, s.Refused)
-		}
-	}
-}
-
-func (f *files) grown(db *state.DB) int64 {
-	f.t.Helper()
-	size, err := ledger.Size(db.DB)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return size
-}
-
-// A protected name with a slip of the pen protects nobody: it is refused before anything is done.
-func TestProtectedMustExist(t *testing.T) {
-	w := newWorld(t)
-	w.edit("policy.yaml", "breakglass@rehearsal.example", "BreakGlass@rehearsal.example, brakeglass@rehearsal.example")
-	code, _, errs := w.consumer("run")
-	if code != exitMisused || !strings.Contains(errs, "policy.yaml:10") || !strings.Contains(errs, "brakeglass") || strings.Contains(errs, "BreakGlass") {
-		t.Errorf("exit %d, %s", code, errs)
-	}
-	if s := entries[*entry.Started](t, w.open()); len(s) != 1 {
-		t.Errorf("%d starts on the ledger, want that of init", len(s))
-	}
-}
-
-// The name is part of the ledger's: another one is refused by name, not by a signature.
-func TestNameNeverChanges(t *testing.T) {
-	f := newFiles(t)
-	f.init()
-	f.edit("consumer.yaml", "name: GOV-1", "name: GOV-2")
-	for _, args := range [][]string{{"run"}, {"clock", "confirm", "--reason", "x"}} {
-		code, _, errs := f.consumer(args...)
-		if code != exitMisused || !strings.Contains(errs, "consumer.yaml:1") || !strings.Contains(errs, "the name never changes") || !strings.Contains(errs, "GOV-1") {
-			t.Errorf("%v: exit %d, %s", args, code, errs)
-		}
-	}
-	if _, out, _ := f.consumer("status"); !strings.Contains(out, "the name never changes") {
-		t.Errorf("status:\n%s", out)
-	}
-}
-
-// A clock that is behind the ledger is recorded and raised; cuts go on.
-func TestClockBehindLedger(t *testing.T) {
-	f := newFiles(t)
-	f.clock = func() time.Time { return time.Now().Add(2 * time.Hour) }
-	f.init()
-	f.clock = time.Now
-	p := f.start("run")
-	defer p.stop()
-	db := f.open()
-	eventually(t, "the alarm stands", func() bool { return strings.Contains(f.must("status"), "critical  clock") })
-	if c := entries[*entry.Clock](t, db); len(c) != 1 || c[0].Against != entry.AgainstLedger || c[0].Offset > -time.Hour.Milliseconds() {
-		t.Errorf("clock entries %+v", c)
 	}
 }
 
@@ -667,4 +524,24 @@ func TestGiveLimitReleased(t *testing.T) {
 	})
 	eventually(t, "the alarm is gone", func() bool { code, _, _ := w.consumer("status", "--check"); return code == exitDone })
 	p.stop()
+}
+
+// Which FIPS 140-3 module does the cryptography is said at the start, in the log and on the ledger.
+func TestFIPSIsSaid(t *testing.T) {
+	w := newWorld(t)
+	for _, mode := range []string{"on", "off"} {
+		t.Setenv("GODEBUG", "fips140="+mode)
+		p := w.start("run")
+		p.stop()
+		db := w.open()
+		list := entries[*entry.Started](t, db)
+		db.Close()
+		said := list[len(list)-1].FIPS
+		if said.Enabled != (mode == "on") || (said.Version != "") != said.Enabled {
+			t.Errorf("fips140=%s: on the ledger %+v", mode, said)
+		}
+		if line := fmt.Sprintf(`"fips":%v,"fips_module":%q`, said.Enabled, said.Version); !strings.Contains(p.said(), line) {
+			t.Errorf("fips140=%s: the log does not say %s", mode, line)
+		}
+	}
 }

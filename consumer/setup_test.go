@@ -1,17 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +26,7 @@ import (
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/queue"
+	"jmlbridge/internal/queue/anyqueue"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/midpoint"
@@ -42,7 +37,7 @@ import (
 const asProgram = "JMLBRIDGE_TEST_AS_CONSUMER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	if os.Getenv(asProgram) != "" || len(os.Args) > 1 && os.Args[1] == anyqueue.ChildCommand {
 		main()
 		return
 	}
@@ -53,7 +48,7 @@ const (
 	gov1     = "urn:jmlbridge:enclave:gov-1"
 	issuer   = "https://iam.mssp.example/jml"
 	soc      = "aaaaaaaa-0000-0000-0000-000000000001"
-	patience = 30 * time.Second // for anything that another process must do
+	patience = 2 * time.Minute // for anything that another process must do
 )
 
 // files is an enclave's folder with a configuration, and nothing that answers.
@@ -67,15 +62,16 @@ type files struct {
 }
 
 const configTemplate = `enclave: {uri: "urn:jmlbridge:enclave:gov-1", name: GOV-1}
-database: consumer.db
-ledger: {dir: ledger, key: keys/ledger.pem, checkpoint_copy: copy/checkpoint, interval: 10ms}
+database: @data@consumer.db
+ledger: {dir: @data@ledger, key: keys/ledger.pem, checkpoint_copy: copy/checkpoint, interval: 10ms}
 keys: {decryption: [keys/decryption.pem]}
 policy: policy.yaml
 queue:
-  url: [@url@]
-  ca: @queue_ca@
-  nkey: @nkey@
-  stream: JML-GOV-1
+  nats:
+    url: [@url@]
+    ca: @queue_ca@
+    nkey: @nkey@
+    stream: JML-GOV-1
 tenant:
   id: @tenant@
   cloud: {name: custom, authority: "@authority@", graph_root: "@graph@"}
@@ -83,7 +79,8 @@ tenant:
   grant: {kind: client-secret, client: @grant@, secret_file: keys/grant.secret}
   transport: {ca_file: keys/tenant-ca.pem, proxy: "@proxy@", proxy_credentials: "@proxy_credentials@"}
 stale_after: 5m
-alarms: {file: alarms.jsonl}
+disk: {reserve_mib: @reserve_mib@}
+alarms: {file: @data@alarms.jsonl}
 liveness: {file: alive.json, interval: 100ms}
 log: {level: info, format: json}
 `
@@ -107,6 +104,7 @@ func newFiles(t *testing.T) *files {
 	f := &files{t: t, dir: dir, config: filepath.Join(dir, "consumer.yaml"), login: "ann", clock: time.Now, values: map[string]string{
 		"url": "tls://127.0.0.1:1", "queue_ca": "keys/midpoint-ca.pem", "nkey": "keys/midpoint.nk", "tenant": uuid.NewString(),
 		"authority": "https://127.0.0.1:1/", "graph": "https://127.0.0.1:1/v1.0", "cut": uuid.NewString(), "grant": uuid.NewString(), "proxy": "none", "proxy_credentials": "",
+		"data": "", "reserve_mib": "1",
 	}}
 	for _, d := range []string{"keys", "copy"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
@@ -193,7 +191,7 @@ func (f *files) init() { f.t.Helper(); f.must("init") }
 // open opens the database as another process would.
 func (f *files) open() *state.DB {
 	f.t.Helper()
-	db, err := state.Open(f.path("consumer.db"))
+	db, err := state.Open(f.path(f.values["data"] + "consumer.db"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -326,7 +324,14 @@ type world struct {
 
 func newWorld(t *testing.T, seed ...tenant.SeedGroup) *world {
 	t.Helper()
-	w := &world{files: newFiles(t)}
+	return newFiles(t).world(seed...)
+}
+
+// world is what answers for the configuration in f.
+func (f *files) world(seed ...tenant.SeedGroup) *world {
+	t := f.t
+	t.Helper()
+	w := &world{files: f}
 	ctx, stop := context.WithCancel(context.Background())
 	t.Cleanup(stop)
 	if seed == nil {
@@ -443,7 +448,7 @@ func (f *files) start(args ...string) *process {
 			f.t.Fatalf("it ended: %v\n%s", p.err, p.said())
 		default:
 		}
-		var l liveness
+		var l livenessFile
 		text, err := os.ReadFile(f.path("alive.json"))
 		return err == nil && json.Unmarshal(text, &l) == nil && l.PID == p.Process.Pid
 	})
@@ -464,63 +469,4 @@ func (p *process) stop() {
 	if code := p.ProcessState.ExitCode(); code != exitDone {
 		p.t.Fatalf("exit %d, want 0\n%s", code, p.said())
 	}
-}
-
-// proxy is a CONNECT proxy that wants a password and notes whereto it was asked.
-type proxy struct {
-	net.Listener
-	mu sync.Mutex
-	to []string
-}
-
-func newProxy(t *testing.T, user, password string) *proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{Listener: l}
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(c, want)
-		}
-	}()
-	t.Cleanup(func() { l.Close() })
-	return p
-}
-
-func (p *proxy) serve(c net.Conn, want string) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	req, err := http.ReadRequest(r)
-	if err != nil {
-		return
-	}
-	if req.Method != http.MethodConnect || req.Header.Get("Proxy-Authorization") != want {
-		fmt.Fprint(c, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	p.mu.Lock()
-	p.to = append(p.to, req.Host)
-	p.mu.Unlock()
-	far, err := net.Dial("tcp", req.Host)
-	if err != nil {
-		fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	defer far.Close()
-	fmt.Fprint(c, "HTTP/1.1 200 Connection established\r\n\r\n")
-	go func() { _, _ = io.Copy(far, r); far.Close() }()
-	_, _ = io.Copy(c, far)
-}
-
-func (p *proxy) asked() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.to)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,13 +14,17 @@ import (
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/alarms"
 	"jmlbridge/consumer/apply"
+	"jmlbridge/consumer/intake"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/tiles"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
+	"jmlbridge/schema"
 )
 
 // status is the whole screen, as scripts read it.
@@ -34,14 +37,57 @@ type status struct {
 	Observes   bool             `json:"observes"`                // the runner writes nothing to the tenant
 	Refused    string           `json:"start_refused,omitempty"` // why a start on this database would be
 	Ledger     ledgerStatus     `json:"ledger"`
+	Disk       diskStatus       `json:"disk"`
 	Streams    []streamStatus   `json:"streams"`
 	Messages   map[string]int64 `json:"messages"` // by disposition
 	Parked     []parkedStatus   `json:"parked"`
-	Backlog    map[string]int64 `json:"backlog"` // persons by lane: due, held or tried again
-	Planned    int64            `json:"planned"` // persons with nothing to do before a date
-	Holds      map[string]int   `json:"holds"`   // open ones by code
+	Backlog    map[string]int64 `json:"backlog"`       // persons by lane: due, held or tried again
+	Planned    int64            `json:"planned"`       // persons with nothing to do before a date
+	Holds      map[string]int   `json:"holds"`         // open ones by code
+	Locked     []lockedStatus   `json:"cut_by_hand"`   // whom operators cut, by issuer and subject
+	Leases     []leaseStatus    `json:"leases_ending"` // that end soon if nothing is heard
+	Rosters    []rosterStatus   `json:"rosters"`       // the last of each stream, newest first
 	Interrupts int              `json:"open_intents"`
-	Alarms     []alarmStatus    `json:"alarms"` // the worst first
+	SetAside   intake.SetAside  `json:"set_aside"` // messages that came out of the mid-point's dead letters
+	Alarms     []alarmStatus    `json:"alarms"`    // the worst first
+}
+
+type diskStatus struct {
+	Level   string `json:"level"`           // ample, low, full
+	Free    int64  `json:"free_bytes"`      // on the database's volume, beside the reserve
+	Reserve int64  `json:"reserve_bytes"`   // laid by; 0: given up, not made yet, or none is configured
+	Short   string `json:"short,omitempty"` // the folder whose volume is short
+	Spent   bool   `json:"spent,omitempty"` // the reserve is used up too: nothing can be recorded, so nothing is done
+	Error   string `json:"error,omitempty"`
+	room    disk.State
+}
+
+type lockedStatus struct {
+	Issuer  string     `json:"iss"`
+	Subject string     `json:"sub"`
+	By      string     `json:"by"` // OS login
+	Since   time.Time  `json:"since"`
+	None    bool       `json:"no_account,omitempty"`  // it was looked for, and there is none
+	Cut     *time.Time `json:"account_cut,omitempty"` // absent: no account, or not seen to be cut
+	Ends    string     `json:"ends"`                  // the command that takes it back
+}
+
+type leaseStatus struct {
+	Issuer string    `json:"iss"`
+	Count  int64     `json:"count"`
+	First  time.Time `json:"first"`
+}
+
+type rosterStatus struct {
+	ID      string            `json:"id"`
+	Stream  string            `json:"stream"`
+	State   state.RosterState `json:"state"`
+	Head    uint64            `json:"head"` // the message at which it was taken
+	Named   int               `json:"named"`
+	Changed int               `json:"changed"`
+	Unnamed int               `json:"unnamed"`
+	Done    string            `json:"done"` // of a verified one: parts applied
+	Since   time.Time         `json:"since"`
 }
 
 type ledgerStatus struct {
@@ -64,6 +110,9 @@ type streamStatus struct {
 	Age        *float64          `json:"heartbeat_age_seconds,omitempty"`
 	Stale      bool              `json:"stale"`
 	GapSince   *time.Time        `json:"gap_since,omitempty"`
+	NoRoster   bool              `json:"waits_for_roster"`  // joined in its middle: nothing of it is given before the producer's roster
+	Missing    uint64            `json:"missing,omitempty"` // messages up to the highest that are not recorded
+	Gaps       int               `json:"gaps,omitempty"`    // runs of them
 	ForkSeq    uint64            `json:"fork_seq,omitempty"`
 }
 
@@ -92,16 +141,18 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "One screen: streams, freshness, holds, alarms, backlog, ledger",
 		Long: `status reads the database and the published ledger, beside a running consumer or without one. With --check
-it exits 3 when an alarm of the severity or above stands, when a producer is silent, when nobody runs, or
-when a start would be refused because the database is an old copy. With --severity notice open holds of
-roles that the policy does not know count as well.`,
+its exit code is the worst of what stands: 3 notice, 4 warning, 5 critical, 0 where there is nothing of
+--severity or above. That a producer is silent, that nobody runs, and that a start would be refused since
+the database is an old copy, are critical. With --severity notice open holds of roles that the policy does
+not know count as well. 1 and 2 mean that it could not look.`,
 		Example: `  consumer status
   consumer status -o json
-  consumer status --check --severity critical >/dev/null || page-someone`,
+  consumer status --check --severity critical >/dev/null || page-someone
+  consumer status --check >/dev/null; case $? in 0) ;; 3|4) mail-someone ;; *) page-someone ;; esac`,
 		GroupID: "ops",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
@@ -126,30 +177,31 @@ roles that the policy does not know count as well.`,
 			if err != nil || !check {
 				return err
 			}
-			if n := s.standing(limit); n > 0 {
-				return &severityError{n}
-			}
-			return nil
+			return s.check(limit)
 		},
 	}
-	outputFlag(cmd, &format)
-	cmd.Flags().BoolVar(&check, "check", false, "exit 3 when something stands that needs a person")
+	command.OutputFlag(cmd, &format)
+	cmd.Flags().BoolVar(&check, "check", false, "exit by the worst that stands and needs a person: 3 notice, 4 warning, 5 critical")
 	cmd.Flags().StringVar(&least, "severity", state.Warning.String(), "least `severity` for --check: notice, warning or critical")
 	_ = cmd.RegisterFlagCompletionFunc("severity", cobra.FixedCompletions([]string{"notice", "warning", "critical"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// standing counts what needs a person, from limit on.
-func (s *status) standing(limit state.Severity) (n int) {
+// check tells of what needs a person, from limit on; nil where nothing does.
+func (s *status) check(limit state.Severity) error {
+	found := &severityError{}
 	if limit == state.Notice { // somebody waits for a line in the policy; no alarm says so
-		n = s.Holds[string(plan.HoldUnknownRole)]
+		found.n, found.worst = s.Holds[string(plan.HoldUnknownRole)], state.Notice
 	}
 	for _, al := range s.Alarms {
 		if al.rank >= limit {
-			n++
+			found.n, found.worst = found.n+1, max(found.worst, al.rank)
 		}
 	}
-	return n
+	if found.n == 0 {
+		return nil
+	}
+	return found
 }
 
 func severity(name string) (state.Severity, error) {
@@ -158,7 +210,7 @@ func severity(name string) (state.Severity, error) {
 			return s, nil
 		}
 	}
-	return 0, usagef("--severity: want notice, warning or critical, got %q", name)
+	return 0, command.Usagef("--severity: want notice, warning or critical, got %q", name)
 }
 
 func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, error) {
@@ -178,7 +230,14 @@ func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, e
 	if s.Streams, err = streamsOf(r, cfg, now); err != nil {
 		return nil, err
 	}
+	s.Disk = diskOf(cfg)
 	if err := s.count(r); err != nil {
+		return nil, err
+	}
+	if err := s.rosters(r, now); err != nil {
+		return nil, err
+	}
+	if s.Locked, err = lockedOf(r); err != nil {
 		return nil, err
 	}
 	standing, err := state.Alarms(r)
@@ -188,23 +247,57 @@ func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, e
 	stale := map[string]bool{}
 	for _, al := range standing {
 		stale[al.Key] = stale[al.Key] || al.Code == apply.AlarmStale
+		if al.Code == alarmDiskFull && s.Disk.Spent { // what stands was written while something could be
+			al.Text = spentText
+		}
 		s.alarm(al.Severity, al.Code, al.Key, al.Since, al.Text)
+	}
+	// A full disk may have kept its own alarm off the table.
+	if al := roomAlarm(s.Disk.room, cfg.roomConfig().Size, now); al.Code == alarmDiskFull && !slices.ContainsFunc(standing, func(a state.Alarm) bool { return a.Code == al.Code }) {
+		s.alarm(al.Severity, al.Code, "", now, al.Text)
 	}
 	if err := startable(ctx, db, cfg); err != nil {
 		s.Refused = err.Error()
-		s.alarm(state.Critical, alarmOldCopy, "", now, "a start would be refused: "+s.Refused)
+		text := "a start would be refused: " + s.Refused
+		if s.Runner == 0 {
+			text += "; nobody runs on this database: no leaver is cut"
+		}
+		s.alarm(state.Critical, alarmOldCopy, "", now, text)
 	}
-	if s.Runner == 0 {
+	if s.Runner == 0 && s.Refused == "" { // to start what would be refused is no advice
 		s.alarm(state.Critical, "not-running", "", now, "nobody runs on this database: no leaver is cut")
+	}
+	if text := cfg.unwrittenAlarms(); text != "" && !slices.ContainsFunc(standing, func(a state.Alarm) bool { return a.Code == alarmUnwritten }) {
+		s.alarm(state.Warning, alarmUnwritten, "", now, text)
 	}
 	for _, st := range s.Streams {
 		if st.Stale && !stale[st.Issuer] { // nobody was there to raise it
-			s.alarm(state.Critical, apply.AlarmStale, st.Issuer, now, "no valid heartbeat of stream "+st.Stream+" for more than "+cfg.StaleAfter.String())
+			text := "no valid heartbeat of stream " + st.Stream + " for more than " + cfg.StaleAfter.String()
+			since, err := state.OpenedAt(r, st.Issuer)
+			if err != nil {
+				return nil, err
+			}
+			if st.Heartbeat == nil {
+				text = "no valid heartbeat of stream " + st.Stream + " came yet: nothing is given until one does"
+			} else {
+				since = st.Heartbeat.Add(cfg.StaleAfter.D())
+			}
+			s.alarm(state.Critical, apply.AlarmStale, st.Issuer, since, text)
 			stale[st.Issuer] = true
 		}
 	}
 	slices.SortStableFunc(s.Alarms, func(a, b alarmStatus) int { return int(b.rank - a.rank) })
 	return s, nil
+}
+
+// diskOf measures the room, and changes nothing. That it cannot is part of the answer.
+func diskOf(cfg *Config) diskStatus {
+	s, err := disk.New(cfg.roomConfig()).See()
+	d := diskStatus{Level: s.Level.String(), Free: s.Free, Reserve: s.Reserve, Short: s.Short, Spent: s.Spent, room: s}
+	if err != nil {
+		d.Error = err.Error()
+	}
+	return d
 }
 
 // startable tells what keeps a run from beginning on this database: that it is an old copy, or that
@@ -229,21 +322,12 @@ func (s *status) count(r state.Reader) error {
 	for d, n := range messages {
 		s.Messages[d.String()] = n
 	}
-	parked, err := state.ListParked(r)
+	parked, err := state.ParkedSets(r)
 	if err != nil {
 		return err
 	}
-	at := map[[2]string]int{}
 	for _, p := range parked {
-		k := [2]string{p.Code, p.KID}
-		i, ok := at[k]
-		if !ok {
-			i = len(s.Parked)
-			at[k] = i
-			s.Parked = append(s.Parked, parkedStatus{Code: p.Code, Key: p.KID, Since: p.ReceivedAt})
-		}
-		s.Parked[i].Count++
-		s.Parked[i].Bytes += p.Size
+		s.Parked = append(s.Parked, parkedStatus{Code: p.Code, Key: p.KID, Count: p.Count, Bytes: p.Bytes, Since: p.Since})
 	}
 	backlog, planned, err := state.Backlog(r, s.Time)
 	if err != nil {
@@ -261,9 +345,72 @@ func (s *status) count(r state.Reader) error {
 		s.Holds[h.Code]++
 	}
 	intents, err := state.OpenIntents(r)
+	if err != nil {
+		return err
+	}
 	s.Interrupts = len(intents)
+	s.SetAside, err = intake.ReadSetAside(r)
 	return err
 }
+
+// rosters gathers the leases that end soon, and the last roster of each stream, which renews them.
+func (s *status) rosters(r state.Reader, now time.Time) error {
+	s.Leases, s.Rosters = []leaseStatus{}, []rosterStatus{}
+	ending, err := state.LeasesEnding(r, now)
+	if err != nil {
+		return err
+	}
+	for _, e := range ending {
+		s.Leases = append(s.Leases, leaseStatus{e.Issuer, e.Count, e.First.UTC()})
+	}
+	last, err := state.Rosters(r, rostersShown)
+	if err != nil {
+		return err
+	}
+	seen := map[int64]bool{}
+	for _, x := range last {
+		if seen[x.StreamRef] {
+			continue
+		}
+		seen[x.StreamRef] = true
+		st, err := state.StreamByRef(r, x.StreamRef)
+		if err != nil {
+			return err
+		}
+		s.Rosters = append(s.Rosters, rosterStatus{ID: x.ID, Stream: st.Name, State: x.State, Head: x.Head.Seq, Named: x.Named, Changed: x.Changed, Unnamed: x.Unnamed,
+			Done: fmt.Sprintf("%d of %d", max(x.Done, min(x.Seen, x.Parts)), x.Parts), Since: x.Since})
+	}
+	return nil
+}
+
+// lockedOf lists who is cut by hand.
+func lockedOf(r state.Reader) ([]lockedStatus, error) {
+	locked, err := state.Locked(r)
+	if err != nil {
+		return nil, err
+	}
+	list := []lockedStatus{}
+	for _, s := range locked {
+		known, err := knownOf(s)
+		if err != nil {
+			return nil, err
+		}
+		l := lockedStatus{Issuer: s.Issuer, Subject: s.Subject, By: s.Doc.Lock.By, Since: s.Doc.Lock.At, Ends: fmt.Sprintf("consumer unlock %s --reason TEXT", s.Subject)}
+		looked := s.Lane != plan.Disable && s.Lane != plan.Revoke
+		if known.IsCut() && looked {
+			l.Cut = &known.DisabledAt
+		}
+		l.None = looked && known.ID == ""
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// lockedShown is how many persons the screen names who are cut by hand.
+const lockedShown = 10
+
+// rostersShown is how many of the latest rosters are looked at for the last of each stream.
+const rostersShown = 20
 
 func streamsOf(r state.Reader, cfg *Config, now time.Time) ([]streamStatus, error) {
 	list := []streamStatus{}
@@ -271,14 +418,31 @@ func streamsOf(r state.Reader, cfg *Config, now time.Time) ([]streamStatus, erro
 	if err != nil {
 		return nil, err
 	}
+	waits, err := waiting(r)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := state.Keys(r)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range all {
-		st := streamStatus{Issuer: s.Issuer, Stream: s.Name, Generation: s.Generation, State: s.State, Head: s.Head, HeadHash: s.HeadHash.String(), Highest: s.Highest,
+		st := streamStatus{NoRoster: waits[s.Issuer] == waitsRoster && bears(trusted, s, schema.KindRoster) && s.Unrostered && s.State != admit.Closed, Issuer: s.Issuer, Stream: s.Name, Generation: s.Generation, State: s.State, Head: s.Head, HeadHash: s.HeadHash.String(), Highest: s.Highest,
 			Heartbeat: optional(s.HeartbeatIAT), GapSince: optional(s.GapSince), ForkSeq: s.ForkSeq}
 		if !s.HeartbeatIAT.IsZero() {
 			seconds := now.Sub(s.HeartbeatIAT).Seconds()
 			st.Age = &seconds
 		}
-		if s.State != admit.Closed {
+		if st.GapSince != nil {
+			err := state.Missing(r, s.Ref, s.Head, s.Highest, func(first, last uint64) {
+				st.Missing += last - first + 1
+				st.Gaps++
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		if s.State != admit.Closed && bears(trusted, s, schema.KindHeartbeat) { // there are none of approvals
 			since, ok, err := state.FreshSince(r, s.Issuer)
 			if err != nil {
 				return nil, err
@@ -303,7 +467,7 @@ func ledgerOf(db *state.DB, cfg *Config) (l ledgerStatus, err error) {
 		l.Error = err.Error()
 		return l, nil
 	}
-	line, err := os.ReadFile(verifierName(cfg.Ledger.Key))
+	line, err := os.ReadFile(cfg.verifierFile())
 	if err != nil {
 		return fail(err)
 	}
@@ -314,6 +478,13 @@ func ledgerOf(db *state.DB, cfg *Config) (l ledgerStatus, err error) {
 	path := filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
+		was, err := ledger.PublishedAt(context.Background(), db.DB)
+		if err != nil {
+			return l, err
+		}
+		if was != "" {
+			return fail(fmt.Errorf("no checkpoint at %s; this database published to %s", path, was))
+		}
 		return fail(fmt.Errorf("no checkpoint at %s: the first one is written by `consumer run`", path))
 	}
 	if err != nil {
@@ -328,92 +499,4 @@ func ledgerOf(db *state.DB, cfg *Config) (l ledgerStatus, err error) {
 		l.Time = optional(info.ModTime().UTC())
 	}
 	return l, nil
-}
-
-func firstLine(text []byte) string {
-	for i, b := range text {
-		if b == '\n' {
-			return string(text[:i])
-		}
-	}
-	return string(text)
-}
-
-func (a *app) screen(s *status) error {
-	w := a.out
-	runner := "NOBODY RUNS"
-	if s.Runner != 0 {
-		runner = "running, pid " + strconv.Itoa(s.Runner)
-	}
-	if s.Observes {
-		runner += ", ONLY OBSERVES: nothing is written to the tenant, nobody is cut"
-	}
-	if s.Refused != "" {
-		runner += ", A START WOULD BE REFUSED"
-	}
-	fmt.Fprintf(w, "%s  %s  (%s)\n", s.Enclave, runner, stamp(s.Time))
-	published := s.Ledger.Error
-	if s.Ledger.Time != nil {
-		published = fmt.Sprintf("%d published, last checkpoint %s ago", s.Ledger.Published, age(s.Time, *s.Ledger.Time))
-	}
-	fmt.Fprintf(w, "ledger    %d entries, %s\n", s.Ledger.Size, published)
-	fmt.Fprintf(w, "backlog  ")
-	for lane := plan.Disable; lane <= plan.Delete; lane++ {
-		fmt.Fprintf(w, " %s %d", lane, s.Backlog[lane.String()])
-	}
-	fmt.Fprintf(w, "; for a later date %d", s.Planned)
-	fmt.Fprintf(w, "\nheld     ")
-	if len(s.Holds) == 0 {
-		fmt.Fprint(w, " nothing")
-	}
-	for _, code := range sortedKeys(s.Holds) {
-		fmt.Fprintf(w, " %s %d", code, s.Holds[code])
-	}
-	fmt.Fprintln(w)
-	if s.Interrupts > 0 {
-		fmt.Fprintf(w, "open      %d intents have no outcome yet\n", s.Interrupts)
-	}
-	fmt.Fprintln(w)
-	var rows [][]string
-	for _, st := range s.Streams {
-		heartbeat := "never"
-		if st.Heartbeat != nil {
-			heartbeat = age(s.Time, *st.Heartbeat)
-		}
-		what := string(st.State)
-		if st.Stale {
-			what += ", STALE"
-		}
-		if st.GapSince != nil {
-			what += fmt.Sprintf(", GAP after %d since %s", st.Head, stamp(*st.GapSince))
-		}
-		if st.ForkSeq != 0 {
-			what += fmt.Sprintf(", FORK at %d", st.ForkSeq)
-		}
-		rows = append(rows, []string{st.Stream, strconv.Itoa(st.Generation), strconv.FormatUint(st.Head, 10), strconv.FormatUint(st.Highest, 10), heartbeat, what, st.Issuer})
-	}
-	if len(rows) == 0 {
-		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD --reason TEXT")
-	} else if err := program.Table(w, []string{"STREAM", "GEN", "HEAD", "SEEN", "HEARTBEAT", "STATE", "ISSUER"}, rows); err != nil {
-		return err
-	}
-	if len(s.Parked) > 0 {
-		fmt.Fprintln(w)
-		rows = nil
-		for _, p := range s.Parked {
-			rows = append(rows, []string{p.Code, strconv.Itoa(p.Count), strconv.FormatInt(p.Bytes, 10), stamp(p.Since), p.Key})
-		}
-		if err := program.Table(w, []string{"PARKED", "COUNT", "BYTES", "SINCE", "KEY"}, rows); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintln(w)
-	if len(s.Alarms) == 0 {
-		_, err := fmt.Fprintln(w, "No alarms.")
-		return err
-	}
-	for _, al := range s.Alarms {
-		fmt.Fprintf(w, "%s  %s %s  since %s\n    %s\n    do: %s\n", al.Severity, al.Code, al.Key, stamp(al.Since), al.Text, al.Do)
-	}
-	return nil
 }

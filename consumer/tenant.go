@@ -10,13 +10,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
 	"jmlbridge/internal/directory/entra"
+	"jmlbridge/internal/outbound"
 )
 
 // tenants are the two identities in the enclave's tenant; one object where they are the same.
@@ -35,7 +38,7 @@ func openTenants(cfg *Config, log *slog.Logger) (*tenants, error) {
 	if err != nil {
 		return nil, f.Errorf("$.tenant.cloud", "%v", err)
 	}
-	transport, err := cloud.NewTransport(t.Transport)
+	way, err := outbound.New(t.Transport)
 	if err != nil {
 		return nil, f.Errorf("$.tenant.transport", "%v", err)
 	}
@@ -46,18 +49,36 @@ func openTenants(cfg *Config, log *slog.Logger) (*tenants, error) {
 		}
 		return e, nil
 	}
-	cut, err := open("$.tenant.cut", t.Cut, transport)
+	cut, err := open("$.tenant.cut", t.Cut, way.Transport())
 	if err != nil {
 		return nil, err
 	}
 	if t.Cut == t.Grant {
 		return &tenants{cut, cut, cl}, nil
 	}
-	grant, err := open("$.tenant.grant", t.Grant, transport.Clone())
+	grant, err := open("$.tenant.grant", t.Grant, way.Transport())
 	if err != nil {
 		return nil, err
 	}
 	return &tenants{cut, grant, cl}, nil
+}
+
+// nobody is the object id of no account.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
+// tryCredentials asks the tenant for nobody, by each credential: a cut must not be what finds out that one is dead. It
+// returns what the tenant said to each slot that it answered: nil, or an error that matches directory.ErrDenied.
+func (t *tenants) tryCredentials(ctx context.Context) map[string]error {
+	said := map[string]error{}
+	for slot, by := range map[string]*entra.Tenant{apply.SlotCut: t.cut, apply.SlotGrant: t.grant} {
+		switch _, _, err := by.Get(ctx, nobody); {
+		case errors.Is(err, directory.ErrDenied):
+			said[slot] = err
+		case err == nil, errors.Is(err, directory.ErrNotFound):
+			said[slot] = nil
+		}
+	}
+	return said
 }
 
 // tenantReader is what checkTenant needs of a tenant.
@@ -153,4 +174,45 @@ func checkProtected(ctx context.Context, t tenantReader, p *policy.Policy, i int
 		return p.Errorf(fmt.Sprintf("$.protected[%d]", i), "the tenant has no account %q, so nobody is protected by this line; put the account's object id or user principal name here", who), nil
 	}
 	return nil, err
+}
+
+// Bounds on looking through the tenant.
+const (
+	maxMarkedPages = 2000            // of up to 999 accounts each
+	markedTries    = 6               // of one page
+	markedWait     = 2 * time.Second // between two of them, where the tenant names no time
+	maxMarkedWait  = 2 * time.Minute // and where it does
+)
+
+// marker is what looking through a tenant needs of it.
+type marker interface {
+	Marked(ctx context.Context, link string) ([]directory.Account, string, directory.Receipt, error)
+}
+
+// marked lists every account that bears the bridge's mark.
+func marked(ctx context.Context, t marker) (list []directory.Account, err error) {
+	link := ""
+	for range maxMarkedPages {
+		var page []directory.Account
+		var next string
+		for try := 1; ; try++ {
+			if page, next, _, err = t.Marked(ctx, link); err == nil {
+				break
+			}
+			if try == markedTries || !errors.Is(err, directory.ErrAmbiguous) && !errors.Is(err, directory.ErrThrottled) {
+				return nil, err
+			}
+			wait := min(max(directory.RetryAfter(err), markedWait), maxMarkedWait)
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(wait):
+			}
+		}
+		if list = append(list, page...); next == "" {
+			return list, nil
+		}
+		link = next
+	}
+	return nil, fmt.Errorf("the tenant goes on after %d pages of marked accounts", maxMarkedPages)
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -14,6 +11,7 @@ import (
 	"jmlbridge/consumer/policy"
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/directory"
+	"jmlbridge/internal/queue/natsqueue"
 )
 
 // answers is a tenant that says one thing of every group, and one of every account.
@@ -100,59 +98,18 @@ func TestPlanWithoutTenant(t *testing.T) {
 }
 
 func TestProxyOfQueue(t *testing.T) {
-	for _, c := range []struct{ queue, tenant, credentials, want string }{
-		{"", "none", "", ""},
-		{"none", "http://proxy.internal:3128", "", ""},
-		{"", "http://proxy.internal:3128", "", "http://proxy.internal:3128"},
-		{"", "http://proxy.internal:3128", "enclave:p@ss\n", "http://enclave:p%40ss@proxy.internal:3128"},
-		{"http://other.internal:8080", "http://proxy.internal:3128", "", "http://other.internal:8080"},
+	for _, c := range []struct{ proxy, credentials, want, wantCredentials string }{
+		{"", "", "http://proxy.internal:3128", "proxy.secret"},
+		{"none", "", "none", ""},
+		{"http://other.internal:8080", "", "http://other.internal:8080", ""}, // the secret is not for another proxy
+		{"http://other.internal:8080", "other.secret", "http://other.internal:8080", "other.secret"},
 	} {
-		f := newFiles(t)
 		cfg := defaults()
-		cfg.Queue.URL = []string{"tls://midpoint.example:4222"}
-		cfg.Queue.Proxy, cfg.Tenant.Transport.Proxy = c.queue, c.tenant
-		if c.credentials != "" {
-			f.write("proxy.secret", c.credentials, 0o600)
-			cfg.Tenant.Transport.ProxyCredentials = f.path("proxy.secret")
+		cfg.Tenant.Transport.Proxy, cfg.Tenant.Transport.ProxyCredentials = "http://proxy.internal:3128", "proxy.secret"
+		cfg.Queue.NATS = &natsqueue.Config{Proxy: c.proxy, ProxyCredentials: c.credentials}
+		if q := cfg.Queue.Via(cfg.Tenant.Transport).NATS; q.Proxy != c.want || q.ProxyCredentials != c.wantCredentials {
+			t.Errorf("%+v: %q, %q", c, q.Proxy, q.ProxyCredentials)
 		}
-		q, err := cfg.natsConfig()
-		if err != nil || q.Proxy != c.want {
-			t.Errorf("%+v: %q, %v", c, q.Proxy, err)
-		}
-	}
-}
-
-// Every hold of one person says how it ends, on the screen and in the operators' page.
-func TestEveryHoldSaysHowItEnds(t *testing.T) {
-	constant := regexp.MustCompile(`(?m)^\s*[hH]old[A-Z]\w*\s+(?:plan\.)?HoldCode\s+=\s+"([a-z-]+)"`)
-	page, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, pattern := range []string{"plan/*.go", "apply/*.go", "intake/*.go"} {
-		list, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range list {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range constant.FindAllStringSubmatch(string(text), -1) {
-				n++
-				if ends[m[1]] == "" {
-					t.Errorf("hold %s says not how it ends", m[1])
-				}
-				if !strings.Contains(string(page), "`"+m[1]+"`") {
-					t.Errorf("hold %s is not in README.md", m[1])
-				}
-			}
-		}
-	}
-	if n < 8 {
-		t.Errorf("found only %d codes in the sources", n)
 	}
 }
 

@@ -10,8 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -26,10 +29,10 @@ leaves) to an operator of the enclave by a way that both trust; adding it follow
 from its beginning, or from a head that both agree on. Every change is on the ledger with the login of
 who made it, and takes effect while "run" is running.`,
 		GroupID: "setup",
-		Args:    noArgs,
-		RunE:    help,
+		Args:    command.NoArgs,
+		RunE:    command.Help,
 	}
-	cmd.AddCommand(a.trustAdd(), a.trustList(), a.trustRetire(), a.trustGeneration())
+	cmd.AddCommand(a.trustAdd(), a.trustList(), a.trustRetire(), a.trustRevoke(), a.trustGeneration())
 	return cmd
 }
 
@@ -47,15 +50,15 @@ func (s *start) flags(cmd *cobra.Command) {
 func (s *start) pin(generation int) (state.Pin, error) {
 	p := state.Pin{Generation: generation}
 	if s.atSeq < 1 || s.atSeq > schema.MaxSeq {
-		return p, usagef("--at-seq: want 1 to %d, got %d", uint64(schema.MaxSeq), s.atSeq)
+		return p, command.Usagef("--at-seq: want 1 to %d, got %d", uint64(schema.MaxSeq), s.atSeq)
 	}
 	p.Head = s.atSeq - 1
 	if (p.Head == 0) != (s.hash == "") {
-		return p, usagef("want --head-hash with an --at-seq past 1, and only then: it names the message before it")
+		return p, command.Usagef("want --head-hash with an --at-seq past 1, and only then: it names the message before it")
 	}
 	if s.hash != "" {
 		if err := p.Hash.UnmarshalText([]byte(s.hash)); err != nil {
-			return p, usagef("--head-hash: %w", err)
+			return p, command.Usagef("--head-hash: %w", err)
 		}
 	}
 	return p, nil
@@ -63,6 +66,9 @@ func (s *start) pin(generation int) (state.Pin, error) {
 
 // by is who acts now, and why.
 func (a *app) by(reason string) (state.By, error) {
+	if len(reason) > entry.MaxText {
+		return state.By{}, command.Usagef("--reason: want at most %d octets, which is what the ledger keeps of it, got %d", entry.MaxText, len(reason))
+	}
 	login, err := a.who()
 	return state.By{Login: login, Reason: reason, Now: a.now()}, err
 }
@@ -73,14 +79,10 @@ func (a *app) trustAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add CARD",
 		Short: "Trust the keys on a producer's card and follow its stream",
-		Example: `  consumer trust add producer-card.json --reason "handed over by J. Roe, 12 May"
-  consumer trust add producer-card.json --expect 3bYcZ... --reason "key id read out on the phone"
-  consumer trust add producer-card.json --at-seq 4711 --head-hash 9k2... --reason "joining late"`,
-		Args: exactly("CARD"),
+		Example: `  consumer trust add producer-card.json --expect 3bYcZ... --reason "handed over by J. Roe, key id read out, 12 May"
+  consumer trust add producer-card.json --expect 3bYcZ... --at-seq 4711 --head-hash 9k2... --reason "joining late"`,
+		Args: command.Exactly("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(reason) == "" {
-				return usagef("--reason: say how the card came; it goes on the ledger")
-			}
 			c, err := readCard(args[0])
 			if err != nil {
 				return err
@@ -89,31 +91,27 @@ func (a *app) trustAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			by, err := a.by(reason)
-			if err != nil {
-				return err
-			}
-			db, cfg, err := a.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			if err := c.fits(cfg, expect); err != nil {
-				return err
-			}
-			var added []string
-			err = db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
-				added, err = addCard(tx, c, pin, by)
+			return a.acting(cmd.Context(), reason, "say how the card came", func(db *state.DB, cfg *Config, by state.By) error {
+				if err := c.fits(cfg, expect); err != nil {
+					return err
+				}
+				var added []string
+				err := db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
+					added, err = addCard(tx, c, pin, by)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				for _, kid := range added {
+					fmt.Fprintf(a.out, "Trusted %s\n", kid)
+				}
+				if expect == "" && len(added) > 0 {
+					fmt.Fprintln(a.err, "consumer: the card came without a key id to compare it with (--expect): read each id above out to the producer's people now, and `consumer trust revoke KEY --from-seq 1` what is not theirs")
+				}
+				_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed, generation %d.\n", c.Stream, c.Issuer, c.Generation)
 				return err
 			})
-			if err != nil {
-				return err
-			}
-			for _, kid := range added {
-				fmt.Fprintf(a.out, "Trusted %s\n", kid)
-			}
-			_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed, generation %d.\n", c.Stream, c.Issuer, c.Generation)
-			return err
 		},
 	}
 	s.flags(cmd)
@@ -125,7 +123,7 @@ func (a *app) trustAdd() *cobra.Command {
 // fits refuses a card that was made for somebody else, or is not the one that was announced.
 func (c *card) fits(cfg *Config, expect string) error {
 	if c.Enclave != "" && c.Enclave != cfg.Enclave.URI {
-		return misusef("the card was made for enclave %s; this one is %s", c.Enclave, cfg.Enclave.URI)
+		return command.Misusef("the card was made for enclave %s; this one is %s", c.Enclave, cfg.Enclave.URI)
 	}
 	if expect == "" {
 		return nil
@@ -137,7 +135,7 @@ func (c *card) fits(cfg *Config, expect string) error {
 		}
 		ids = append(ids, k.ID)
 	}
-	return misusef("key %s is not on the card, which has %s: do not trust it before you know why", expect, strings.Join(ids, ", "))
+	return command.Misusef("key %s is not on the card, which has %s: do not trust it before you know why", expect, strings.Join(ids, ", "))
 }
 
 // addCard trusts the keys that are new, and opens the stream where it is not followed yet.
@@ -148,11 +146,11 @@ func addCard(tx *store.Tx, c *card, pin state.Pin, by state.By) (added []string,
 	}
 	switch {
 	case latest != 0 && c.Generation > latest:
-		return nil, misusef("stream %s of %s is followed in generation %d and the card is of %d: the producer began anew. If it says so itself, accept that with `consumer trust generation`", c.Stream, c.Issuer, latest, c.Generation)
+		return nil, command.Misusef("stream %s of %s is followed in generation %d and the card is of %d: the producer began anew. If it says so itself, accept that with `consumer trust generation`", c.Stream, c.Issuer, latest, c.Generation)
 	case latest != 0 && c.Generation < latest:
-		return nil, misusef("stream %s of %s is followed in generation %d and the card is of %d: it is an old card", c.Stream, c.Issuer, latest, c.Generation)
+		return nil, command.Misusef("stream %s of %s is followed in generation %d and the card is of %d: it is an old card", c.Stream, c.Issuer, latest, c.Generation)
 	case latest != 0 && pin.Head != 0:
-		return nil, misusef("stream %s of %s is followed already; --at-seq is only for its first key", c.Stream, c.Issuer)
+		return nil, command.Misusef("stream %s of %s is followed already; --at-seq is only for its first key", c.Stream, c.Issuer)
 	case latest != 0:
 		pin = state.Pin{}
 	}
@@ -172,7 +170,7 @@ func addCard(tx *store.Tx, c *card, pin state.Pin, by state.By) (added []string,
 		added, pin = append(added, k.ID), state.Pin{}
 	}
 	if len(added) == 0 {
-		return nil, misusef("every key on the card is known already; `consumer trust list` shows them")
+		return nil, command.Misusef("every key on the card is known already; `consumer trust list` shows them")
 	}
 	return added, nil
 }
@@ -197,7 +195,7 @@ func (a *app) trustGeneration() *cobra.Command {
 the card). The generation before it is closed: it may still take access away and gives nothing more.
 Make sure with the producer's people that this is what happened: whoever stole its key would say so too.`,
 		Example: `  consumer trust generation producer-card.json --reason "restore of 3 June, ticket CHG-118"`,
-		Args:    exactly("CARD"),
+		Args:    command.Exactly("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := readCard(args[0])
 			if err != nil {
@@ -207,36 +205,26 @@ Make sure with the producer's people that this is what happened: whoever stole i
 			if err != nil {
 				return err
 			}
-			if strings.TrimSpace(reason) == "" {
-				return usagef("--reason: say why this generation is accepted; it goes on the ledger")
-			}
-			by, err := a.by(reason)
-			if err != nil {
-				return err
-			}
-			db, cfg, err := a.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			if err := c.fits(cfg, expect); err != nil {
-				return err
-			}
-			err = db.Tx(cmd.Context(), func(tx *store.Tx) error {
-				if err := state.TrustGeneration(tx, c.Issuer, c.Stream, pin, by); err != nil {
-					return &misuseError{err}
+			return a.acting(cmd.Context(), reason, "say why this generation is accepted", func(db *state.DB, cfg *Config, by state.By) error {
+				if err := c.fits(cfg, expect); err != nil {
+					return err
 				}
-				_, err := addCard(tx, c, state.Pin{}, by)
-				if errors.As(err, new(*misuseError)) {
-					return nil // the keys stay the same: the usual case
+				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
+					if err := state.TrustGeneration(tx, c.Issuer, c.Stream, pin, by); err != nil {
+						return command.Misuse(err)
+					}
+					_, err := addCard(tx, c, state.Pin{}, by)
+					if errors.As(err, new(*command.MisuseError)) {
+						return nil // the keys stay the same: the usual case
+					}
+					return err
+				})
+				if err != nil {
+					return err
 				}
+				_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed in generation %d from number %d.\n", c.Stream, c.Issuer, c.Generation, s.atSeq)
 				return err
 			})
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed in generation %d from number %d.\n", c.Stream, c.Issuer, c.Generation, s.atSeq)
-			return err
 		},
 	}
 	s.flags(cmd)
@@ -254,72 +242,119 @@ func (a *app) trustRetire() *cobra.Command {
 		Use:   "retire KEY",
 		Short: "Make a key good up to a number of its stream, or for nothing more",
 		Long: `retire ends a key. With --at-seq N what it signed up to number N of its stream is believed whenever it
-arrives, and nothing after it. With --at-seq 0 nothing is believed any more that is not here already: for
-a key that was stolen. It can be brought forward again, never put off. An id that begins with '-' comes
-last, after "--".
+arrives, and nothing after it. With --at-seq 0 nothing is believed any more that is not here already. It can be
+brought forward again, never put off. For a key that was stolen take "revoke". An id that begins with '-'
+comes last, after "--".
 
 It wants --force where the key signed later messages that are admitted already (they stay in force), or
 where nobody would be left to sign some kind of message of a stream that is followed: whatever comes
 then is refused, leavers too.`,
 		Example: `  consumer trust retire 3bYcZ... --at-seq 5120 --reason "yearly change of keys"
-  consumer trust retire 3bYcZ... --at-seq 0 --force --reason "laptop stolen, INC-77"`,
-		Args: exactly("KEY"),
+  consumer trust retire 3bYcZ... --at-seq 0 --force --reason "the stream is given up"`,
+		Args: command.Exactly("KEY"),
 
 		ValidArgsFunction: a.completeKeys,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("at-seq") {
-				return usagef("--at-seq: say up to which number the key is good; 0 for none")
+				return command.Usagef("--at-seq: say up to which number the key is good; 0 for none")
 			}
-			if strings.TrimSpace(reason) == "" {
-				return usagef("--reason: say why; it goes on the ledger")
-			}
-			by, err := a.by(reason)
-			if err != nil {
-				return err
-			}
-			db, _, err := a.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			err = db.Tx(cmd.Context(), func(tx *store.Tx) error {
-				k, err := state.KeyByID(tx, args[0])
-				if err != nil {
-					return misusef("%w; `consumer trust list` shows the keys", err)
-				}
-				last := admit.Point{}
-				if seq > 0 {
-					if last = (admit.Point{Generation: generation, Seq: seq}); generation == 0 {
-						if last.Generation, err = latestGeneration(tx, k.Issuer, k.Stream); err != nil {
+			return a.acting(cmd.Context(), reason, "say why", func(db *state.DB, _ *Config, by state.By) error {
+				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
+					k, err := state.KeyByID(tx, args[0])
+					if err != nil {
+						return command.Misusef("%w; `consumer trust list` shows the keys", err)
+					}
+					last := admit.Point{}
+					if seq > 0 {
+						if last = (admit.Point{Generation: generation, Seq: seq}); generation == 0 {
+							if last.Generation, err = latestGeneration(tx, k.Issuer, k.Stream); err != nil {
+								return err
+							}
+						}
+					}
+					if !force {
+						if err := mayRetire(tx, k, last, by.Now); err != nil {
 							return err
 						}
 					}
-				}
-				if !force {
-					if err := mayRetire(tx, k, last, by.Now); err != nil {
-						return err
+					if err := state.RetireKey(tx, args[0], last, by); err != nil {
+						return command.Misuse(err)
 					}
+					return nil
+				})
+				if err != nil {
+					return err
 				}
-				if err := state.RetireKey(tx, args[0], last, by); err != nil {
-					return &misuseError{err}
+				if seq == 0 {
+					_, err = fmt.Fprintf(a.out, "Key %s is good for nothing more.\n", args[0])
+				} else {
+					_, err = fmt.Fprintf(a.out, "Key %s is good up to number %d.\n", args[0], seq)
 				}
-				return nil
-			})
-			if err != nil {
 				return err
-			}
-			if seq == 0 {
-				_, err = fmt.Fprintf(a.out, "Key %s is good for nothing more.\n", args[0])
-			} else {
-				_, err = fmt.Fprintf(a.out, "Key %s is good up to number %d.\n", args[0], seq)
-			}
-			return err
+			})
 		},
 	}
 	cmd.Flags().Uint64Var(&seq, "at-seq", 0, "last `number` at which the key is good; required, 0 for none")
 	cmd.Flags().IntVar(&generation, "generation", 0, "`generation` of --at-seq; default: the latest that is followed")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	cmd.Flags().BoolVar(&force, "force", false, "also where messages past it are admitted already, or nobody is left to sign")
+	return cmd
+}
+
+func (a *app) trustRevoke() *cobra.Command {
+	var seq uint64
+	var generation int
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "revoke KEY",
+		Short: "A key was stolen: take back its word from a number on",
+		Long: `revoke says that from number N of its stream on a key was not its owner's. What comes of it from there on is
+refused, leavers too: trust the producer's next key at once. What is here keeps its place, so that the stream goes
+on with the next key, and its cuts stay. What it gave is listed as a hold (` + ruling.Code + `): nothing more is given on
+it, and it stays until a good word comes or you decide ("consumer holds show"). It cannot be taken back.`,
+		Example: `  consumer trust revoke 3bYcZ... --from-seq 5121 --reason "laptop stolen, INC-77; 5120 is the last they vouch for"`,
+		Args:    command.Exactly("KEY"),
+
+		ValidArgsFunction: a.completeKeys,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if seq < 1 || seq > schema.MaxSeq {
+				return command.Usagef("--from-seq: say from which number on the key was not its owner's, 1 for all of them")
+			}
+			return a.acting(cmd.Context(), reason, "say why", func(db *state.DB, _ *Config, by state.By) error {
+				var hold *state.Hold
+				silent := false
+				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
+					k, err := state.KeyByID(tx, args[0])
+					if err != nil {
+						return command.Misusef("%w; `consumer trust list` shows the keys", err)
+					}
+					from := admit.Point{Generation: generation, Seq: seq}
+					if generation == 0 {
+						if from.Generation, err = latestGeneration(tx, k.Issuer, k.Stream); err != nil {
+							return err
+						}
+					}
+					if hold, err = ruling.Revoke(cmd.Context(), db, tx, k.KID, from, by); err != nil {
+						return err
+					}
+					kinds, err := voiceless(tx, k, by.Now)
+					silent = len(kinds) > 0
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
+				if silent {
+					fmt.Fprintln(a.err, "consumer: nobody else may sign what it signed: what comes is refused, leavers too, until the producer's next key is trusted (`consumer trust add CARD --reason TEXT`)")
+				}
+				return a.tellQuestion(hold)
+			})
+		},
+	}
+	cmd.Flags().Uint64Var(&seq, "from-seq", 0, "first `number` that is not its owner's word; required")
+	cmd.Flags().IntVar(&generation, "generation", 0, "`generation` of --from-seq; default: the latest that is followed")
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	return cmd
 }
 
@@ -331,7 +366,7 @@ func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) er
 		return err
 	}
 	if past {
-		return misusef("key %s signed message %d of generation %d, which is admitted already: retiring it earlier undoes nothing of that, it only refuses what is still on its way. Say --at-seq %d, or --force where the key was stolen",
+		return command.Misusef("key %s signed message %d of generation %d, which is admitted already: retiring it earlier undoes nothing of that, it only refuses what is still on its way. Say --at-seq %d, or --force where the key was stolen",
 			k.KID, far.Seq, far.Generation, far.Seq)
 	}
 	if k.Retired != nil {
@@ -341,11 +376,23 @@ func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) er
 	if err != nil || followed == 0 {
 		return err
 	}
-	all, err := state.Keys(r)
+	silent, err := voiceless(r, k, now)
 	if err != nil {
 		return err
 	}
-	var silent []string
+	if len(silent) > 0 {
+		return command.Misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD --reason TEXT`), or say --force where the key was stolen",
+			k.KID, strings.Join(silent, ", "), k.Stream, k.Issuer)
+	}
+	return nil
+}
+
+// voiceless lists the kinds of message that nobody in the stream may sign but k.
+func voiceless(r state.Reader, k *state.Key, now time.Time) (silent []string, err error) {
+	all, err := state.Keys(r)
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range k.Kinds {
 		if !slices.ContainsFunc(all, func(o *state.Key) bool {
 			return o.KID != k.KID && o.Issuer == k.Issuer && o.Stream == k.Stream && o.Retired == nil && o.May(kind) && (o.NotAfter.IsZero() || now.Before(o.NotAfter))
@@ -353,11 +400,7 @@ func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) er
 			silent = append(silent, string(kind))
 		}
 	}
-	if len(silent) > 0 {
-		return misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD --reason TEXT`), or say --force where the key was stolen",
-			k.KID, strings.Join(silent, ", "), k.Stream, k.Issuer)
-	}
-	return nil
+	return silent, nil
 }
 
 // shownKey is one key as scripts read it.
@@ -385,46 +428,39 @@ func (a *app) trustList() *cobra.Command {
 		Short: "Show every key that is or was trusted",
 		Example: `  consumer trust list
   consumer trust list -o json`,
-		Args: noArgs,
+		Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			inJSON, err := asJSON(format)
-			if err != nil {
-				return err
-			}
-			db, _, err := a.openRead()
-			if err != nil {
-				return err
-			}
-			defer db.Close()
-			all, err := state.Keys(db.Read())
-			if err != nil {
-				return err
-			}
-			shown := []shownKey{}
-			var rows [][]string
-			for _, k := range all {
-				s := shownKey{ID: k.KID, Issuer: k.Issuer, Stream: k.Stream, Alg: k.Alg, Kinds: k.Kinds, NotBefore: optional(k.NotBefore), NotAfter: optional(k.NotAfter), Added: k.AddedAt}
-				good := "yes"
-				if k.Retired != nil {
-					s.Retired = &retiredAt{k.Retired.Generation, k.Retired.Seq}
-					if good = fmt.Sprintf("up to %d.%d", k.Retired.Generation, k.Retired.Seq); k.Retired.Seq == 0 {
-						good = "no"
+			return a.reading(format, func(db *state.DB, inJSON bool) error {
+				all, err := state.Keys(db.Read())
+				if err != nil {
+					return err
+				}
+				shown := []shownKey{}
+				var rows [][]string
+				for _, k := range all {
+					s := shownKey{ID: k.KID, Issuer: k.Issuer, Stream: k.Stream, Alg: k.Alg, Kinds: k.Kinds, NotBefore: optional(k.NotBefore), NotAfter: optional(k.NotAfter), Added: k.AddedAt}
+					good := "yes"
+					if k.Retired != nil {
+						s.Retired = &retiredAt{k.Retired.Generation, k.Retired.Seq}
+						if good = fmt.Sprintf("up to %d.%d", k.Retired.Generation, k.Retired.Seq); k.Retired.Seq == 0 {
+							good = "no"
+						}
 					}
+					shown = append(shown, s)
+					var kinds []string
+					for _, kind := range k.Kinds {
+						kinds = append(kinds, string(kind))
+					}
+					rows = append(rows, []string{k.KID, k.Issuer, k.Stream, string(k.Alg), good, stamp(k.NotAfter), strings.Join(kinds, ",")})
 				}
-				shown = append(shown, s)
-				var kinds []string
-				for _, kind := range k.Kinds {
-					kinds = append(kinds, string(kind))
+				if inJSON {
+					return program.PrintJSON(a.out, shown)
 				}
-				rows = append(rows, []string{k.KID, k.Issuer, k.Stream, string(k.Alg), good, stamp(k.NotAfter), strings.Join(kinds, ",")})
-			}
-			if inJSON {
-				return program.PrintJSON(a.out, shown)
-			}
-			return program.Table(a.out, []string{"KEY", "ISSUER", "STREAM", "ALG", "GOOD", "UNTIL", "MAY SIGN"}, rows)
+				return program.Table(a.out, []string{"KEY", "ISSUER", "STREAM", "ALG", "GOOD", "UNTIL", "MAY SIGN"}, rows)
+			})
 		},
 	}
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 

@@ -3,16 +3,16 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/alarms"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/liveness"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 )
@@ -25,9 +25,21 @@ type watch struct {
 	wake  []func()
 	conn  *sql.Conn // a connection of its own: data_version counts what others committed
 	file  *alarms.File
+	far   *alarms.Collector // nil: there is none
 	seen  int64
 	clock time.Time // the last reading
 	alive time.Time // the last write of the liveness file
+
+	claimed time.Time    // when to look next at the accounts that a lost database knew
+	told    *state.Alarm // as it was left on those; nil: not known
+
+	unwritten string // why the alarms file could not be written, as it was logged
+	folder    bool   // its folder is there, as the alarm on that has it
+
+	measured time.Time  // the room on the disk
+	level    disk.Level // of the room when it was last measured
+	levelled bool       // the alarm on it is that level's
+	blind    bool       // the last measurement failed
 }
 
 func (r *runner) newWatch(ctx context.Context, wake ...func()) (*watch, error) {
@@ -39,7 +51,11 @@ func (r *runner) newWatch(ctx context.Context, wake ...func()) (*watch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch the database: %w", err)
 	}
-	return &watch{runner: r, wake: wake, conn: conn, file: file, clock: time.Now()}, nil
+	w := &watch{runner: r, wake: wake, conn: conn, file: file, clock: time.Now(), folder: r.cfg.unwrittenAlarms() != ""}
+	if r.collector != nil {
+		w.far = alarms.NewCollector(r.collector)
+	}
+	return w, nil
 }
 
 func (w *watch) close() { _ = w.conn.Close() }
@@ -61,7 +77,11 @@ func (w *watch) run(ctx context.Context) error {
 }
 
 func (w *watch) look(ctx context.Context) error {
-	if err := w.time(ctx); err != nil {
+	w.room(ctx)
+	if err := w.time(ctx); err != nil && !w.space.Full(err) {
+		return err
+	}
+	if err := w.claims(ctx); err != nil && !w.space.Full(err) {
 		return err
 	}
 	var version int64
@@ -90,12 +110,14 @@ func (w *watch) last() { w.alarms() }
 func (w *watch) time(ctx context.Context) error {
 	now := time.Now()
 	j := between(w.clock, now)
-	w.clock = now
-	if j == nil {
-		return nil
+	if j != nil {
+		w.log.Error("the clock jumped", "offset", j.Offset().String())
+		if err := w.db.Tx(ctx, func(tx *store.Tx) error { return j.Record(tx, w.now()) }); err != nil {
+			return err
+		}
 	}
-	w.log.Error("the clock jumped", "offset", j.offset().String())
-	return w.db.Tx(ctx, func(tx *store.Tx) error { return j.record(tx, w.now()) })
+	w.clock = now
+	return nil
 }
 
 // alarms writes what changed to the alarms file. A file that cannot be written is no reason to stop: the
@@ -107,21 +129,39 @@ func (w *watch) alarms() {
 		for i, a := range standing {
 			lines[i] = alarms.Line{Code: a.Code, Key: a.Key, Severity: a.Severity.String(), Since: a.Since.UTC(), Text: a.Text, Do: alarms.Advice(a.Code)}
 		}
+		if w.far != nil { // first: it does not depend on the disk
+			w.far.Sync(lines, w.now())
+		}
 		err = w.file.Sync(lines, w.now())
+	}
+	if text := w.cfg.unwrittenAlarms(); (text == "") != w.folder {
+		w.folder = text == ""
+		w.stands(state.Alarm{Code: alarmUnwritten, Severity: state.Warning, Text: text}, !w.folder)
 	}
 	if err != nil {
 		w.seen = -1 // try again
-		w.log.Error("could not write the alarms file", "err", oneLine(err))
+		if text := oneLine(err); text != w.unwritten {
+			w.log.Error("could not write the alarms file; trying again", "err", text)
+		}
+		w.unwritten = oneLine(err)
+	} else {
+		w.unwritten = ""
 	}
 }
 
-// liveness is the file for a dead man's switch: when its time does not move, nobody cuts leavers.
-type liveness struct {
-	Time       time.Time      `json:"time"`
-	PID        int            `json:"pid"`
+// unwrittenAlarms says why no alarm can be written to their file, though there may be none yet; empty: its folder is there.
+func (c *Config) unwrittenAlarms() string {
+	if isFolder(filepath.Dir(c.Alarms.File)) {
+		return ""
+	}
+	return "the folder of alarms.file is not there: no alarm is written to it"
+}
+
+// livenessFile is for a dead man's switch: when its time does not move, nobody cuts leavers.
+type livenessFile struct {
+	liveness.Beat
 	Mode       string         `json:"mode"`
 	Version    string         `json:"version"`
-	Interval   float64        `json:"interval_seconds"` // until the next one
 	LedgerSize int64          `json:"ledger_size"`
 	Heartbeats []livenessBeat `json:"heartbeats"`
 	Alarms     map[string]int `json:"alarms"` // by severity
@@ -138,16 +178,16 @@ type livenessBeat struct {
 func (w *watch) live() {
 	l, err := w.liveness()
 	if err == nil {
-		err = replace(w.cfg.Liveness.File, l)
+		err = liveness.Write(w.cfg.Liveness.File, l)
 	}
 	if err != nil {
 		w.log.Error("could not write the liveness file", "err", oneLine(err))
 	}
 }
 
-func (w *watch) liveness() (*liveness, error) {
+func (w *watch) liveness() (*livenessFile, error) {
 	now := w.now()
-	l := &liveness{Time: now.UTC(), PID: os.Getpid(), Mode: w.mode(), Version: program.Version(), Interval: w.cfg.Liveness.Interval.D().Seconds(), Heartbeats: []livenessBeat{}, Alarms: map[string]int{}}
+	l := &livenessFile{Beat: liveness.BeatAt(now, w.cfg.Liveness.Interval.D()), Mode: w.mode(), Version: program.Version(), Heartbeats: []livenessBeat{}, Alarms: map[string]int{}}
 	var err error
 	if l.LedgerSize, err = ledger.Size(w.db.DB); err != nil {
 		return nil, err
@@ -172,17 +212,4 @@ func (w *watch) liveness() (*liveness, error) {
 		l.Alarms[a.Severity.String()]++
 	}
 	return l, err
-}
-
-// replace writes v so that a reader sees the old file or the new one.
-func replace(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	tmp := filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
-	if err := os.WriteFile(tmp, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

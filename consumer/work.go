@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ const (
 	alarmUnpublished = "ledger-unpublished"
 	alarmUnreachable = "midpoint-unreachable"
 	alarmRefused     = "midpoint-refused"
+	alarmSyslog      = "syslog-unreachable"
+	alarmUnwritten   = "alarms-unwritten"
 )
 
 func uncheckedAlarm(now time.Time) state.Alarm {
@@ -58,12 +61,12 @@ func (r *runner) work(ctx context.Context) error {
 	}
 	engine, err := apply.New(apply.Config{DB: r.db, Policy: r.policy, Cut: r.tenants.cut, Grant: r.tenants.grant, SharedQuota: r.cfg.Tenant.sharedQuota(),
 		WritesPerSecond: r.cfg.Tenant.WritesPerSecond, Workers: r.cfg.Tenant.Workers, StaleAfter: r.cfg.StaleAfter.D(), Observe: r.observe,
-		Committed: publisher.Wake, Log: r.log, Now: r.now})
+		Committed: publisher.Wake, Room: r.space, Log: r.log, Now: r.now})
 	if err != nil {
 		return err
 	}
-	in, err := intake.New(intake.Config{DB: r.db, Queue: r.queue, Name: r.cfg.Queue.Stream, Ring: r.ring, Now: r.now, Log: r.log, StaleAfter: r.cfg.StaleAfter.D(),
-		Committed: func() { engine.Wake(); publisher.Wake() }})
+	in, err := intake.New(intake.Config{DB: r.db, Queue: r.queue, Name: r.cfg.Queue.Name(), Ring: r.ring, Openers: r.cfg.openers(), Now: r.now, Log: r.log, StaleAfter: r.cfg.StaleAfter.D(),
+		Room: r.space, Committed: func() { engine.Wake(); publisher.Wake() }})
 	if err != nil {
 		return err
 	}
@@ -78,6 +81,16 @@ func (r *runner) work(ctx context.Context) error {
 	published := make(chan error, 1)
 	go func() { published <- publisher.Run(publishing) }()
 
+	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		if r.collector != nil {
+			r.collector.Run(telling)
+		}
+	}()
+	defer func() { stopTelling(); <-told }()
+
 	settling, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSettling()
 	g, fetching := errgroup.WithContext(ctx)
@@ -88,8 +101,8 @@ func (r *runner) work(ctx context.Context) error {
 	g.Go(func() error { return part("intake", in.Run(fetching, settling)) })
 	g.Go(func() error { return part("executor", engine.Run(fetching)) })
 	g.Go(func() error { return part("watch", watch.run(fetching)) })
-	if r.unchecked {
-		g.Go(func() error { return part("policy check", r.recheck(fetching)) })
+	if r.unchecked || r.dead() {
+		g.Go(func() error { return part("tenant check", r.recheck(fetching)) })
 	}
 	err = g.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -112,26 +125,33 @@ func part(name string, err error) error {
 	return nil
 }
 
-// recheck holds the policy against the tenant until that answers.
+// recheck asks the tenant again until it has answered for the policy and takes both credentials.
 func (r *runner) recheck(ctx context.Context) error {
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
-	for {
+	for r.unchecked || r.dead() {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 		try, cancel := context.WithTimeout(ctx, policyTime)
-		_, err := checkTenant(try, r.tenants.grant, r.policy)
+		var err error
+		answered := false
+		if r.unchecked {
+			_, err = checkTenant(try, r.tenants.grant, r.policy)
+			answered = !errors.Is(err, errUnchecked)
+		}
+		maps.Copy(r.said, r.tenants.tryCredentials(try))
 		cancel()
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, errUnchecked) {
-			continue
-		}
-		return r.db.Tx(ctx, func(tx *store.Tx) error {
+		r.unchecked = r.unchecked && !answered
+		terr := r.db.Tx(ctx, func(tx *store.Tx) error {
+			if herr := r.heard(tx, r.now()); herr != nil || !answered {
+				return herr
+			}
 			if cerr := clearPolicyAlarms(tx, r.now()); cerr != nil || err == nil {
 				return cerr
 			}
@@ -139,7 +159,11 @@ func (r *runner) recheck(ctx context.Context) error {
 			_, rerr := state.RaiseAlarm(tx, state.Alarm{Code: alarmGroup, Severity: state.Critical, Last: r.now(), Text: groupText(err)})
 			return rerr
 		})
+		if terr != nil {
+			return terr
+		}
 	}
+	return nil
 }
 
 // groupText says which lines of the policy are wrong, without paths of this machine.
@@ -153,6 +177,7 @@ func groupText(err error) string {
 // published hears how each publication ended.
 func (r *runner) published(err error) {
 	if err != nil {
+		r.space.Full(err)
 		r.log.Error("could not publish the ledger; trying again", "err", oneLine(err))
 	}
 	if failed := err != nil; failed == r.failing && !r.unheard {
@@ -161,6 +186,14 @@ func (r *runner) published(err error) {
 	r.unheard, r.failing = false, err != nil
 	r.stands(state.Alarm{Code: alarmUnpublished, Severity: state.Critical,
 		Text: "the ledger cannot be published: what is recorded is not yet out of this machine's reach"}, err != nil)
+}
+
+// collects hears how it goes with the collector of alarms.
+func (r *runner) collects(err error) {
+	if err != nil {
+		r.log.Warn("the collector of alarms does not hear us; trying again", "err", oneLine(err))
+	}
+	r.stands(state.Alarm{Code: alarmSyslog, Severity: state.Warning, Text: "the collector of alarms under alarms.syslog does not answer, or does not let us in; the alarms file has what it does not hear"}, err != nil)
 }
 
 // midpoint hears how fetching goes.

@@ -27,7 +27,7 @@ import (
 	"jmlbridge/producer/outbox"
 )
 
-const patience = 60 * time.Second // for anything that is waited for; nothing takes a tenth of it
+const patience = 3 * time.Minute // for anything that is waited for; nothing takes a tenth of it
 
 // programs are built as they are shipped; armed are the same with the named points at which an environment
 // variable kills them (package crash).
@@ -142,7 +142,11 @@ func (b *bridge) quiet(seq uint64) (bool, error) {
 	}
 	defer db.Close()
 	streams, err := state.Streams(db.Read())
-	if err != nil || len(streams) == 0 || streams[0].Head < seq {
+	followed := slices.IndexFunc(streams, func(s *state.Stream) bool { return s.Name == stage.Stream }) // the latest generation comes first
+	if err != nil || followed < 0 || streams[followed].Head < seq {
+		return false, err
+	}
+	if roster, err := state.RosterToApply(db.Read()); err != nil || roster != nil {
 		return false, err
 	}
 	open, err := state.OpenIntents(db.Read())
@@ -160,9 +164,20 @@ func (b *bridge) quiet(seq uint64) (bool, error) {
 	return left == 0, err
 }
 
+// done says whether everything that was said so far is.
+func (b *bridge) done(ctx context.Context) (bool, error) {
+	seq, waiting, err := b.announced(ctx)
+	if err != nil || waiting > 0 {
+		return false, err
+	}
+	return b.quiet(seq)
+}
+
 // settled waits until everything that was said so far is done.
-func (b *bridge) settled(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (b *bridge) settled(ctx context.Context) error { return b.settledIn(ctx, patience) }
+
+func (b *bridge) settledIn(ctx context.Context, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	seq, _, err := b.announced(ctx)
 	if err != nil {
@@ -170,7 +185,11 @@ func (b *bridge) settled(ctx context.Context) error {
 	}
 	err = stage.Until(ctx, "the consumer to have done all that was said", func() (bool, error) { return b.quiet(seq) })
 	if err != nil {
-		return fmt.Errorf("%w\n%s\nconsumer:\n%s\nproducer:\n%s", err, b.undone(seq), b.Consumer.Last(12), b.Producer.Last(3))
+		nodes := ""
+		for _, n := range b.Nodes {
+			nodes += fmt.Sprintf("\n%s:\n%s", n.Name, n.Last(15))
+		}
+		return fmt.Errorf("%w\n%s\nconsumer:\n%s\nproducer:\n%s%s", err, b.undone(seq), b.Consumer.Last(12), b.Producer.Last(3), nodes)
 	}
 	return nil
 }
@@ -197,17 +216,22 @@ func (b *bridge) deeds(ctx context.Context) ([]string, error) {
 
 // watch samples the sockets of a process from the kernel's tables for as long as the test lives.
 type watch struct {
-	stop    context.CancelFunc
-	done    chan struct{}
-	samples atomic.Int64
-	found   []string // owned by the goroutine until done
+	name     string
+	stop     context.CancelFunc
+	done     chan struct{}
+	samples  atomic.Int64
+	children atomic.Int64 // samples of its children
+	may      []string     // listeners that are as they should be
+	found    []string     // owned by the goroutine until done
 }
 
 const sampleEvery = 200 * time.Millisecond // reading the tables costs some milliseconds
 
-func (b *bridge) watch(p *stage.Process) {
+// watch looks at a process and its children from now on. What it may listen on is given as Sockets says it; a consumer may on
+// nothing.
+func (b *bridge) watch(p *stage.Process, may ...string) {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &watch{stop: stop, done: make(chan struct{})}
+	w := &watch{stop: stop, done: make(chan struct{}), name: p.Name, may: may}
 	b.watched = append(b.watched, w)
 	go func() {
 		defer close(w.done)
@@ -215,13 +239,20 @@ func (b *bridge) watch(p *stage.Process) {
 		defer tick.Stop()
 		for {
 			if pid := p.PID(); pid != 0 {
-				s, err := stage.SocketsOf(pid)
-				switch {
-				case errors.Is(err, stage.ErrNoProc):
-					return
-				case err == nil: // else it has just ended
-					w.samples.Add(1)
-					w.found = append(w.found, s.Listening...)
+				family := stage.Family(pid) // a child may speak to the mid-point
+				for _, one := range family {
+					s, err := stage.SocketsOf(one)
+					switch {
+					case errors.Is(err, stage.ErrNoProc):
+						return
+					case err == nil: // else it has just ended
+						w.found = append(w.found, s.Listening...)
+						if one == pid {
+							w.samples.Add(1)
+						} else {
+							w.children.Add(1)
+						}
+					}
 				}
 			}
 			select {
@@ -238,8 +269,9 @@ func (w *watch) end() error {
 	w.stop()
 	<-w.done
 	slices.Sort(w.found)
-	if found := slices.Compact(w.found); len(found) > 0 {
-		return fmt.Errorf("the consumer must never listen; it did on %v", found)
+	found := slices.DeleteFunc(slices.Compact(w.found), func(at string) bool { return slices.Contains(w.may, at) })
+	if len(found) > 0 {
+		return fmt.Errorf("%s must never listen but on %q; it did on %q", w.name, w.may, found)
 	}
 	return nil
 }
@@ -254,7 +286,7 @@ func (b *bridge) recorded() (int64, error) {
 	return ledger.Size(db.DB)
 }
 
-// alarms are the codes of those that stand.
+// alarms are those that stand, by code and, where there is one, key.
 func (b *bridge) alarms() (codes []string, err error) {
 	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
 	if err != nil {
@@ -263,7 +295,7 @@ func (b *bridge) alarms() (codes []string, err error) {
 	defer db.Close()
 	list, err := state.Alarms(db.Read())
 	for _, a := range list {
-		codes = append(codes, a.Code)
+		codes = append(codes, strings.TrimSpace(a.Code+" "+a.Key))
 	}
 	return codes, err
 }

@@ -167,10 +167,11 @@ func TestWalls(t *testing.T) {
 
 	// Adapters are found by their place, so that a new one is held too.
 	t.Run("adapters know neither each other nor are they known", func(t *testing.T) {
+		const choice = module + "/internal/queue/anyqueue" // knows every queue, on behalf of the programs
 		var adapters []string
 		for _, seam := range []string{"internal/queue", "internal/directory"} {
 			for _, p := range tr.under(t, seam) {
-				if p.ImportPath != path.Join(module, seam) && !strings.HasSuffix(p.ImportPath, "test") {
+				if p.ImportPath != path.Join(module, seam) && p.ImportPath != choice && !strings.HasSuffix(p.ImportPath, "test") {
 					adapters = append(adapters, p.ImportPath)
 				}
 			}
@@ -186,9 +187,9 @@ func TestWalls(t *testing.T) {
 			}
 		}
 		for _, p := range tr.ours {
-			// Which adapter runs is known to programs only; the mid-point's own set-up writes the
-			// configuration of one.
-			if p.Name == "main" || within(p.ImportPath, "e2e") || within(p.ImportPath, "producer/midpoint") || strings.HasSuffix(p.ImportPath, "test") {
+			// Which adapter runs is known to programs and their choice only; the mid-point's own set-up writes
+			// the configuration of one.
+			if p.Name == "main" || p.ImportPath == choice || within(p.ImportPath, "e2e") || within(p.ImportPath, "producer/midpoint") || strings.HasSuffix(p.ImportPath, "test") {
 				continue
 			}
 			for _, i := range p.Imports {
@@ -203,6 +204,28 @@ func TestWalls(t *testing.T) {
 		for _, p := range tr.ours {
 			for _, i := range p.Imports {
 				if (strings.HasPrefix(i, "github.com/microsoftgraph/") || strings.HasPrefix(i, "github.com/microsoft/kiota")) && !within(p.ImportPath, "internal/directory/entra") {
+					t.Errorf("%s imports %s", p.ImportPath, i)
+				}
+			}
+		}
+	})
+
+	t.Run("Service Bus stays behind one door", func(t *testing.T) {
+		client := anyOf("github.com/Azure/azure-sdk-for-go/sdk/messaging", "github.com/Azure/go-amqp", "github.com/coder/websocket")
+		for _, p := range tr.ours {
+			for _, i := range p.Imports {
+				if client(i) && !within(p.ImportPath, "internal/queue/busqueue") && !within(p.ImportPath, "e2e") {
+					t.Errorf("%s imports %s", p.ImportPath, i)
+				}
+			}
+		}
+	})
+
+	t.Run("key stores stay behind one door", func(t *testing.T) {
+		tr.under(t, "internal/keys/vault")
+		for _, p := range tr.ours {
+			for _, i := range p.Imports {
+				if strings.HasPrefix(i, "github.com/Azure/azure-sdk-for-go/sdk/security/") && !within(p.ImportPath, "internal/keys/vault") {
 					t.Errorf("%s imports %s", p.ImportPath, i)
 				}
 			}
@@ -224,6 +247,30 @@ func TestWalls(t *testing.T) {
 						t.Errorf("%s", strings.Join(tr.way(p.ImportPath, d), "\n\timports "))
 					}
 				}
+			}
+		}
+	})
+
+	t.Run("the adversary's oracle is a second opinion", func(t *testing.T) {
+		tr.reaches(t, "e2e/adversary/model", func(p string) bool { return isOurs(p) && !within(p, "e2e/adversary/model") && !within(p, "schema") })
+	})
+
+	t.Run("every test under e2e knows -seed", func(t *testing.T) {
+		folders := map[string]bool{} // with tests; true: one of them imports the flag
+		err := filepath.WalkDir(filepath.Join(root, "e2e"), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			raw, err := os.ReadFile(name)
+			folders[filepath.Dir(name)] = folders[filepath.Dir(name)] || bytes.Contains(raw, []byte(`"`+module+`/e2e/seed"`))
+			return err
+		})
+		if err != nil || len(folders) < 5 {
+			t.Fatalf("%d folders with tests: %v", len(folders), err)
+		}
+		for name, knows := range folders {
+			if !knows {
+				t.Errorf("%s: import _ \"%s/e2e/seed\" in a test, or the way to replay the adversary's schedules is refused there", name, module)
 			}
 		}
 	})
@@ -309,7 +356,7 @@ func TestTree(t *testing.T) {
 			return err
 		case d.IsDir() && (d.Name() == ".git" || name == filepath.Join(root, "bin")):
 			return filepath.SkipDir
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular(), d.Name() == ".git": // a file in a working tree beside the clone
 			return nil
 		}
 		raw, err := os.ReadFile(name)

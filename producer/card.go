@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
@@ -41,11 +41,21 @@ type cardKey struct {
 	NotAfter  *time.Time    `json:"not_after,omitempty"`
 }
 
-// signs lists what this producer may sign. An approval is another person's word, by another key.
-var signs = []schema.Kind{schema.KindJoiner, schema.KindMover, schema.KindLeaver, schema.KindSuspend, schema.KindResume, schema.KindHeartbeat, schema.KindRoster}
+// signs lists what this producer may sign. An approval is another person's word, by another key, in a stream that has
+// nothing else.
+func (c *Config) signs() []schema.Kind {
+	if c.approves() {
+		return []schema.Kind{schema.KindApproval}
+	}
+	return schema.ProducerKinds
+}
 
 func (c *Config) card(public crypto.PublicKey, generation int) (*card, error) {
 	kid, err := keys.ID(public)
+	if err != nil {
+		return nil, err
+	}
+	alg, err := keys.SigningAlg(public)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +65,7 @@ func (c *Config) card(public crypto.PublicKey, generation int) (*card, error) {
 	}
 	return &card{
 		Card: cardForm, Issuer: c.Issuer, Stream: c.Stream, Generation: generation,
-		Keys: []cardKey{{ID: kid, Alg: c.Signing.Alg, Public: string(pem), Kinds: signs, NotBefore: c.Signing.from, NotAfter: c.Signing.to}},
+		Keys: []cardKey{{ID: kid, Alg: alg, Public: string(pem), Kinds: c.signs(), NotBefore: c.Signing.from, NotAfter: c.Signing.to}},
 	}, nil
 }
 
@@ -77,12 +87,17 @@ func (c *Config) verifierFile(generation int) string {
 	return filepath.Join(filepath.Dir(c.file.Name()), name)
 }
 
-func (k *card) write(path string) error {
+func (k *card) text() ([]byte, error) {
 	text, err := json.MarshalIndent(k, "", "  ")
+	return append(text, '\n'), err
+}
+
+func (k *card) write(path string) error {
+	text, err := k.text()
 	if err != nil {
 		return err
 	}
-	return writeNew(path, append(text, '\n'))
+	return writeNew(path, text)
 }
 
 // writeNew writes a public file that must not exist.
@@ -95,8 +110,6 @@ func writeNew(path string, text []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func verifierKey(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
-
 func (a *app) cardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "card",
@@ -106,13 +119,9 @@ operator of an enclave gives it to "consumer trust add". Compare the key id by a
 phone, since whoever changes the card on its way would be trusted instead.`,
 		Example: `  producer -c producer.yaml card > producer-card.json`,
 		GroupID: "setup",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(a.configFile)
-			if err != nil {
-				return err
-			}
-			key, err := cfg.signingKey()
 			if err != nil {
 				return err
 			}
@@ -125,6 +134,10 @@ phone, since whoever changes the card on its way would be trusted instead.`,
 				return err
 			}
 			generation, err := outbox.Generation(cmd.Context(), db)
+			if err != nil {
+				return err
+			}
+			key, err := cfg.keyInForce(db)
 			if err != nil {
 				return err
 			}

@@ -8,9 +8,13 @@ import (
 	"slices"
 	"time"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/keys"
-	"jmlbridge/internal/queue/natsqueue"
+	"jmlbridge/internal/keys/custody"
+	"jmlbridge/internal/keys/vault"
+	"jmlbridge/internal/outbound"
+	"jmlbridge/internal/queue/anyqueue"
 	"jmlbridge/producer/announce"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/scope"
@@ -25,47 +29,68 @@ type Config struct {
 	Stream   string `yaml:"stream"`   // the name of its chain of messages, never changed
 	Database string `yaml:"database"` // made by init
 
+	// Speaks is "approvals" where this is a second signer's own: it approves, in a stream of its own, and says nothing
+	// else. Default: facts.
+	Speaks string `yaml:"speaks,omitempty"`
+
 	Ledger   Ledger          `yaml:"ledger"`
 	Signing  Signing         `yaml:"signing"`
 	Enclaves []Enclave       `yaml:"enclaves"`
 	Source   *source.Mapping `yaml:"source,omitempty"` // needed by import only
 	Limits   announce.Limits `yaml:"limits,omitempty"`
 
+	// KeyStore is how the stores are reached that keys lie in.
+	KeyStore *vault.Config `yaml:"key_store,omitempty"`
+	// Transport is how the outside is reached where a queue or the key store says nothing else.
+	Transport outbound.Config `yaml:"transport,omitempty"`
+
+	Liveness string `yaml:"liveness,omitempty"` // file that run rewrites while it works; default alive.json
+
 	Heartbeat config.Duration `yaml:"heartbeat,omitempty"`  // default 60s
 	Roster    config.Duration `yaml:"roster,omitempty"`     // default 24h
 	ClosedFor config.Duration `yaml:"closed_for,omitempty"` // default 14d
 
-	file *config.File
+	file   *config.File
+	keeper *custody.Keeper
 }
 
 // Ledger says where the record of what was sent goes.
 type Ledger struct {
-	Dir            string `yaml:"dir"`                       // the published folder
-	CheckpointCopy string `yaml:"checkpoint_copy,omitempty"` // a file on another volume, best a write-once one
-	Key            string `yaml:"key"`                       // private key file, made by init
-	Origin         string `yaml:"origin"`                    // name of the ledger on its checkpoints, never changed
+	Dir            string            `yaml:"dir"`                       // the published folder
+	CheckpointCopy string            `yaml:"checkpoint_copy,omitempty"` // a file on another volume, best a write-once one
+	Key            custody.LedgerKey `yaml:"key"`                       // private key file, made by init, or a wrapped one
+	SecondKey      *vault.Ref        `yaml:"second_key,omitempty"`      // a key in a store that signs each checkpoint too
+	Origin         string            `yaml:"origin"`                    // name of the ledger on its checkpoints, never changed
 }
 
 // Signing names the key by which messages are signed.
 type Signing struct {
-	Key string   `yaml:"key"`           // private key file, made by init
-	Alg keys.Alg `yaml:"alg,omitempty"` // ES256 (default), ES384 or EdDSA
+	Key custody.Key `yaml:"key"`           // private key file, made by init, or a key in a store
+	Alg keys.Alg    `yaml:"alg,omitempty"` // ES256 (default), ES384 or EdDSA
 	// NotBefore and NotAfter are the key's window as the card tells it to the enclave, which parks what
 	// comes outside of it. RFC 3339; default: unbounded.
 	NotBefore string `yaml:"not_before,omitempty"`
 	NotAfter  string `yaml:"not_after,omitempty"`
+	// Next is the key that comes after Key, in the same stream: see "producer key".
+	Next *NextKey `yaml:"next,omitempty"`
 
 	from, to *time.Time
 }
 
+// NextKey names the next signing key.
+type NextKey struct {
+	Key custody.Key `yaml:"key"`
+	Alg keys.Alg    `yaml:"alg,omitempty"` // default: that of the present one
+}
+
 // Enclave is one place that messages go to.
 type Enclave struct {
-	Name          string           `yaml:"name"`           // short, A-Z 0-9 and -, as at the mid-point
-	Audience      string           `yaml:"audience"`       // the enclave's URI
-	EncryptionKey string           `yaml:"encryption_key"` // its public key file
-	Queue         natsqueue.Config `yaml:"queue,omitempty"`
-	QueueFile     string           `yaml:"queue_file,omitempty"` // instead of queue: the queue.yaml of "midpoint init"
-	Scope         scope.Rules      `yaml:"scope"`
+	Name          string          `yaml:"name"`           // short, A-Z 0-9 and -, as at the mid-point
+	Audience      string          `yaml:"audience"`       // the enclave's URI
+	EncryptionKey string          `yaml:"encryption_key"` // its public key file
+	Queue         anyqueue.Config `yaml:"queue,omitempty"`
+	QueueFile     string          `yaml:"queue_file,omitempty"` // instead of queue: the queue.yaml of "midpoint init"
+	Scope         scope.Rules     `yaml:"scope,omitempty"`
 }
 
 const (
@@ -80,7 +105,7 @@ var nameOK = regexp.MustCompile(`^[A-Z0-9-]{1,32}$`)
 // loadConfig reads and judges the configuration. Key files are read when they are needed.
 func loadConfig(name string) (*Config, error) {
 	c := &Config{
-		Signing: Signing{Alg: keys.ES256},
+		Signing: Signing{Alg: keys.ES256}, Liveness: "alive.json",
 		Limits: announce.Limits{
 			Absences:  announce.Limit{Count: 5, Share: 0.02},
 			Transfers: announce.Limit{Count: 20, Share: 0.10},
@@ -98,16 +123,21 @@ func loadConfig(name string) (*Config, error) {
 		{"$.stream", c.Stream, "a name like hr"},
 		{"$.database", c.Database, "a path"},
 		{"$.ledger.dir", c.Ledger.Dir, "the folder that the ledger is published in"},
-		{"$.ledger.key", c.Ledger.Key, "the ledger's key file"},
 		{"$.ledger.origin", c.Ledger.Origin, "a name like iam.mssp.example/producer"},
-		{"$.signing.key", c.Signing.Key, "the signing key file"},
 	} {
 		if k.value == "" {
 			return nil, f.Errorf(k.path, "want %s, got nothing", k.what)
 		}
 	}
-	f.Resolve(&c.Database, &c.Ledger.Dir, &c.Ledger.CheckpointCopy, &c.Ledger.Key, &c.Signing.Key)
+	f.Resolve(&c.Database, &c.Ledger.Dir, &c.Ledger.CheckpointCopy, &c.Liveness)
+	if err := c.checkKeys(); err != nil {
+		return nil, err
+	}
 	switch {
+	case c.Speaks != "" && c.Speaks != speaksApprovals:
+		return nil, f.Errorf("$.speaks", "want %s, or nothing for facts, got %q", speaksApprovals, c.Speaks)
+	case c.approves() && c.Source != nil:
+		return nil, f.Errorf("$.source", "whoever approves states no facts; leave it out")
 	case !c.Signing.Alg.Signs():
 		return nil, f.Errorf("$.signing.alg", "want %s, %s or %s, got %q", keys.ES256, keys.ES384, keys.EdDSA, c.Signing.Alg)
 	case c.Heartbeat.D() < minHeartbeat:
@@ -133,8 +163,11 @@ func loadConfig(name string) (*Config, error) {
 		*w.into = &t
 	}
 	for name, l := range map[string]announce.Limit{"absences": c.Limits.Absences, "transfers": c.Limits.Transfers, "rehires": c.Limits.Rehires} {
-		if l.Count < 0 || l.Share < 0 || l.Share > 1 {
-			return nil, f.Errorf("$.limits."+name, "want a count from 0 and a share of 0 to 1")
+		if l.Count < 0 {
+			return nil, f.Errorf("$.limits."+name+".count", "want a count from 0, got %d", l.Count)
+		}
+		if !(l.Share >= 0 && l.Share <= 1) { // nor what is no number
+			return nil, f.Errorf("$.limits."+name+".share", "want a share of 0 to 1, where 0.02 is two of a hundred, got %v", l.Share)
 		}
 	}
 	if err := c.checkEnclaves(); err != nil {
@@ -142,6 +175,11 @@ func loadConfig(name string) (*Config, error) {
 	}
 	return c, c.checkSource()
 }
+
+const speaksApprovals = "approvals"
+
+// approves reports whether this is a second signer's own, and no producer of facts.
+func (c *Config) approves() bool { return c.Speaks == speaksApprovals }
 
 func (c *Config) checkEnclaves() error {
 	for i := range c.Enclaves {
@@ -165,8 +203,10 @@ func (c *Config) checkEnclaves() error {
 			}
 			return c.file.Errorf(key, "%s", refused.Detail)
 		}
-		if err := e.Scope.Compile(); err != nil {
-			return c.file.Errorf(at(".scope"), "%v", err)
+		if !c.approves() {
+			if err := e.Scope.Compile(); err != nil {
+				return c.file.Errorf(at(".scope"), "%v", err)
+			}
 		}
 		c.file.Resolve(&e.EncryptionKey, &e.QueueFile)
 		if e.QueueFile != "" {
@@ -174,14 +214,24 @@ func (c *Config) checkEnclaves() error {
 				return c.file.Errorf(at(".queue"), "want either queue or queue_file")
 			}
 			var q struct {
-				Queue natsqueue.Config `yaml:"queue"`
+				Queue anyqueue.Config `yaml:"queue"`
 			}
-			if _, err := config.Load(e.QueueFile, &q); err != nil {
+			f, err := config.Load(e.QueueFile, &q)
+			if err != nil {
 				return err
+			}
+			if err := q.Queue.Check(); err != nil {
+				return f.Errorf("$.queue", "%v", err)
 			}
 			e.Queue = q.Queue.In(filepath.Dir(e.QueueFile))
 		} else {
+			if err := e.Queue.Check(); err != nil {
+				return c.file.Errorf(at(".queue"), "%v", err)
+			}
 			e.Queue = e.Queue.In(filepath.Dir(c.file.Name()))
+		}
+		if e.Queue.Pull != "" {
+			return c.file.Errorf(at(".queue.pull"), "a producer does not pull; leave it out")
 		}
 	}
 	return nil
@@ -227,5 +277,5 @@ func (c *Config) enclave(name string) (*Enclave, error) {
 		}
 		names = append(names, e.Name)
 	}
-	return nil, usagef("there is no enclave %q in %s; there are %v", name, c.file.Name(), names)
+	return nil, command.Usagef("there is no enclave %q in %s; there are %v", name, c.file.Name(), names)
 }

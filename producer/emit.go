@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
+	"jmlbridge/producer/announce"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
 	"jmlbridge/producer/source"
@@ -34,6 +37,56 @@ type emitFlags struct {
 // emitKinds are the events that an operator may state.
 var emitKinds = []schema.Kind{schema.KindJoiner, schema.KindMover, schema.KindLeaver, schema.KindSuspend, schema.KindResume}
 
+// personFlags are the flags of a joiner and a mover, each with the member of the event that it fills.
+var personFlags = []struct{ flag, member string }{
+	{"display-name", "person.displayName"}, {"given-name", "person.name.givenName"}, {"family-name", "person.name.familyName"},
+	{"title", "person.title"}, {"user-type", "person.userType"}, {"organization", "person.organization"}, {"division", "person.division"},
+	{"department", "person.department"}, {"cost-center", "person.costCenter"}, {"country", "person.usageLocation"},
+	{"alias", "person.preferredAlias"}, {"manager", "person.manager.value"}, {"role", "roles"}, {"start", "start"}, {"end", "end"},
+}
+
+// flagsOf lists the flags that describe an event of kind k.
+func flagsOf(k schema.Kind) []string {
+	flags := []string{"engagement"}
+	if k != schema.KindJoiner {
+		flags = append(flags, "effective")
+	}
+	switch k {
+	case schema.KindJoiner, schema.KindMover:
+		for _, p := range personFlags {
+			flags = append(flags, p.flag)
+		}
+	case schema.KindLeaver:
+		flags = append(flags, "reason", "urgent")
+	default:
+		flags = append(flags, "reason")
+	}
+	return flags
+}
+
+// aroundFlags say nothing of the event itself: where it goes, and what is said about it. They fit every kind, and
+// standard input.
+var aroundFlags = []string{"enclave", "occurred", "ticket", "output"}
+
+// fits refuses flags that say nothing of an event of kind k: whoever gave one meant another event.
+func fits(cmd *cobra.Command, k schema.Kind, fromInput bool) error {
+	var wrong []string
+	all := cmd.InheritedFlags() // those of every command
+	cmd.Flags().Visit(func(fl *pflag.Flag) {
+		if all.Lookup(fl.Name) == nil && !slices.Contains(aroundFlags, fl.Name) && (fromInput || !slices.Contains(flagsOf(k), fl.Name)) {
+			wrong = append(wrong, "--"+fl.Name)
+		}
+	})
+	switch {
+	case wrong == nil:
+		return nil
+	case fromInput:
+		return command.Usagef("emit: %s and standard input both describe the event; want one of them", strings.Join(wrong, ", "))
+	}
+	return command.Usagef("emit: a %s does not take %s; it takes --%s, and --%s with every kind", k, strings.Join(wrong, ", "),
+		strings.Join(flagsOf(k), ", --"), strings.Join(aroundFlags, ", --"))
+}
+
 func (a *app) emitCommand() *cobra.Command {
 	var f emitFlags
 	var format string
@@ -41,23 +94,30 @@ func (a *app) emitCommand() *cobra.Command {
 		Use:   "emit KIND SUBJECT [-]",
 		Short: "Announce one event that no file states yet",
 		Long: `emit states one event of KIND (joiner, mover, leaver, suspend or resume) about SUBJECT, the HR id. It is
-for what cannot wait for the next export, such as an urgent leaver. A file does not undo it: after an
+for what cannot wait for the next export, such as an urgent leaver. A file does not undo a cut: after an
 emitted leaver the person is announced again only when the file has caught up, or states a later first day.
+A mover it does undo: what a person is and may do is as the next file says, so let HR change it there too.
 
-The event comes from flags, or with "-" as its JSON (schema/event.md) from standard input. A mover takes
-what no flag names from what was announced last. Without --enclave a leaver, suspend or resume goes to
-every enclave that knows the person.`,
+The event comes from flags, or with "-" as its JSON (schema/event.md) from standard input. A leaver takes
+--engagement, --effective, --reason and --urgent, a suspend or resume the first three; a joiner takes
+--engagement, --start, --end, --role and what describes the person, and a mover these and --effective. Every
+kind takes --enclave, --ticket, --occurred and --output, also beside "-". Other flags are refused. A mover
+takes what no flag names from what was announced last. Without --enclave a leaver, suspend or resume goes to
+every enclave that knows the person.
+
+A manager of whom an enclave was never told is left out there, as by import. A cut may be announced two
+years ahead at most.`,
 		Example: `  producer emit leaver 4711 --reason termination --urgent
   producer emit suspend 4711 --reason investigation --ticket HR-88
   producer emit joiner 4712 --display-name "Ada Lovelace" --role analyst --country GB
   producer emit mover 4712 --role analyst --role on-call
   echo '{"engagement":1,"effective":"2026-03-02T12:00:00Z","reason":"return"}' | producer emit resume 4711 -`,
 		GroupID: "work",
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 2 || len(args) == 3 && args[2] == "-" {
 				return nil
 			}
-			return usagef("%s: want KIND SUBJECT, and perhaps - for standard input, got %q", cmd.CommandPath(), args)
+			return command.Usagef("emit: want KIND SUBJECT, and perhaps - for standard input, got %q", args)
 		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
@@ -70,18 +130,15 @@ every enclave that knows the person.`,
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
 			sent, err := a.emit(cmd, schema.Kind(args[0]), args[1], len(args) == 3, &f)
-			if inJSON && (err == nil || len(sent) > 0) {
-				return errors.Join(err, program.PrintJSON(a.out, sent))
+			if len(sent) == 0 && (err != nil || !inJSON) {
+				return err
 			}
-			for _, s := range sent {
-				fmt.Fprintf(a.out, "stored %s of subject %s for %s as seq %d (jti %s)\n", s.Kind, s.Subject, s.Audience, s.Seq, s.ID)
-			}
-			return err
+			return errors.Join(err, a.reportSent(sent, inJSON))
 		},
 	}
 	fl := cmd.Flags()
@@ -91,7 +148,7 @@ every enclave that knows the person.`,
 	fl.StringVar(&f.occured, "occurred", "", "`instant` (RFC 3339) at which the source says it became true")
 	fl.StringVar(&f.start, "start", "", "`instant` at which the engagement begins (default of a joiner: now)")
 	fl.StringVar(&f.end, "end", "", "`instant` at which it ends, or none")
-	fl.StringVar(&f.reason, "reason", "", "`word` for the record: "+strings.Join(schema.Reasons(schema.KindLeaver), ", "))
+	fl.StringVar(&f.reason, "reason", "", "`word` for the record (default other). "+reasons())
 	fl.StringVar(&f.ticket, "ticket", "", "the source's `ticket` number")
 	fl.BoolVar(&f.urgent, "urgent", false, "of a leaver: inside the enclave's small allowance it goes before all others")
 	fl.StringArrayVar(&f.roles, "role", nil, "role `name`; may be repeated; the enclave decides what it means")
@@ -107,15 +164,34 @@ every enclave that knows the person.`,
 	fl.StringVar(&f.person.UsageLocation, "country", "", "usage location, an ISO 3166-1 alpha-2 `code`")
 	fl.StringVar(&f.person.PreferredAlias, "alias", "", "preferred mail `nickname`")
 	fl.StringVar(&f.manager, "manager", "", "the manager's HR `id`")
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
+}
+
+// reportSent prints what was stored.
+func (a *app) reportSent(sent []outbox.Sent, inJSON bool) error {
+	var stored, lines []string
+	for _, s := range sent {
+		stored = append(stored, fmt.Sprintf("%d for %s", s.Seq, s.Audience))
+		lines = append(lines, fmt.Sprintf("stored %s of subject %s for %s as seq %d (jti %s)\n", s.Kind, s.Subject, s.Audience, s.Seq, s.ID))
+	}
+	var err error
+	if inJSON {
+		err = program.PrintJSON(a.out, sent)
+	} else {
+		_, err = io.WriteString(a.out, strings.Join(lines, ""))
+	}
+	if len(sent) == 0 {
+		return err
+	}
+	return unreported("stored and numbered, and will be sent: "+strings.Join(stored, ", "), err)
 }
 
 func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInput bool, f *emitFlags) ([]outbox.Sent, error) {
 	if !slices.Contains(emitKinds, kind) {
-		return nil, usagef("emit: want one of %v, got %q", emitKinds, kind)
+		return nil, command.Usagef("emit: want one of %v, got %q", emitKinds, kind)
 	}
-	if err := checkCountry(f.person); err != nil {
+	if err := fits(cmd, kind, fromInput); err != nil {
 		return nil, err
 	}
 	now := a.now()
@@ -125,25 +201,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	}
 	var given schema.Event
 	if fromInput {
-		for _, name := range []string{"engagement", "effective", "start", "end", "reason", "urgent", "role", "display-name", "manager"} {
-			if cmd.Flags().Changed(name) {
-				return nil, usagef("--%s and standard input both describe the event; want one of them", name)
-			}
-		}
-		data, err := io.ReadAll(io.LimitReader(a.in, schema.MaxPayload+1))
-		if err != nil {
-			return nil, fmt.Errorf("read standard input: %w", err)
-		}
-		if given, err = schema.DecodeEvent(kind, data); err != nil {
-			return nil, err
-		}
-		switch e := given.(type) {
-		case *schema.Joiner:
-			err = checkCountry(e.Person)
-		case *schema.Mover:
-			err = checkCountry(e.Person)
-		}
-		if err != nil {
+		if given, err = a.readEvent(kind); err != nil {
 			return nil, err
 		}
 	}
@@ -151,7 +209,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(cmd.Context(), cfg, opening{reports: true})
+	s, err := a.open(cmd.Context(), cfg, opening{reports: true, facts: true})
 	if err != nil {
 		return nil, err
 	}
@@ -170,11 +228,16 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	}
 	var all []outbox.Sent
 	for _, e := range targets {
-		sent, err := s.box.Update(cmd.Context(), e.Audience, []string{subject}, func(_ string, last register.State) (register.Decision, error) {
-			event := given
-			if event == nil {
-				var err error
+		event, err := given, error(nil)
+		stranger := false
+		sent, err := s.box.Update(cmd.Context(), e.Audience, []string{subject}, func(_ string, last register.State) (_ register.Decision, err error) {
+			if given == nil {
 				if event, err = f.event(cmd, kind, last, now); err != nil {
+					return register.Decision{}, err
+				}
+			}
+			if p := personOf(event); p != nil {
+				if stranger, err = s.checkPerson(cmd.Context(), e, subject, p); err != nil {
 					return register.Decision{}, err
 				}
 			}
@@ -182,19 +245,107 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 		}, note)
 		all = append(all, sent...)
 		if err != nil {
+			if given == nil {
+				err = byFlag(err)
+			}
 			return all, fmt.Errorf("enclave %s: %w", e.Name, err)
 		}
+		if stranger {
+			a.remark(fmt.Sprintf("the manager of subject %s is not announced to enclave %s; left out", subject, e.Name),
+				"the manager is not announced to this enclave; left out", "enclave", e.Name, "subject", subject)
+		}
 	}
-	a.hintRelay(cfg)
+	a.hintRelay(cmd.Context(), s)
 	return all, nil
 }
 
-// checkCountry holds what the schema leaves open: that two capitals are a country.
-func checkCountry(p schema.Person) error {
-	if c := p.UsageLocation; c != "" && !source.IsCountry(c) {
-		return usagef("usage location: want an ISO 3166-1 alpha-2 code in capitals, got %q", c)
+// readEvent reads an event of kind from standard input.
+func (a *app) readEvent(kind schema.Kind) (schema.Event, error) {
+	data, err := io.ReadAll(io.LimitReader(a.in, schema.MaxPayload+1))
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	event, err := schema.DecodeEvent(kind, data)
+	if err != nil {
+		return nil, fmt.Errorf("standard input: want the JSON of one %s as in schema/event.md, an object with at least %s: %w", kind, strings.Join(needs(kind), ", "), err)
+	}
+	return event, nil
+}
+
+// needs names the members that an event of kind cannot do without.
+func needs(kind schema.Kind) []string {
+	switch kind {
+	case schema.KindJoiner:
+		return []string{"engagement", "person", "roles", "start"}
+	case schema.KindMover:
+		return []string{"engagement", "person", "roles", "start", "effective"}
+	case schema.KindLeaver:
+		return []string{"engagement", "effective", "reason", "urgent"}
+	}
+	return []string{"engagement", "effective", "reason"}
+}
+
+// personOf is the person that e describes; nil for an event that describes none.
+func personOf(e schema.Event) *schema.Person {
+	switch e := e.(type) {
+	case *schema.Joiner:
+		return &e.Person
+	case *schema.Mover:
+		return &e.Person
 	}
 	return nil
+}
+
+// checkPerson holds of p what the schema leaves open: that two capitals are a country, and that a manager is somebody
+// else of whom the enclave was told. It leaves another manager out and reports it.
+func (s *opened) checkPerson(ctx context.Context, e *Enclave, subject string, p *schema.Person) (stranger bool, err error) {
+	if c := p.UsageLocation; c != "" && !source.IsCountry(c) {
+		return false, command.Usagef("usage location (--country): want an ISO 3166-1 alpha-2 code in capitals, got %q", c)
+	}
+	if p.Manager != nil && p.Manager.Value == subject {
+		return false, command.Usagef("manager (--manager): want somebody else than the person, got %q", subject)
+	}
+	stranger = announce.DropStranger(p, func(manager string) bool {
+		var last register.State
+		last, err = s.box.State(ctx, e.Audience, manager)
+		return last.Status != ""
+	})
+	return stranger, err
+}
+
+// byFlag names the flag behind the member that was refused, which is what the operator typed.
+func byFlag(err error) error {
+	var refused *schema.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	for member, flag := range map[string]string{"sub_id.id": "SUBJECT", "txn": "--ticket", "toe": "--occurred"} {
+		if refused.Path == member {
+			return command.Usagef("%s: %s", flag, refused.Detail)
+		}
+	}
+	_, member, _ := strings.Cut(strings.TrimPrefix(refused.Path, "events."), ".") // behind the kind
+	member, _, _ = strings.Cut(member, "[")
+	for _, p := range personFlags {
+		if member == p.member {
+			return command.Usagef("--%s: %s", p.flag, refused.Detail)
+		}
+	}
+	if slices.Contains([]string{"engagement", "effective", "reason"}, member) {
+		return command.Usagef("--%s: %s", member, refused.Detail)
+	}
+	return err
+}
+
+// reasons lists the words of each kind, for the help.
+func reasons() string {
+	var all []string
+	for _, k := range emitKinds {
+		if words := schema.Reasons(k); words != nil {
+			all = append(all, fmt.Sprintf("Of a %s: %s", k, strings.Join(words, ", ")))
+		}
+	}
+	return strings.Join(all, ". ")
 }
 
 // targets are the enclaves that an event goes to: those that were named, the only one, or all that know
@@ -214,7 +365,7 @@ func (s *opened) targets(ctx context.Context, kind schema.Kind, subject string, 
 	case len(s.cfg.Enclaves) == 1:
 		return []*Enclave{&s.cfg.Enclaves[0]}, nil
 	case kind == schema.KindJoiner || kind == schema.KindMover:
-		return nil, usagef("a %s goes to one enclave; name it with --enclave", kind)
+		return nil, command.Usagef("a %s goes to one enclave; name it with --enclave", kind)
 	}
 	for i := range s.cfg.Enclaves {
 		e := &s.cfg.Enclaves[i]
@@ -227,24 +378,24 @@ func (s *opened) targets(ctx context.Context, kind schema.Kind, subject string, 
 		}
 	}
 	if len(all) == 0 {
-		return nil, misusef("no enclave has a live engagement of subject %s; name one with --enclave to say it all the same", subject)
+		return nil, command.Misusef("no enclave has a live engagement of subject %s; name one with --enclave to say it all the same", subject)
 	}
 	return all, nil
 }
 
 // event makes the event of the flags. A mover begins with what was said last.
 func (f *emitFlags) event(cmd *cobra.Command, kind schema.Kind, last register.State, now time.Time) (schema.Event, error) {
-	effective, err := optional("--effective", f.effective, now)
+	effective, err := instant("--effective", f.effective, now)
 	if err != nil {
 		return nil, err
 	}
 	switch kind {
 	case schema.KindLeaver:
-		return &schema.Leaver{Engagement: f.engagement, Effective: *effective, Reason: orElse(f.reason, schema.ReasonOther), Urgent: f.urgent}, nil
+		return &schema.Leaver{Engagement: f.engagement, Effective: effective, Reason: orElse(f.reason, schema.ReasonOther), Urgent: f.urgent}, nil
 	case schema.KindSuspend:
-		return &schema.Suspend{Engagement: f.engagement, Effective: *effective, Reason: orElse(f.reason, schema.ReasonOther)}, nil
+		return &schema.Suspend{Engagement: f.engagement, Effective: effective, Reason: orElse(f.reason, schema.ReasonOther)}, nil
 	case schema.KindResume:
-		return &schema.Resume{Engagement: f.engagement, Effective: *effective, Reason: orElse(f.reason, schema.ReasonOther)}, nil
+		return &schema.Resume{Engagement: f.engagement, Effective: effective, Reason: orElse(f.reason, schema.ReasonOther)}, nil
 	}
 	person, roles, start, end := f.person, f.roles, schema.At(now), (*schema.Instant)(nil)
 	if f.manager != "" {
@@ -261,11 +412,9 @@ func (f *emitFlags) event(cmd *cobra.Command, kind schema.Kind, last register.St
 		person.DisplayName = strings.TrimSpace(person.Name.GivenName + " " + person.Name.FamilyName)
 	}
 	if f.start != "" {
-		t, err := optional("--start", f.start, now)
-		if err != nil {
+		if start, err = instant("--start", f.start, now); err != nil {
 			return nil, err
 		}
-		start = *t
 	}
 	if f.end != "" {
 		if end, err = optional("--end", f.end, now); err != nil {
@@ -281,7 +430,7 @@ func (f *emitFlags) event(cmd *cobra.Command, kind schema.Kind, last register.St
 	if kind == schema.KindJoiner {
 		return &schema.Joiner{Engagement: f.engagement, Person: person, Roles: roles, Start: start, End: end}, nil
 	}
-	return &schema.Mover{Engagement: f.engagement, Person: person, Roles: roles, Start: start, End: end, Effective: *effective}, nil
+	return &schema.Mover{Engagement: f.engagement, Person: person, Roles: roles, Start: start, End: end, Effective: effective}, nil
 }
 
 // merged takes what is set in change, and the rest from last.
@@ -306,21 +455,25 @@ func merged(last, change schema.Person) schema.Person {
 	return p
 }
 
-// optional reads an instant; "now" is now, empty and "none" are none.
+// optional reads an instant; empty and "none" are none.
 func optional(flag, text string, now time.Time) (*schema.Instant, error) {
-	switch text {
-	case "", "none":
+	if text == "" || text == "none" {
 		return nil, nil
-	case "now":
-		i := schema.At(now)
-		return &i, nil
+	}
+	i, err := instant(flag, text, now)
+	return &i, err
+}
+
+// instant reads an instant; "now" is now.
+func instant(flag, text string, now time.Time) (schema.Instant, error) {
+	if text == "now" {
+		return schema.At(now), nil
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return nil, usagef("%s: want an instant like 2026-03-02T12:00:00Z, or now, got %q", flag, text)
+		return schema.Instant{}, command.Usagef("%s: want an instant like 2026-03-02T12:00:00Z, or now, got %q", flag, text)
 	}
-	i := schema.At(t)
-	return &i, nil
+	return schema.At(t), nil
 }
 
 func orElse(s, other string) string {

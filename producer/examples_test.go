@@ -1,16 +1,20 @@
 package main
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
 )
 
 // The examples are copied by both sides and must fit each other: a role that the enclave's policy does not
-// know gives nothing there, and an audience that is not the enclave's is refused.
+// know gives nothing there, an audience that is not the enclave's is refused, and a queue that is not the
+// other's is empty.
 func TestExamplesFitEachOther(t *testing.T) {
 	cfg, err := loadConfig("producer.example.yaml")
 	if err != nil {
@@ -26,8 +30,11 @@ func TestExamplesFitEachOther(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	type group struct {
+		ID string `yaml:"id"`
+	}
 	var policy struct {
-		Groups map[string]any `yaml:"groups"`
+		Groups map[string]group `yaml:"groups"`
 		Roles  map[string]struct {
 			Groups []string `yaml:"groups"`
 		} `yaml:"roles"`
@@ -52,13 +59,68 @@ func TestExamplesFitEachOther(t *testing.T) {
 			}
 		}
 	}
+	var seed struct {
+		Groups []group `yaml:"groups"`
+	}
+	read("../e2e/sandbox/seed.example.yaml", &seed)
+	for name, g := range policy.Groups {
+		if !slices.Contains(seed.Groups, g) {
+			t.Errorf("group %s of the policy has the id %s, which no group of the rehearsal tenant's example has", name, g.ID)
+		}
+	}
+	type midpoint struct {
+		URL     []string `yaml:"url"`
+		Stream  string   `yaml:"stream"`
+		Subject string   `yaml:"subject"`
+	}
+	var producer struct {
+		Enclaves []struct {
+			Queue struct {
+				NATS midpoint `yaml:"nats"`
+			} `yaml:"queue"`
+		} `yaml:"enclaves"`
+	}
+	read("producer.example.yaml", &producer)
 	var consumer struct {
 		Enclave struct {
 			URI string `yaml:"uri"`
 		} `yaml:"enclave"`
+		Queue struct {
+			NATS midpoint `yaml:"nats"`
+		} `yaml:"queue"`
 	}
 	read("../consumer/consumer.example.yaml", &consumer)
 	if cfg.Enclaves[0].Audience != consumer.Enclave.URI {
 		t.Errorf("the producer's example speaks to %s, the consumer's is %s", cfg.Enclaves[0].Audience, consumer.Enclave.URI)
+	}
+	if there, here := producer.Enclaves[0].Queue.NATS, consumer.Queue.NATS; here.Subject == "" || !reflect.DeepEqual(there, here) {
+		t.Errorf("the producer's example sends to %+v, the consumer's pulls from %+v", there, here)
+	}
+}
+
+// The example export is read by the example configuration as a rehearsal promises: three people cross, with their roles.
+func TestExampleExport(t *testing.T) {
+	text, err := os.ReadFile("producer.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	export, err := os.ReadFile("export.example.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	p.write(t, "producer.yaml", strings.Replace(string(text), "keys/gov-1.pub.pem", "enclave.pub.pem", 1))
+	p.must(t, "init")
+	var r importReport
+	if err := json.Unmarshal([]byte(p.must(t, "import", "-o", "json", p.write(t, "export.csv", string(export)))), &r); err != nil {
+		t.Fatal(err)
+	}
+	if e := r.Enclaves[0]; r.Rows != 4 || r.Accepted != 4 || e.Sent != 3 || e.Cases["joiner"] != 3 {
+		t.Errorf("want three of four to cross, got %+v", r)
+	}
+	for subject, role := range map[string]string{"100001": "soc-lead", "100002": "soc-analyst", "100003": "soc-analyst"} {
+		if s := p.said(t, subject); !slices.Contains(s.Roles, role) {
+			t.Errorf("subject %s has the roles %v, want %s", subject, s.Roles, role)
+		}
 	}
 }

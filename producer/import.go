@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
@@ -44,17 +46,42 @@ type importEnclave struct {
 }
 
 // heldBackError makes a script notice that leavers or rehires wait for a person.
-type heldBackError struct{ leavers, rehires int }
+type heldBackError struct {
+	leavers, rehires int
+	flags, unlimited bool // some can be let pass by a flag; some by none
+	dry              bool
+}
+
+func (e *heldBackError) add(h announce.HeldBack) {
+	if h.What == "rehires" {
+		e.rehires += h.Count
+	} else {
+		e.leavers += h.Count
+	}
+	e.flags, e.unlimited = e.flags || h.Flag != "", e.unlimited || h.Flag == ""
+}
 
 func (e *heldBackError) Error() string {
 	var what []string
 	if e.leavers > 0 {
-		what = append(what, fmt.Sprintf("%d leavers that no row states", e.leavers))
+		what = append(what, count(e.leavers, "leaver")+" that no row states")
 	}
 	if e.rehires > 0 {
-		what = append(what, fmt.Sprintf("%d people who had left and are active again", e.rehires))
+		what = append(what, fmt.Sprintf("%d of those who had left and are active again", e.rehires))
 	}
-	return strings.Join(what, " and ") + " are held back; everything else was done. Look at them, then let them pass with the flag shown, or correct file or scope"
+	held, rest, cure := "held back", "everything else was done", "correct file or scope"
+	if e.dry {
+		held, rest = "to be held back", "nothing was stored (dry run)"
+	}
+	switch {
+	case e.flags && e.unlimited:
+		cure += ", or where a flag is shown let them pass with it"
+	case e.flags:
+		cure += ", or let them pass with the flag shown"
+	default:
+		cure = "correct the file: no flag lets them pass"
+	}
+	return held + ": " + strings.Join(what, ", ") + "; " + rest + ". Look at them, then " + cure
 }
 
 func (a *app) importCommand() *cobra.Command {
@@ -81,14 +108,22 @@ Exit code 1 when leavers or rehires were held back by a limit.`,
   producer -c producer.yaml import full.jsonl --complete
   hr-dump | producer -c producer.yaml import - --format csv -o json`,
 		GroupID: "work",
-		Args:    exactly("FILE"),
+		Args:    command.Exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
-			if (o.AllowAbsences > 0) && !complete {
-				return usagef("--allow-absences needs --complete: absence says nothing otherwise")
+			for _, n := range []struct {
+				flag  string
+				count int
+			}{{"allow-absences", o.AllowAbsences}, {"allow-transfers", o.AllowTransfers}, {"allow-rehires", o.AllowRehires}} {
+				if n.count < 0 {
+					return command.Usagef("--%s: want a number from 0 up, got %d", n.flag, n.count)
+				}
+			}
+			if o.AllowAbsences > 0 && !complete {
+				return command.Usagef("--allow-absences needs --complete: absence says nothing otherwise")
 			}
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {
@@ -105,17 +140,22 @@ Exit code 1 when leavers or rehires were held back by a limit.`,
 			} else {
 				perr = r.print(a.out)
 			}
+			if perr != nil && dry {
+				perr = fmt.Errorf("the report, which is all that a dry run makes, could not be written: %w", perr)
+			} else {
+				perr = unreported("what was announced is stored and will be sent", perr)
+			}
 			return errors.Join(err, perr)
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would be said; store nothing")
 	cmd.Flags().BoolVar(&complete, "complete", false, "the file names everyone: who is missing has left, inside limits.absences")
-	cmd.Flags().IntVar(&o.AllowAbsences, "allow-absences", 0, "let this `number` of absences pass although it is past the limit")
-	cmd.Flags().IntVar(&o.AllowTransfers, "allow-transfers", 0, "let this `number` of people leave the scope although it is past the limit")
-	cmd.Flags().IntVar(&o.AllowRehires, "allow-rehires", 0, "let this `number` of people come back although it is past the limit")
+	cmd.Flags().IntVar(&o.AllowAbsences, "allow-absences", 0, "let at most this `number` of absences pass although it is past the limit")
+	cmd.Flags().IntVar(&o.AllowTransfers, "allow-transfers", 0, "let at most this `number` of people leave the scope although it is past the limit")
+	cmd.Flags().IntVar(&o.AllowRehires, "allow-rehires", 0, "let at most this `number` of people come back although it is past the limit")
 	cmd.Flags().StringVar(&fileFormat, "format", "", "`format` of the file: csv or jsonl (default: by its name)")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{source.CSV, source.JSONL}, cobra.ShellCompDirectiveNoFileComp))
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 
@@ -140,7 +180,7 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.open(ctx, cfg, opening{unsealed: dry, reports: true})
+	s, err := a.open(ctx, cfg, opening{unsealed: dry, reports: true, facts: true})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +192,7 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	now := a.now()
 	for i := range cfg.Enclaves { // all plans before the first word, so that a mistake in one says nothing in another
 		e := &cfg.Enclaves[i]
-		if err := s.box.Known(ctx, e.Audience); err != nil {
+		if err := outbox.Known(ctx, s.db, e.Audience); err != nil {
 			return nil, err
 		}
 		p, err := announce.Make(ctx, s.box, announce.Enclave{Audience: e.Audience, Name: e.Name, Scope: &e.Scope}, snap, o, now)
@@ -166,15 +206,14 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 			return nil, err
 		}
 	}
-	var held heldBackError
+	var held *heldBackError
 	for i := range r.Enclaves {
 		e := &r.Enclaves[i]
 		for _, h := range e.HeldBack {
-			if h.What == "rehires" {
-				held.rehires += h.Count
-			} else {
-				held.leavers += h.Count
+			if held == nil {
+				held = &heldBackError{dry: dry}
 			}
+			held.add(h)
 		}
 		if dry {
 			continue
@@ -188,10 +227,10 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		}
 	}
 	if !dry {
-		a.hintRelay(cfg)
+		a.hintRelay(ctx, s)
 	}
-	if held != (heldBackError{}) {
-		return r, &held
+	if held != nil {
+		return r, held
 	}
 	return r, nil
 }
@@ -206,16 +245,31 @@ func (a *app) note(ctx context.Context, db *store.DB, op *entry.Operator) error 
 	return outbox.Record(ctx, db, a.now(), op)
 }
 
-// hintRelay says when nothing will carry to the mid-point what was just stored.
-func (a *app) hintRelay(cfg *Config) {
-	pid, err := store.Holder(cfg.Database)
-	switch {
-	case err != nil || pid != 0:
-	case a.logFormat == formatJSON:
-		a.logger().Warn("stored; nothing relays it now: start run")
-	default:
-		fmt.Fprintf(a.err, "producer: stored; nothing relays it now: start producer -c %s run\n", a.configFile)
+// hintRelay says when messages wait here and nothing carries them to the mid-point. It is a hint: where it cannot be known
+// it stays away.
+func (a *app) hintRelay(ctx context.Context, s *opened) {
+	all, err := outbox.StatusOf(ctx, s.db)
+	if err != nil {
+		return
 	}
+	waiting := 0
+	for _, e := range all {
+		waiting += e.Waiting
+	}
+	if pid, err := store.Holder(s.cfg.Database); err == nil && pid == 0 && waiting > 0 {
+		a.remark(fmt.Sprintf("nothing relays what waits here (%s): start producer -c %s run", count(waiting, "message"), a.configFile),
+			"nothing relays what waits here: start run", "waiting", waiting)
+	}
+}
+
+// remark tells beside the result what whoever acts should know, on standard error: in a sentence, or as a line of the log
+// where a program reads that. attrs hold ids and counts, never people.
+func (a *app) remark(sentence, msg string, attrs ...any) {
+	if a.logFormat == command.JSON {
+		a.logger().Warn(msg, attrs...)
+		return
+	}
+	fmt.Fprintf(a.err, "producer: %s\n", sentence)
 }
 
 func (a *app) readInput(name string) (string, error) {
@@ -223,11 +277,11 @@ func (a *app) readInput(name string) (string, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return "", misusef("read the export: %w", err)
+			return "", command.Misusef("read the export: %w", err)
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err == nil && info.IsDir() {
-			return "", misusef("want an export, but %s is a folder; name the file in it", name)
+			return "", command.Misusef("want an export, but %s is a folder; name the file in it", name)
 		}
 		in = f
 	}
@@ -245,12 +299,13 @@ func (r *importReport) summary() string {
 // shown is how many lines of one kind a report for people lists.
 const shown = 40
 
-func (r *importReport) print(w io.Writer) error {
+func (r *importReport) print(out io.Writer) error {
+	w := new(bytes.Buffer)
 	did := "announced"
 	if r.DryRun {
 		did = "would be announced (dry run: nothing was stored)"
 	}
-	fmt.Fprintf(w, "%s: %d rows = %d accepted (%d people) + %d refused + %d held (%d people)\n", r.File, r.Rows, r.Accepted, r.People, len(r.Refused), r.HeldRows, len(r.Held))
+	fmt.Fprintf(w, "%s: %s = %d accepted (%s) + %d refused + %d held (%s)\n", r.File, count(r.Rows, "row"), r.Accepted, persons(r.People), len(r.Refused), r.HeldRows, persons(len(r.Held)))
 	for i, e := range r.Refused {
 		if i == shown {
 			fmt.Fprintf(w, "  ... and %d more; -o json lists all\n", len(r.Refused)-shown)
@@ -260,7 +315,7 @@ func (r *importReport) print(w io.Writer) error {
 	}
 	printHeld(w, r.Held)
 	for _, e := range r.Enclaves {
-		fmt.Fprintf(w, "\nenclave %s (%d live before): %d changes %s\n", e.Enclave, e.Live, len(e.Changes), did)
+		fmt.Fprintf(w, "\nenclave %s (%d live before): %s %s\n", e.Enclave, e.Live, count(len(e.Changes), "change"), did)
 		for i, c := range e.Changes {
 			if i == shown {
 				fmt.Fprintf(w, "  ... and %d more; -o json lists all\n", len(e.Changes)-shown)
@@ -274,9 +329,9 @@ func (r *importReport) print(w io.Writer) error {
 		}
 		printHeld(w, e.Held)
 		for _, h := range e.HeldBack {
-			fmt.Fprintf(w, "  HELD BACK %d %s: %s.", h.Count, h.What, h.Why)
+			fmt.Fprintf(w, "  HELD BACK %s: %s.", count(h.Count, strings.TrimSuffix(h.What, "s")), h.Why)
 			if h.Flag != "" {
-				fmt.Fprintf(w, " To let exactly these pass: %s %d", h.Flag, h.Count)
+				fmt.Fprintf(w, " To let at most so many pass: %s %d", h.Flag, h.Count)
 			}
 			fmt.Fprintf(w, "\n    %s\n", strings.Join(h.People[:min(shown, len(h.People))], " "))
 		}
@@ -306,7 +361,8 @@ func (r *importReport) print(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "  note     line %-6d subject %s: %s\n", n.Line, n.Subject, n.Text)
 	}
-	return nil
+	_, err := out.Write(w.Bytes())
+	return err
 }
 
 func printHeld(w io.Writer, held []source.Held) {

@@ -11,7 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"jmlbridge/internal/keys"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/keys/custody"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
@@ -30,6 +31,9 @@ type made struct {
 	VerifierFile   string `json:"ledger_verifier_file"` // the same line in a file
 	CardFile       string `json:"card_file"`
 	Card           *card  `json:"card"`
+
+	SecondVerifier     string `json:"second_verifier,omitempty"` // of the ledger's second key, if it has one
+	SecondVerifierFile string `json:"second_verifier_file,omitempty"`
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -39,13 +43,13 @@ func (a *app) initCommand() *cobra.Command {
 		Short: "Make the keys and the database, once",
 		Long: `init makes the signing key, the ledger's key, the folder of the ledger and the database at the places
 that the configuration names. It is done once in a producer's life: where any of them exists nothing is
-made. It leaves a card (public) to carry to each enclave, and the line by which auditors verify the ledger.`,
+made. One that was killed is named by the next one, with what it left. It leaves a card (public) to carry to each enclave, and the line by which auditors verify the ledger.`,
 		Example: `  producer -c producer.yaml init
   producer -c producer.yaml init -o json`,
 		GroupID: "setup",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
@@ -56,6 +60,11 @@ made. It leaves a card (public) to carry to each enclave, and the line by which 
 			m, err := a.create(cmd.Context(), cfg)
 			if err != nil {
 				return err
+			}
+			for _, e := range cfg.Enclaves {
+				if host := e.Queue.Placeholder(); host != "" {
+					fmt.Fprintf(a.err, "producer: warning: %s, the queue of %s, is a host of examples; name yours before `producer run`\n", host, e.Name)
+				}
 			}
 			if inJSON {
 				return program.PrintJSON(a.out, m)
@@ -70,33 +79,59 @@ Carry to each enclave (public):
 
 Give to auditors (public, one line, also in %s):
   %s
-
+%s
 Next: on the enclave's side,
   consumer trust add %s --expect %s --reason TEXT
-`, m.Database, m.CardFile, cfg.Issuer, cfg.Stream, m.Card.Generation, m.KID, m.VerifierFile, m.LedgerVerifier, filepath.Base(m.CardFile), m.KID)
+`, m.Database, m.CardFile, cfg.Issuer, cfg.Stream, m.Card.Generation, m.KID, m.VerifierFile, m.LedgerVerifier, secondLine(m.SecondVerifier, m.SecondVerifierFile), filepath.Base(m.CardFile), m.KID)
 			return err
 		},
 	}
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 
 // create makes everything or nothing.
 func (a *app) create(ctx context.Context, cfg *Config) (_ *made, err error) {
 	m := &made{
-		Database: cfg.Database, SigningKey: cfg.Signing.Key, LedgerKey: cfg.Ledger.Key, CardFile: cfg.cardFile(1),
+		Database: cfg.Database, SigningKey: custody.Describe(cfg.Signing.Key), LedgerKey: custody.DescribeLedger(cfg.Ledger.Key), CardFile: cfg.cardFile(1),
 		VerifierFile: cfg.verifierFile(1),
 	}
-	fresh := []string{m.Database, m.SigningKey, m.LedgerKey, m.CardFile, m.VerifierFile, filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder)}
-	if cfg.Ledger.CheckpointCopy != "" {
-		fresh = append(fresh, cfg.Ledger.CheckpointCopy)
+	signing, ledgerKey := cfg.Signing.Key.Path, custody.File(cfg.Ledger.Key)
+	if r := cfg.Signing.Key.Other; r != nil {
+		signing = r.Public
+	}
+	fresh := []string{m.Database, signing, ledgerKey, m.CardFile, m.VerifierFile, filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder), cfg.Ledger.CheckpointCopy}
+	if r := cfg.Ledger.SecondKey; r != nil {
+		fresh = append(fresh, r.Public, cfg.secondFile(1))
+	}
+	if err := store.CheckFounding(m.Database); err != nil {
+		return nil, err
 	}
 	for _, path := range fresh {
-		if _, err := os.Lstat(path); err == nil {
-			return nil, misusef("%s exists already: a producer is made once. To begin again on purpose, move the old one away as a whole; after a restore, use recover", path)
-		} else if !errors.Is(err, os.ErrNotExist) {
-			return nil, misusef("%w", err)
+		if path == "" {
+			continue
 		}
+		if _, err := os.Lstat(path); err == nil {
+			return nil, command.Misusef("%s exists already: a producer is made once. To begin again on purpose, move the old one away as a whole; after a restore, use recover", path)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, command.Misusef("%w", err)
+		}
+	}
+	for _, path := range []string{m.Database, signing, ledgerKey} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, command.Misusef("%w", err)
+		}
+	}
+	if err := os.MkdirAll(cfg.Ledger.Dir, 0o755); err != nil {
+		return nil, command.Misusef("%w", err)
+	}
+	makes := []string{signing, ledgerKey, m.CardFile, m.VerifierFile}
+	if r := cfg.Ledger.SecondKey; r != nil {
+		makes = append(makes, r.Public, cfg.secondFile(1))
+	}
+	founding, err := store.BeginFounding(m.Database, makes, func(path string) error { return store.Create(path, outbox.Schema) })
+	if err != nil {
+		return nil, err
 	}
 	var files []string // made by this call, removed again if it fails
 	defer func() {
@@ -104,36 +139,39 @@ func (a *app) create(ctx context.Context, cfg *Config) (_ *made, err error) {
 			for _, f := range files {
 				err = errors.Join(err, os.Remove(f))
 			}
+			err = errors.Join(err, founding.Undo())
 		}
 	}()
-	for _, path := range []string{m.Database, m.SigningKey, m.LedgerKey} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, misusef("%w", err)
+	keep := func(path string, err error) error {
+		if err == nil {
+			files = append(files, path)
+		}
+		return err
+	}
+	public, err := cfg.makeKey(ctx, cfg.Signing.Key, cfg.Signing.Alg)
+	if err := keep(signing, err); err != nil {
+		return nil, err
+	}
+	_, err = cfg.keeper.MakeLedger(ctx, cfg.Ledger.Key)
+	if err := keep(ledgerKey, err); err != nil {
+		return nil, err
+	}
+	if r := cfg.Ledger.SecondKey; r != nil {
+		_, err := cfg.keeper.Adopt(ctx, *r, "sign")
+		if err := keep(r.Public, err); err != nil {
+			return nil, err
 		}
 	}
-	if err := os.MkdirAll(cfg.Ledger.Dir, 0o755); err != nil {
-		return nil, misusef("%w", err)
-	}
-	signing, err := keys.GenerateSigning(cfg.Signing.Alg)
-	if err != nil {
+	if m.LedgerVerifier, m.SecondVerifier, err = cfg.verifiers(1); err != nil {
 		return nil, err
 	}
-	if err := keys.WritePrivate(m.SigningKey, signing); err != nil {
-		return nil, err
+	if m.SecondVerifier != "" {
+		m.SecondVerifierFile = cfg.secondFile(1)
+		if err := keep(m.SecondVerifierFile, writeNew(m.SecondVerifierFile, []byte(m.SecondVerifier+"\n"))); err != nil {
+			return nil, err
+		}
 	}
-	files = append(files, m.SigningKey)
-	ledgerKey, err := keys.GenerateLedger()
-	if err != nil {
-		return nil, err
-	}
-	if err := keys.WritePrivate(m.LedgerKey, ledgerKey); err != nil {
-		return nil, err
-	}
-	files = append(files, m.LedgerKey)
-	if _, _, m.LedgerVerifier, err = cfg.ledgerKey(1); err != nil {
-		return nil, err
-	}
-	if m.Card, err = cfg.card(signing.Public(), 1); err != nil {
+	if m.Card, err = cfg.card(public, 1); err != nil {
 		return nil, err
 	}
 	m.KID = m.Card.Keys[0].ID
@@ -145,25 +183,27 @@ func (a *app) create(ctx context.Context, cfg *Config) (_ *made, err error) {
 		return nil, err
 	}
 	files = append(files, m.VerifierFile)
-	return m, a.createDatabase(ctx, cfg)
+	if err := a.fillDatabase(ctx, cfg, founding.Database()); err != nil {
+		return nil, err
+	}
+	return m, founding.Finish()
 }
 
-// createDatabase fills the database under another name and links it when it is whole: the database is
-// what says that a producer exists.
-func (a *app) createDatabase(ctx context.Context, cfg *Config) error {
+// secondLine tells of a ledger's second key, where there is one.
+func secondLine(line, file string) string {
+	if line == "" {
+		return ""
+	}
+	return fmt.Sprintf("and of the second key (also in %s):\n  %s\n", file, line)
+}
+
+// fillDatabase begins the chains and the ledger in the new database at path.
+func (a *app) fillDatabase(ctx context.Context, cfg *Config, path string) error {
 	by, err := a.login()
 	if err != nil {
 		return err
 	}
-	tmp := cfg.Database + ".init"
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		_ = os.Remove(tmp + suffix) // of an init that was killed
-		defer os.Remove(tmp + suffix)
-	}
-	if err := store.Create(tmp, outbox.Schema); err != nil {
-		return err
-	}
-	db, err := store.Open(tmp, outbox.Schema)
+	db, err := store.Open(path, outbox.Schema)
 	if err != nil {
 		return err
 	}
@@ -181,21 +221,7 @@ func (a *app) createDatabase(ctx context.Context, cfg *Config) error {
 			},
 			&entry.Operator{By: entry.ID(by), Action: "init"})
 	}
-	if err = errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp, cfg.Database); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(cfg.Database))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, db.Close())
 }
 
 func (a *app) enclaveCommand() *cobra.Command {
@@ -203,8 +229,8 @@ func (a *app) enclaveCommand() *cobra.Command {
 		Use:     "enclave",
 		Short:   "Enclaves that joined after init",
 		GroupID: "setup",
-		Args:    noArgs,
-		RunE:    help,
+		Args:    command.NoArgs,
+		RunE:    command.Help,
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "add NAME",
@@ -212,7 +238,7 @@ func (a *app) enclaveCommand() *cobra.Command {
 		Long: `add begins the chain of messages for an enclave that was put into the configuration after init. Nobody
 is announced by it: the next import announces everyone in the enclave's scope.`,
 		Example: `  producer -c producer.yaml enclave add GOV-2`,
-		Args:    exactly("NAME"),
+		Args:    command.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {

@@ -21,13 +21,18 @@ func TestBadSurroundings(t *testing.T) {
 		"bad scope": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "equals: sec", "is: sec", 1))
 		}, "producer.yaml:15:", []string{"status"}},
+		"bad share": {func(t *testing.T, p *place) { p.write(t, "producer.yaml", template+"limits: {absences: {share: 2}}\n") },
+			"producer.yaml:20:28: limits.absences.share: want a share of 0 to 1, where 0.02 is two of a hundred, got 2", []string{"status"}},
+		"bad count": {func(t *testing.T, p *place) { p.write(t, "producer.yaml", template+"limits: {rehires: {count: -5}}\n") },
+			"producer.yaml:20:27: limits.rehires.count: want a count from 0, got -5", []string{"status"}},
 		"bad mapping": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "subject: id", "subject: \"\"", 1))
 		}, "producer.yaml:17:", []string{"status"}},
 		"bad audience": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "urn:jmlbridge:enclave:gov-1", "gov 1", 1))
 		}, "producer.yaml:10:15", []string{"status"}},
-		"no database": {func(t *testing.T, p *place) { mustRemove(t, p, "data/producer.db") }, "it does not exist", []string{"run"}},
+		"endless reason": {func(*testing.T, *place) {}, "--reason: want at most 512 octets", []string{"resend", "--from", "1", "--reason", strings.Repeat("x", 513)}},
+		"no database":    {func(t *testing.T, p *place) { mustRemove(t, p, "data/producer.db") }, "it does not exist", []string{"run"}},
 		"no data folder": {func(t *testing.T, p *place) {
 			if err := os.RemoveAll(filepath.Join(p.dir, "data")); err != nil {
 				t.Fatal(err)

@@ -4,18 +4,16 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
 
-	"golang.org/x/mod/sumdb/note"
-
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/envelope/seal"
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/keys/custody"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
-	"jmlbridge/internal/ledger/tiles"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
@@ -29,7 +27,10 @@ type opened struct {
 	box    *outbox.Box
 	ledger ledger.Config
 	log    *slog.Logger
-	key    crypto.Signer
+	key    crypto.Signer // in force
+	next   *seal.Signer  // nil: there is none
+
+	generation int
 }
 
 // opening says what a command needs of the producer; the zero value is that of one which sends.
@@ -38,31 +39,29 @@ type opening struct {
 	unsealed  bool   // nothing is sent: the enclaves' keys need not be there yet
 	reports   bool   // it prints what it announced, so that a terminal needs no line for each person above that
 	wake      func() // outbox.Config.Wake
+	facts     bool   // it states facts of people, or rosters of them: not for whoever only approves
 }
 
 // open reads the keys, opens the database and refuses one that is behind what it published: whoever puts
 // an old copy back would give numbers twice.
 func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err error) {
+	if o.facts && cfg.approves() {
+		return nil, cfg.file.Errorf("$.speaks", "it says that this stream approves; facts are stated by the producer's own")
+	}
 	s := &opened{cfg: cfg, log: a.logger()}
-	if s.key, err = cfg.signingKey(); err != nil {
+	signer, next, err := cfg.signers()
+	if err != nil {
 		return nil, err
 	}
-	signer, err := seal.NewSigner(s.key)
-	if err != nil {
-		return nil, misusef("%s: %w", cfg.Signing.Key, err)
-	}
+	s.next = next
 	recipients := map[string]*seal.Recipient{}
 	for i := range cfg.Enclaves {
 		e := &cfg.Enclaves[i]
 		if o.unsealed {
 			break
 		}
-		pub, err := keys.ReadPublic(e.EncryptionKey)
-		if err != nil {
-			return nil, misusef("encryption key of enclave %s (its operators have it from consumer init): %w", e.Name, err)
-		}
-		if recipients[e.Audience], err = seal.NewRecipient(pub); err != nil {
-			return nil, misusef("encryption key of enclave %s: %w", e.Name, err)
+		if recipients[e.Audience], err = e.recipient(); err != nil {
+			return nil, err
 		}
 	}
 	if s.db, err = store.Open(cfg.Database, outbox.Schema); err != nil {
@@ -73,10 +72,14 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err 
 			err = errors.Join(err, s.db.Close())
 		}
 	}()
+	if s.key, err = cfg.keyInForce(s.db); err != nil {
+		return nil, err
+	}
 	generation, err := outbox.Generation(ctx, s.db)
 	if err != nil {
 		return nil, err
 	}
+	s.generation = generation
 	if s.ledger, err = cfg.ledgerConfig(s.db, generation); err != nil {
 		return nil, err
 	}
@@ -86,8 +89,8 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err 
 		}
 	}
 	s.box, err = outbox.New(s.db, outbox.Config{
-		Issuer: cfg.Issuer, Stream: cfg.Stream, Signer: signer, Recipients: recipients, ClosedFor: cfg.ClosedFor.D(),
-		Now: a.now, Log: s.log, Wake: o.wake, Announce: announceLevel(o.reports && a.onTerminal(), a.logFormat),
+		Issuer: cfg.Issuer, Stream: cfg.Stream, Signer: signer, Next: s.next, Recipients: recipients, ClosedFor: cfg.ClosedFor.D(), Sealers: cfg.sealers(),
+		Approvals: cfg.approves(), Now: a.now, Log: s.log, Wake: o.wake, Announce: announceLevel(o.reports && command.OnTerminal(a.err), a.logFormat),
 	})
 	if err != nil {
 		return nil, err
@@ -95,54 +98,38 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err 
 	return s, nil
 }
 
+// signers are the keys that messages are signed by; next is nil where there is none.
+func (c *Config) signers() (signer, next *seal.Signer, err error) {
+	key, err := c.signingKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	if signer, err = seal.NewSigner(key); err != nil {
+		return nil, nil, command.Misusef("%s: %w", custody.Describe(c.Signing.Key), err)
+	}
+	if key, err = c.nextKey(); err != nil || key == nil {
+		return signer, nil, err
+	}
+	if next, err = seal.NewSigner(key); err != nil {
+		return nil, nil, command.Misusef("%s: %w", custody.Describe(c.Signing.Next.Key), err)
+	}
+	return signer, next, nil
+}
+
+// recipient is the enclave's public key.
+func (e *Enclave) recipient() (*seal.Recipient, error) {
+	pub, err := keys.ReadPublic(e.EncryptionKey)
+	if err != nil {
+		return nil, command.Misusef("encryption key of enclave %s (its operators have it from consumer init): %w", e.Name, err)
+	}
+	r, err := seal.NewRecipient(pub)
+	if err != nil {
+		return nil, command.Misusef("encryption key of enclave %s: %w", e.Name, err)
+	}
+	return r, nil
+}
+
 func (s *opened) close() error { return s.db.Close() }
-
-// signingKey reads the key and holds it against the configured algorithm.
-func (c *Config) signingKey() (crypto.Signer, error) {
-	key, err := keys.ReadSigning(c.Signing.Key)
-	if err != nil {
-		return nil, misusef("signing key: %w", err)
-	}
-	if alg, err := keys.SigningAlg(key.Public()); err != nil || alg != c.Signing.Alg {
-		return nil, c.file.Errorf("$.signing.alg", "the key in %s signs by %s, the configuration says %s", c.Signing.Key, alg, c.Signing.Alg)
-	}
-	return key, nil
-}
-
-// origin is the ledger's name. After a recovery the tree is another one, so it must not bear the name of
-// the old: two trees under one name would look like a forged ledger.
-func (c *Config) origin(generation int) string {
-	if generation <= 1 {
-		return c.Ledger.Origin
-	}
-	return fmt.Sprintf("%s/g%d", c.Ledger.Origin, generation)
-}
-
-func (c *Config) ledgerConfig(db *store.DB, generation int) (ledger.Config, error) {
-	signer, verifier, _, err := c.ledgerKey(generation)
-	if err != nil {
-		return ledger.Config{}, err
-	}
-	return ledger.Config{DB: db, Signer: signer, Verifier: verifier, Dir: c.Ledger.Dir, Copy: c.Ledger.CheckpointCopy}, nil
-}
-
-// ledgerKey also returns the verifier line for auditors.
-func (c *Config) ledgerKey(generation int) (note.Signer, note.Verifier, string, error) {
-	key, err := keys.ReadLedger(c.Ledger.Key)
-	if err != nil {
-		return nil, nil, "", misusef("ledger key: %w", err)
-	}
-	origin := c.origin(generation)
-	signer, verifier, err := tiles.NewSigner(origin, key)
-	if err != nil {
-		return nil, nil, "", c.file.Errorf("$.ledger.origin", "%v", err)
-	}
-	line, err := keys.LedgerVerifierKey(origin, verifierKey(key))
-	if err != nil {
-		return nil, nil, "", c.file.Errorf("$.ledger.origin", "%v", err)
-	}
-	return signer, verifier, line, nil
-}
 
 // startedEntry says on the ledger which program works on it from here, and how.
 func (s *opened) startedEntry(mode, instance string) (*entry.Started, error) {

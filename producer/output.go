@@ -1,30 +1,36 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"github.com/spf13/cobra"
-	"golang.org/x/term"
+
+	"jmlbridge/internal/command"
 )
 
-// outputFlag adds -o to a command that scripts may want to read.
-func outputFlag(cmd *cobra.Command, format *string) {
-	cmd.Flags().StringVarP(format, "output", "o", formatText, "`format` of the output: text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
+// count is a number of things, each of them called one.
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
-// asJSON checks the value of -o.
-func asJSON(format string) (bool, error) {
-	switch format {
-	case formatText:
-		return false, nil
-	case formatJSON:
-		return true, nil
+// unreported tells that what was done stays done where only the report of it could not be written.
+func unreported(done string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return false, usagef("-o: want text or json, got %q", format)
+	return fmt.Errorf("%s; only its report could not be written: %w", done, err)
+}
+
+func persons(n int) string {
+	if n == 1 {
+		return "1 person"
+	}
+	return fmt.Sprintf("%d people", n)
 }
 
 // stamp is a time for people; a dash where there is none.
@@ -35,16 +41,10 @@ func stamp(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// onTerminal reports whether somebody looks at the log as it is written.
-func (a *app) onTerminal() bool {
-	f, ok := a.err.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
 // announceLevel is that of the line for each message: for programs always info, but not in the way of a
 // report that somebody reads.
 func announceLevel(reader bool, format string) slog.Level {
-	if reader && format == formatText {
+	if reader && format == command.Text {
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -52,7 +52,7 @@ func announceLevel(reader bool, format string) slog.Level {
 
 // progress shows how far long work is, on a terminal only.
 func (a *app) progress(total int, what string) func(done int) {
-	if !a.onTerminal() || total == 0 {
+	if !command.OnTerminal(a.err) || total == 0 {
 		return nil
 	}
 	bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(a.err), progressbar.OptionSetDescription(what),

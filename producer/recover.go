@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
@@ -26,6 +29,9 @@ type recovered struct {
 	LedgerVerifier string   `json:"ledger_verifier"`
 	VerifierFile   string   `json:"ledger_verifier_file"` // the same line in a file
 	SetAside       []string `json:"set_aside"`
+
+	SecondVerifier     string `json:"second_verifier,omitempty"` // of the ledger's second key, if it has one
+	SecondVerifierFile string `json:"second_verifier_file,omitempty"`
 }
 
 func (a *app) recoverCommand() *cobra.Command {
@@ -45,14 +51,17 @@ emit again what an operator had emitted.
 Stop the runner first. Without a reason to think that the database is old, --force is needed.`,
 		Example: `  producer -c producer.yaml recover --reason "disk lost on 3 May, backup of 2 May"`,
 		GroupID: "ops",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
 			if reason == "" {
-				return usagef("recover: want --reason, for the ledger and for the enclave's operators")
+				return command.Usagef("recover: want --reason, for the ledger and for the enclave's operators")
+			}
+			if err := checkReason(reason); err != nil {
+				return err
 			}
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {
@@ -70,24 +79,24 @@ Stop the runner first. Without a reason to think that the database is old, --for
 			if inJSON {
 				return program.PrintJSON(a.out, r)
 			}
-			_, err = fmt.Fprintf(a.out, `Generation %d is open; it begins with %d messages of roster.
+			_, err = fmt.Fprintf(a.out, `Generation %d is open; it begins with %s of roster.
 
 Carry to each enclave (public):
   card  %s
 
 Give to auditors (the line of the new ledger, public, also in %s; the old ledger keeps its own):
   %s
-
+%s
 Set aside, keep as evidence: %s
 
 Next: import the newest export, emit again what operators had emitted since the backup, start run.
-`, r.Generation, r.Messages, r.CardFile, r.VerifierFile, r.LedgerVerifier, strings.Join(r.SetAside, ", "))
+`, r.Generation, count(r.Messages, "message"), r.CardFile, r.VerifierFile, r.LedgerVerifier, secondLine(r.SecondVerifier, r.SecondVerifierFile), strings.Join(r.SetAside, ", "))
 			return err
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: what happened")
 	cmd.Flags().BoolVar(&force, "force", false, "open a new generation although the database is not behind what it published")
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 
@@ -103,7 +112,14 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 	case err != nil:
 		return nil, err
 	case !force:
-		return nil, misusef("the database agrees with the ledger that it published last, so nothing seems to be lost; if it was restored all the same, say --force")
+		made, err := cfg.complete(s.key.Public(), s.generation)
+		if err != nil {
+			return nil, err
+		}
+		if len(made) > 0 {
+			return nil, command.Misusef("generation %d is open; the recover that opened it was killed before it left %s: made now, carry the card to each enclave and the line of a ledger to auditors. Nothing else was changed", s.generation, strings.Join(made, ", "))
+		}
+		return nil, command.Misusef("the database agrees with the ledger that it published last, so nothing seems to be lost; if it was restored all the same, say --force")
 	}
 	atLeast, err := cfg.nextGeneration()
 	if err != nil {
@@ -124,7 +140,7 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 		switch err := os.Rename(path, aside); {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return nil, misusef("set the published ledger aside: %w; if it lies on write-once storage, name another ledger.dir or checkpoint_copy in the configuration first", err)
+			return nil, command.Misusef("set the published ledger aside: %w; if it lies on write-once storage, name another ledger.dir or checkpoint_copy in the configuration first", err)
 		default:
 			r.SetAside = append(r.SetAside, aside)
 		}
@@ -143,15 +159,62 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 		return nil, err
 	}
 	r.Generation, r.Messages, r.CardFile = generation, len(sent), cfg.cardFile(generation)
-	if _, _, r.LedgerVerifier, err = cfg.ledgerKey(generation); err != nil {
-		return nil, err
-	}
-	k, err := cfg.card(s.key.Public(), generation)
-	if err != nil {
+	if r.LedgerVerifier, r.SecondVerifier, err = cfg.verifiers(generation); err != nil {
 		return nil, err
 	}
 	r.VerifierFile = cfg.verifierFile(generation)
-	return r, errors.Join(k.write(r.CardFile), writeNew(r.VerifierFile, []byte(r.LedgerVerifier+"\n")))
+	if r.SecondVerifier != "" {
+		r.SecondVerifierFile = cfg.secondFile(generation)
+	}
+	_, err = cfg.complete(s.key.Public(), generation)
+	return r, err
+}
+
+// complete makes what a recovery leaves for enclaves and auditors, where it is not there or was not written to its end: the
+// card and the lines of a later generation than the first, of which nothing was published yet. All of it is public. It
+// tells what it made.
+func (c *Config) complete(key crypto.PublicKey, generation int) (made []string, err error) {
+	if generation < 2 {
+		return nil, nil // init's, which makes everything or nothing
+	}
+	if _, err := os.Lstat(filepath.Join(c.Ledger.Dir, ledger.TilesFolder, "checkpoint")); err == nil {
+		return nil, nil // it was in use since, and whoever has carried the files may have taken them away
+	}
+	k, err := c.card(key, generation)
+	if err != nil {
+		return nil, err
+	}
+	card, err := k.text()
+	if err != nil {
+		return nil, err
+	}
+	first, second, err := c.verifiers(generation)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []struct {
+		path string
+		text []byte
+	}{{c.cardFile(generation), card}, {c.verifierFile(generation), []byte(first + "\n")}, {c.secondFile(generation), []byte(second + "\n")}} {
+		if second == "" && f.path == c.secondFile(generation) {
+			continue
+		}
+		switch there, err := os.ReadFile(f.path); {
+		case err == nil && (len(there) >= len(f.text) || !bytes.HasPrefix(f.text, there)):
+			continue
+		case err == nil: // cut short
+			if err := os.Remove(f.path); err != nil {
+				return made, err
+			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return made, err
+		}
+		if err := writeNew(f.path, f.text); err != nil {
+			return made, err
+		}
+		made = append(made, f.path)
+	}
+	return made, nil
 }
 
 const asideMark = ".before-g"

@@ -11,14 +11,18 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/envelope"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/producer/midpoint"
+	"jmlbridge/producer/outbox"
 	"jmlbridge/schema"
 )
 
@@ -38,10 +42,16 @@ func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); retur
 // runner starts "producer run" in this process.
 func (p *place) runner(t *testing.T) (stop func() int, log *lockedBuffer) {
 	t.Helper()
+	return p.runnerAt(t, time.Now)
+}
+
+// runnerAt is runner by another clock.
+func (p *place) runnerAt(t *testing.T, now func() time.Time) (stop func() int, log *lockedBuffer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan int, 1)
 	log = &lockedBuffer{}
-	a := &app{in: strings.NewReader(""), out: io.Discard, err: log, now: time.Now, login: login, started: func() { close(ready) }}
+	a := &app{in: strings.NewReader(""), out: io.Discard, err: log, now: now, login: command.Operator, started: func() { close(ready) }}
 	go func() { done <- a.main(ctx, []string{"-c", p.config, "run", "--log", "json"}) }()
 	select {
 	case <-ready:
@@ -61,31 +71,36 @@ func (p *place) runner(t *testing.T) (stop func() int, log *lockedBuffer) {
 	return stop, log
 }
 
+// midpoint starts a mid-point and puts it into the configuration. config is the mid-point's own.
+func (p *place) midpoint(t *testing.T) (server *midpoint.Server, config string) {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	made, err := midpoint.Init(t.Context(), filepath.Join(p.dir, "mid"), midpoint.Setup{Hosts: []string{"127.0.0.1"}, Listen: "127.0.0.1:0", Enclaves: []string{"GOV-1"}}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := midpointConfig(made.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if server, err = midpoint.Start(context.Background(), c, log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	queue := fmt.Sprintf("queue: {nats: {url: [\"tls://%s\"], ca: mid/producer/GOV-1/midpoint-ca.pem, nkey: mid/producer/GOV-1/midpoint.nk, stream: JML-GOV-1, subject: jml.GOV-1}}", server.Addr())
+	p.write(t, "producer.yaml", template[:strings.Index(template, "queue:")]+queue+template[strings.Index(template, "\n    scope:"):])
+	return server, made.Config
+}
+
 // The whole producer against a real mid-point: what is imported and emitted beside a runner arrives as one
 // chain with heartbeats and a roster, the ledger is published, and an old database is not run.
 func TestRunAgainstMidpoint(t *testing.T) {
 	p := newPlace(t)
 	ctx := context.Background()
-	log := slog.New(slog.DiscardHandler)
-	mid0, err := midpoint.Init(ctx, filepath.Join(p.dir, "mid"), midpoint.Setup{Hosts: []string{"127.0.0.1"}, Listen: "127.0.0.1:0", Enclaves: []string{"GOV-1"}}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mid, err := midpointConfig(mid0.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := midpoint.Start(ctx, mid, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop()
-	if code, _, errs := p.try("", "midpoint", "run", mid0.Config); code != exitMisused || !strings.Contains(errs, "stop that one first") {
+	server, config := p.midpoint(t)
+	if code, _, errs := p.try("", "midpoint", "run", config); code != exitMisused || !strings.Contains(errs, "stop that one first") {
 		t.Errorf("a second mid-point on the store: %d %s", code, errs)
 	}
-	queue := fmt.Sprintf("queue: {url: [\"tls://%s\"], ca: mid/producer/GOV-1/midpoint-ca.pem, nkey: mid/producer/GOV-1/midpoint.nk, stream: JML-GOV-1, subject: jml.GOV-1}", server.Addr())
-	text := template[:strings.Index(template, "queue:")] + queue + template[strings.Index(template, "\n    scope:"):]
-	p.write(t, "producer.yaml", text)
 	var m made
 	if err := json.Unmarshal([]byte(p.must(t, "init", "-o", "json")), &m); err != nil {
 		t.Fatal(err)
@@ -94,6 +109,10 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	old := p.copyDatabase(t)
 
 	stop, runLog := p.runner(t)
+	f := program.FIPS() // on in the run of these tests with the module on
+	if line := fmt.Sprintf(`"fips":%v,"fips_module":%q`, f.Enabled, f.Version); !strings.Contains(runLog.String(), line) {
+		t.Errorf("the log does not say %s", line)
+	}
 	if code, _, errs := p.try("", "run"); code != exitMisused || !strings.Contains(errs, "one runner at a time") {
 		t.Errorf("a second runner: %d %s", code, errs)
 	}
@@ -118,7 +137,7 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	var head schema.Digest
 	var seq uint64
 	seen := map[schema.Kind]int{}
-	deadline, cancel := context.WithTimeout(ctx, 30*time.Second)
+	deadline, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for seen[schema.KindHeartbeat] < 2 || seen[schema.KindLeaver] == 0 || seen[schema.KindRoster] == 0 {
 		batch, err := r.Fetch(deadline, 100)
@@ -210,6 +229,9 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	if out := p.must(t, "status"); !strings.Contains(out, "A START WOULD BE REFUSED") {
 		t.Errorf("status does not say so:\n%s", out)
 	}
+	if code, out, _ := p.try("", "doctor"); code != exitFailed || !strings.Contains(out, "older copy of the database") {
+		t.Errorf("doctor does not say so: %d\n%s", code, out)
+	}
 	if code, _, _ := p.try("", "recover"); code != exitMisused {
 		t.Error("recover without a reason")
 	}
@@ -226,6 +248,31 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	}
 	if code, _, errs := p.try("", "recover", "--reason", "again"); code != exitMisused || !strings.Contains(errs, "--force") {
 		t.Errorf("a second recover: %d %s", code, errs)
+	}
+	// Killed after the generation was open, and before or while it left the files: the next recover makes what is missing.
+	card, err := os.ReadFile(rec.CardFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []string{"", string(card[:10]), string(card)} {
+		if err := os.WriteFile(rec.CardFile, []byte(left), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(rec.VerifierFile); err != nil {
+			t.Fatal(err)
+		}
+		code, _, errs := p.try("", "recover", "--reason", "again")
+		if code != exitMisused || !strings.Contains(errs, "generation 2 is open") || strings.Contains(errs, rec.CardFile) != (left != string(card)) || !strings.Contains(errs, rec.VerifierFile) {
+			t.Errorf("a recover after one that was killed: %d %s", code, errs)
+		}
+		for path, want := range map[string]string{rec.CardFile: string(card), rec.VerifierFile: string(line)} {
+			if got, err := os.ReadFile(path); err != nil || string(got) != want {
+				t.Errorf("%s is %q, %v; want %q", path, got, err, want)
+			}
+		}
+	}
+	if err := os.Remove(rec.VerifierFile); err != nil { // so does a start
+		t.Fatal(err)
 	}
 	p.must(t, "emit", "leaver", "2", "--urgent")
 	stop, runLog = p.runner(t)
@@ -256,6 +303,15 @@ func TestRunAgainstMidpoint(t *testing.T) {
 	if code := stop(); code != exitDone {
 		t.Errorf("run ended with %d\n%s", code, runLog)
 	}
+	if again, err := os.ReadFile(rec.VerifierFile); err != nil || string(again) != string(line) {
+		t.Errorf("run did not make the line that the killed recover had not left: %q, %v", again, err)
+	}
+	if err := os.Remove(rec.VerifierFile); err != nil { // carried away
+		t.Fatal(err)
+	}
+	if code, _, errs := p.try("", "recover", "--reason", "again"); code != exitMisused || !strings.Contains(errs, "--force") {
+		t.Errorf("a recover after it was carried away: %d %s", code, errs)
+	}
 	if verifier, err = keys.LedgerVerifier(strings.TrimSpace(string(line))); err == nil {
 		_, err = tiles.OpenReader(filepath.Join(p.dir, "data/ledger/tiles"), verifier)
 	}
@@ -275,4 +331,53 @@ func (p *place) copyDatabase(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// A clock that is far behind what was sent numbers nothing, and takes nothing back: what waits in the outbox, perhaps a
+// leaver, is sent all the same. There is no heartbeat and no sign of life; both come when the clock is right again.
+func TestRunWithAClockFarBehind(t *testing.T) {
+	p := newPlace(t)
+	p.midpoint(t)
+	p.must(t, "init")
+	p.must(t, "emit", "joiner", "1", "--display-name", "Ada")
+	p.must(t, "emit", "leaver", "1")
+	var behind atomic.Int64
+	behind.Store(int64(20 * 365 * 24 * time.Hour))
+	stop, log := p.runnerAt(t, func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) })
+	status := func() outbox.Status {
+		t.Helper()
+		var r report
+		if err := json.Unmarshal([]byte(p.must(t, "status", "-o", "json")), &r); err != nil || len(r.Enclaves) != 1 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return r.Enclaves[0]
+	}
+	soon := func(what string, holds func() bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for tick := time.NewTicker(10 * time.Millisecond); !holds(); {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Fatalf("not so: %s\n%s", what, log)
+			}
+		}
+	}
+	alive := filepath.Join(p.dir, "alive.json")
+	soon("what waits is sent, and no heartbeat is numbered", func() bool {
+		return status().Waiting == 0 && strings.Count(log.String(), "the clock says ") >= 2
+	})
+	if s := status(); s.Seq != 2 || s.Heartbeat != nil {
+		t.Errorf("want the two messages and no heartbeat, got %+v", s)
+	}
+	if _, err := os.Stat(alive); !os.IsNotExist(err) {
+		t.Errorf("want no sign of life while nothing can be said: %v", err)
+	}
+	behind.Store(0)
+	soon("a heartbeat is sent", func() bool { s := status(); return s.Heartbeat != nil && s.Waiting == 0 })
+	soon("there is a sign of life", func() bool { _, err := os.Stat(alive); return err == nil })
+	if code := stop(); code != exitDone {
+		t.Errorf("run ended with %d\n%s", code, log)
+	}
 }

@@ -1,24 +1,32 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/liveness"
 	"jmlbridge/internal/program"
-	"jmlbridge/internal/queue/natsqueue"
+	"jmlbridge/internal/queue"
+	"jmlbridge/internal/queue/anyqueue"
 	"jmlbridge/producer/outbox"
 )
 
-// publishEvery is the least time between two publications of the ledger.
-const publishEvery = time.Second
+const (
+	publishEvery = time.Second // least time between two publications of the ledger
+	maxReplaced  = 16          // replaced processes that wait to be noted for status
+)
 
 func (a *app) runCommand() *cobra.Command {
 	return &cobra.Command{
@@ -32,7 +40,7 @@ One runner at a time. import and emit work beside it. SIGINT or SIGTERM stops it
 hand.`,
 		Example: `  producer -c producer.yaml run --log json`,
 		GroupID: "work",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {
@@ -45,6 +53,14 @@ hand.`,
 			defer lock.Release()
 			return stopped(cmd.Context(), a.work(cmd.Context(), cfg)) // also while the parts are still beginning
 		},
+	}
+}
+
+// childCommand is the process that speaks to a mid-point, where that is one of its own.
+func childCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: anyqueue.ChildCommand, Short: "The process that speaks to the mid-point; run and doctor start it", Hidden: true, Args: command.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return anyqueue.RunChild(os.Stdin, os.Stdout, os.Stderr) },
 	}
 }
 
@@ -65,7 +81,7 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	if publisher, err = ledger.New(s.ledger); err != nil {
 		return err
 	}
-	queues := make([]*natsqueue.Publisher, len(cfg.Enclaves))
+	queues := make([]queue.Publisher, len(cfg.Enclaves))
 	defer func() {
 		for _, q := range queues {
 			if q != nil {
@@ -73,11 +89,22 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 			}
 		}
 	}()
-	for i := range cfg.Enclaves {
-		if queues[i], err = natsqueue.OpenPublisher(cfg.Enclaves[i].Queue); err != nil {
-			return misusef("queue of enclave %s: %w", cfg.Enclaves[i].Name, err)
+	replaced := make([]chan error, len(cfg.Enclaves))
+	for i, e := range cfg.Enclaves {
+		replaced[i] = make(chan error, maxReplaced)
+		o := anyqueue.Options{Log: s.log.With("aud", e.Audience), Replaced: func(why error) {
+			select {
+			case replaced[i] <- why:
+			default: // the log has it
+			}
+		}}
+		if queues[i], err = anyqueue.OpenPublisher(e.Queue.Via(cfg.Transport), o); err != nil {
+			return command.Misusef("queue of enclave %s: %w", e.Name, err)
 		}
-		if err := s.box.Known(ctx, cfg.Enclaves[i].Audience); err != nil {
+		if err := outbox.Known(ctx, s.db, e.Audience); err != nil {
+			return err
+		}
+		if err := s.box.NewCourier(ctx, e.Audience); err != nil {
 			return err
 		}
 	}
@@ -89,13 +116,22 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	if err := outbox.Record(ctx, s.db, a.now(), started); err != nil {
 		return err
 	}
-	s.log.Info("producer running", "version", program.Version(), "instance", instance, "fips", program.FIPS().Enabled, "enclaves", len(cfg.Enclaves))
+	switch made, err := cfg.complete(s.key.Public(), s.generation); {
+	case err != nil:
+		s.log.Warn("the card or the ledger's line of this generation is missing and cannot be made; `producer recover` makes it where this user may write", "generation", s.generation, "err", err)
+	case len(made) > 0:
+		s.log.Warn("made what the recover that opened this generation had not left: carry the card to each enclave and the line of a ledger to auditors", "generation", s.generation, "files", made)
+	}
+	pulse := liveness.NewPulse(cfg.Liveness)
+	doctor.Warn(s.log, checkHeld, cfg.examineHoldings())
+	s.log.Info("producer running", "version", program.Version(), "instance", instance, "fips", program.FIPS().Enabled, "fips_module", program.FIPS().Version, "enclaves", len(cfg.Enclaves))
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return publisher.Run(gctx) })
 	for i := range cfg.Enclaves {
 		e := &cfg.Enclaves[i]
 		g.Go(func() error { return stopped(gctx, s.box.Relay(gctx, e.Audience, queues[i])) })
-		g.Go(func() error { return stopped(gctx, s.beat(gctx, e.Audience)) })
+		g.Go(func() error { return stopped(gctx, s.beat(gctx, e.Audience, pulse)) })
+		g.Go(func() error { return stopped(gctx, s.noteReplaced(gctx, e.Audience, replaced[i])) })
 	}
 	if a.started != nil {
 		a.started()
@@ -103,6 +139,21 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	err = g.Wait() // of the relays, the database's; of the publisher, that of its last publication
 	s.log.Info("producer stopped", "instance", instance)
 	return err
+}
+
+// noteReplaced keeps for status what became of the process that speaks to the mid-point. What cannot be noted is in the
+// log all the same.
+func (s *opened) noteReplaced(ctx context.Context, audience string, replaced <-chan error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case why := <-replaced:
+			if err := s.box.CourierReplaced(ctx, audience, why.Error()); err != nil && ctx.Err() == nil {
+				s.log.Error("could not note for status that the process which speaks to the mid-point was replaced", "aud", audience, "err", err)
+			}
+		}
+	}
 }
 
 // stopped tells the end that was asked for from a failure.
@@ -114,14 +165,16 @@ func stopped(ctx context.Context, err error) error {
 }
 
 // beat does what is due by the clock: announced ends, heartbeats, rosters, pruning. What fails is said
-// and tried again: a heartbeat that stays out is an alarm in the enclave.
-func (s *opened) beat(ctx context.Context, audience string) error {
+// and tried again: a heartbeat that stays out is an alarm in the enclave. What goes well is a sign of life.
+func (s *opened) beat(ctx context.Context, audience string, pulse *liveness.Pulse) error {
 	every := min(max(s.cfg.Heartbeat.D()/12, 100*time.Millisecond), 5*time.Second)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		if err := s.tick(ctx, audience); err != nil && ctx.Err() == nil {
 			s.log.Error("a heartbeat or roster could not be stored; it is tried again", "aud", audience, "err", err)
+		} else if err := pulse.Tell(); err != nil {
+			s.log.Error("could not write the liveness file", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -132,6 +185,9 @@ func (s *opened) beat(ctx context.Context, audience string) error {
 }
 
 func (s *opened) tick(ctx context.Context, audience string) error {
+	if s.cfg.approves() {
+		return nil // it speaks when its person does
+	}
 	_, err := s.box.Expire(ctx, audience)
 	if _, rerr := s.box.Roster(ctx, audience, s.cfg.Roster.D()); rerr != nil {
 		err = errors.Join(err, rerr)
@@ -156,7 +212,7 @@ in an enclave and renews leases. run stores one every day by itself.`,
 		Example: `  producer -c producer.yaml roster
   producer -c producer.yaml roster --enclave GOV-1`,
 		GroupID: "ops",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			cfg, err := loadConfig(a.configFile)
 			if err != nil {
@@ -175,7 +231,7 @@ in an enclave and renews leases. run stores one every day by itself.`,
 					audiences = append(audiences, e.Audience)
 				}
 			}
-			s, err := a.open(cmd.Context(), cfg, opening{reports: true})
+			s, err := a.open(cmd.Context(), cfg, opening{reports: true, facts: true})
 			if err != nil {
 				return err
 			}
@@ -183,15 +239,17 @@ in an enclave and renews leases. run stores one every day by itself.`,
 			if err := a.note(cmd.Context(), s.db, &entry.Operator{Action: "roster"}); err != nil {
 				return err
 			}
+			var unsaid error // the rosters go to all, whether or not that can be told
 			for _, aud := range audiences {
 				sent, err := s.box.Roster(cmd.Context(), aud, 0)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.out, "stored a roster for %s in %d parts, seq %d to %d\n", aud, len(sent), sent[0].Seq, sent[len(sent)-1].Seq)
+				_, err = fmt.Fprintf(a.out, "stored a roster for %s in %s, seq %d to %d\n", aud, count(len(sent), "part"), sent[0].Seq, sent[len(sent)-1].Seq)
+				unsaid = cmp.Or(unsaid, err)
 			}
-			a.hintRelay(cfg)
-			return nil
+			a.hintRelay(cmd.Context(), s)
+			return unreported("the rosters are stored and will be sent", unsaid)
 		},
 	}
 	cmd.Flags().StringSliceVar(&enclaves, "enclave", nil, "`name` of an enclave; may be repeated (default: all)")

@@ -32,7 +32,7 @@ func TestMicrosoftSample(t *testing.T) {
 	if r.Rows != 1000 || r.Accepted+len(r.Refused)+r.HeldRows != 1000 {
 		t.Errorf("%d rows: %d accepted, %d refused, %d held", r.Rows, r.Accepted, len(r.Refused), r.HeldRows)
 	}
-	if r.People != 359 || len(r.Held) != 265 || len(r.Refused) != 0 {
+	if r.People != 411 || len(r.Held) != 213 || len(r.Refused) != 0 {
 		t.Errorf("%d people, %d held, %d refused: %v", r.People, len(r.Held), len(r.Refused), r.Refused)
 	}
 	e := r.Enclaves[0]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"jmlbridge/internal/command"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/program"
@@ -39,9 +40,9 @@ not confirmed; they are durable here. It changes nothing.`,
 		Example: `  producer -c producer.yaml status
   producer -c producer.yaml status -o json | jq '.enclaves[].waiting'`,
 		GroupID: "ops",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			inJSON, err := asJSON(format)
+			inJSON, err := command.AsJSON(format)
 			if err != nil {
 				return err
 			}
@@ -59,21 +60,21 @@ not confirmed; they are durable here. It changes nothing.`,
 			return r.print(a.out, a.now())
 		},
 	}
-	outputFlag(cmd, &format)
+	command.OutputFlag(cmd, &format)
 	return cmd
 }
 
 func (a *app) status(ctx context.Context, cfg *Config) (*report, error) {
-	key, err := cfg.signingKey()
-	if err != nil {
-		return nil, err
-	}
 	db, err := store.OpenRead(cfg.Database, outbox.Schema)
 	if err != nil {
 		return nil, err
 	}
 	defer db.Close()
 	if err := outbox.Belongs(db, cfg.Issuer, cfg.Stream); err != nil {
+		return nil, err
+	}
+	key, err := cfg.keyInForce(db)
+	if err != nil {
 		return nil, err
 	}
 	r := &report{Issuer: cfg.Issuer, Stream: cfg.Stream}
@@ -114,7 +115,17 @@ func (r *report) print(w io.Writer, now time.Time) error {
 		fmt.Fprintf(w, "A START WOULD BE REFUSED: %s\n", r.Guard)
 	}
 	var rows [][]string
+	heads, replaced := "", ""
 	for _, e := range r.Enclaves {
+		if p := e.Replaced; p != nil {
+			run := "this run"
+			if r.Runner == 0 {
+				run = "the last run"
+			}
+			replaced += fmt.Sprintf("%s: the process that speaks to the mid-point was replaced %s in %s, last %s ago: %s\n",
+				e.Audience, count(p.Count, "time"), run, now.Sub(p.Last).Round(time.Second), p.Why)
+		}
+		heads += fmt.Sprintf("head of %s: generation %d, seq %d, hash %s\n", e.Audience, e.Generation, e.Seq, e.Head)
 		oldest := "-"
 		if e.Oldest != nil {
 			oldest = now.Sub(*e.Oldest).Round(time.Second).String()
@@ -125,5 +136,9 @@ func (r *report) print(w io.Writer, now time.Time) error {
 		})
 	}
 	fmt.Fprintln(w)
-	return program.Table(w, []string{"ENCLAVE", "SEQ", "ACTIVE", "SUSPENDED", "CLOSED", "WAITING", "OLDEST", "LAST SENT", "HEARTBEAT", "ROSTER"}, rows)
+	if err := program.Table(w, []string{"ENCLAVE", "SEQ", "ACTIVE", "SUSPENDED", "CLOSED", "WAITING", "OLDEST", "LAST SENT", "HEARTBEAT", "ROSTER"}, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(w, "\n", heads, replaced)
+	return err
 }

@@ -50,10 +50,8 @@ func checkPad(pad string) error {
 	if len(pad) > SizeClass {
 		return refusef(CodeTooLong, "pad", "want at most %d octets, got %d", SizeClass, len(pad))
 	}
-	for i := range len(pad) {
-		if pad[i] != '0' {
-			return refusef(CodeBadValue, "pad", "want nothing but '0'")
-		}
+	if pad != zeros[:len(pad)] {
+		return refusef(CodeBadValue, "pad", "want nothing but '0'")
 	}
 	return nil
 }

@@ -34,8 +34,19 @@ func EncodePadded(s *SET) ([]byte, error) {
 	if room < 1 {
 		return nil, refusef(CodeTooLong, "", "the event takes %d octets and at most %d fit the size class; shorten the person's attributes or the list of roles", len(bare), SizeClass-member-1)
 	}
-	s.Pad = strings.Repeat("0", room)
+	s.Pad = zeros[:room]
 	return Encode(s)
+}
+
+// zeros is the longest padding. Every message bears some, and they share its octets.
+var zeros = strings.Repeat("0", SizeClass)
+
+// padding is string(b), without a copy where b is what padding should be.
+func padding(b []byte) string {
+	if len(b) <= len(zeros) && string(b) == zeros[:len(b)] {
+		return zeros[:len(b)]
+	}
+	return string(b)
 }
 
 // Decode reads a payload whose signature has been verified. Every error is a *RefusedError. A payload

@@ -57,7 +57,7 @@ func (r *reader) set() *SET {
 				}
 			})
 		case "pad":
-			s.Pad = r.string()
+			s.Pad = padding(r.raw())
 		}
 	})
 	return s

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,6 +24,9 @@ const (
 
 // Kinds lists every kind, in the order of event.md.
 var Kinds = []Kind{KindJoiner, KindMover, KindLeaver, KindSuspend, KindResume, KindHeartbeat, KindRoster, KindApproval}
+
+// ProducerKinds are those that a producer's own key signs: all but another person's word.
+var ProducerKinds = slices.DeleteFunc(slices.Clone(Kinds), func(k Kind) bool { return k == KindApproval })
 
 // Cuts reports whether k takes access away as a whole: these act from any verified position.
 func (k Kind) Cuts() bool { return k == KindLeaver || k == KindSuspend }

@@ -208,8 +208,10 @@ func (r *reader) instantOrNil() *Instant {
 
 func (r *reader) digest() Digest {
 	var d Digest
-	if text := r.raw(); r.err == nil && d.UnmarshalText(text) != nil {
-		r.refuse(CodeBadValue, "want a SHA-256 digest as 43 characters of base64url, got %d characters", len(text))
+	if text := r.raw(); r.err == nil {
+		if err := d.UnmarshalText(text); err != nil {
+			r.refuse(CodeBadValue, "%v", err)
+		}
 	}
 	return d
 }

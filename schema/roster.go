@@ -59,6 +59,31 @@ func (d *RosterDigest) write(line []byte) {
 	d.h.Write(d.line)
 }
 
+// last is the digest of the statement that was added last.
+func (d *RosterDigest) last() Digest { return DigestOf(d.line) }
+
+// Digest is SHA-256 over the canonical line of the statement. It says nothing of the roster in which it stands.
+func (l *LiveEngagement) Digest() Digest { return DigestOf(append(l.append(nil), '\n')) }
+
+// Statements is a digest over the digests of statements, in their order. The zero value is ready.
+type Statements struct{ h hash.Hash }
+
+// Add adds the digest of the next statement.
+func (s *Statements) Add(d Digest) {
+	if s.h == nil {
+		s.h = sha256.New()
+	}
+	s.h.Write(d[:])
+}
+
+// Sum returns the digest of what was added so far.
+func (s *Statements) Sum() Digest {
+	if s.h == nil {
+		return DigestOf(nil)
+	}
+	return Digest(s.h.Sum(nil))
+}
+
 // Sum returns the digest of what was added so far.
 func (d *RosterDigest) Sum() Digest {
 	if d.h == nil {
@@ -143,6 +168,7 @@ type RosterCheck struct {
 	first  Roster // without statements
 	part   int
 	digest RosterDigest
+	live   Statements // of the last part
 	err    error
 }
 
@@ -154,6 +180,9 @@ func (c *RosterCheck) Add(p *Roster) (whole bool, err error) {
 	}
 	return c.err == nil && c.part == c.first.Parts, c.err
 }
+
+// Live is the digest over the live statements of the part that was added last.
+func (c *RosterCheck) Live() Digest { return c.live.Sum() }
 
 func (c *RosterCheck) add(p *Roster) error {
 	if c.part > 0 && c.part == c.first.Parts {
@@ -171,11 +200,12 @@ func (c *RosterCheck) add(p *Roster) error {
 	case p.Parts != c.first.Parts, p.Digest != c.first.Digest, p.Head != c.first.Head:
 		return fmt.Errorf("part %d of roster %s differs from part 1 in parts, digest or head", p.Part, p.ID)
 	}
-	c.part = p.Part
+	c.part, c.live = p.Part, Statements{}
 	for i := range p.Live {
 		if err := c.digest.Live(&p.Live[i]); err != nil {
 			return fmt.Errorf("part %d of roster %s: %w", p.Part, p.ID, err)
 		}
+		c.live.Add(c.digest.last())
 	}
 	for i := range p.Closed {
 		if err := c.digest.Closed(&p.Closed[i]); err != nil {

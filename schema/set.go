@@ -57,10 +57,23 @@ func (d *Digest) UnmarshalText(text []byte) error {
 	// 43 characters decode to 32 octets, and strictly: the decoder would skip line breaks, hence the length.
 	raw, err := digestEncoding.AppendDecode(make([]byte, 0, sha256.Size), text)
 	if err != nil || len(raw) != len(d) || len(text) != 43 {
-		return fmt.Errorf("want a SHA-256 digest as 43 characters of base64url, got %d characters", len(text))
+		return fmt.Errorf("want a SHA-256 digest as 43 characters of base64url, %s", digestFault(text))
 	}
 	copy(d[:], raw)
 	return nil
+}
+
+// digestFault says what is wrong with a digest that was refused.
+func digestFault(text []byte) string {
+	if len(text) != 43 {
+		return fmt.Sprintf("got %d characters", len(text))
+	}
+	for i, c := range text {
+		if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return fmt.Sprintf("got %q as character %d, which is none of A-Z a-z 0-9 - _", c, i+1)
+		}
+	}
+	return fmt.Sprintf("got one that ends in %q, in which none ends: it is mistyped", text[len(text)-1]) // 43 characters have room for two more bits
 }
 
 // Instant is a point in time in UTC, to the second: all that HR systems state and Graph keeps.
@@ -88,6 +101,11 @@ func (i Instant) String() string { return i.Time().Format(instantLayout) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (i Instant) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// AppendText implements encoding.TextAppender.
+func (i Instant) AppendText(b []byte) ([]byte, error) {
+	return i.Time().AppendFormat(b, instantLayout), nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler. Only the form 2006-01-02T15:04:05Z is taken.
 func (i *Instant) UnmarshalText(text []byte) error {

@@ -39,9 +39,11 @@ const (
 	Forked                            // of a stream that says two things: waits for an operator
 	Admitted                          // the next in the chain
 	ContentRefused                    // the next in the chain, saying nothing that we may read
+	Late                              // was missing when a roster stood in for it; also what waited and was overtaken so
+	RuledOut                          // of a branch that an operator ruled out; also what was admitted of it before
 )
 
-var dispositionNames = [...]string{"parked", "refused", "duplicate", "ahead", "behind", "forked", "admitted", "content-refused"}
+var dispositionNames = [...]string{"parked", "refused", "duplicate", "ahead", "behind", "forked", "admitted", "content-refused", "late", "ruled-out"}
 
 func (d Disposition) String() string {
 	if d < 0 || int(d) >= len(dispositionNames) {
@@ -68,7 +70,10 @@ const (
 	CodeFastForward   Code = "fast-forward"     // too far ahead of everything known
 	CodeGap           Code = "gap"              // something before it is missing
 	CodeFork          Code = "fork"             // the stream says two things at one place
+	CodeRuledOut      Code = "ruled-out"        // of a branch of a fork that an operator ruled out
 	CodeRollback      Code = "rollback"         // from before the place where we joined
+	CodeCovered       Code = "covered"          // from before the head of a roster that stands in for it
+	CodeNoRoster      Code = "no-roster"        // the stream was joined in its middle and no roster came yet
 	CodeNewerVersion  Code = Code(schema.CodeNewerVersion)
 )
 
@@ -103,6 +108,14 @@ type Stream struct {
 	GapSince   time.Time     // zero: no gap
 	ForkSeq    uint64        // where the fork was seen; 0: nowhere
 	Issued     time.Time     // iat of the head
+	// Covered is the head of the last roster that stood in for missing messages: what is missing up to it
+	// is no gap any more, and what comes of it is late. 0: there was none.
+	Covered uint64
+	// Unrostered says that the stream was joined in its middle and that nobody has stated yet what held
+	// before: nothing in it gives.
+	Unrostered bool
+	// RuledOut is the furthest seq recorded of branches that an operator ruled out; 0: there were none.
+	RuledOut uint64
 }
 
 // Key is what an operator lets a signing key do. The zero value may say nothing.
@@ -130,7 +143,10 @@ type Message struct {
 }
 
 // Recorded is a message that is in the archive.
-type Recorded struct{ Payload, Prev schema.Digest }
+type Recorded struct {
+	Payload, Prev schema.Digest
+	RuledOut      bool // an operator ruled that it is not of the chain
+}
 
 // Case is everything that one judgement looks at.
 type Case struct {
@@ -169,6 +185,19 @@ type Gap struct {
 	Before      schema.Digest // payload of First - 1
 	After       schema.Digest // payload that the one at Last must have
 	Since       time.Time     // when the hole was first seen
+}
+
+// Cover returns s after a whole roster that was taken at head, whose payload is hash: it states what the
+// messages up to there came to, so none of them is waited for any more.
+func Cover(s Stream, head uint64, hash schema.Digest) Stream {
+	s.Unrostered = false
+	if head > s.Head {
+		s.Head, s.HeadHash, s.Covered = head, hash, head
+	}
+	if s.Head >= s.Highest {
+		s.Highest, s.GapSince = s.Head, time.Time{}
+	}
+	return s
 }
 
 // Hole returns the gap between s and the nearest message after it that is recorded; ok is false where

@@ -27,9 +27,27 @@ func key() *Key { return &Key{Issuer: iss, Stream: "hr", Kinds: schema.Kinds} }
 // Every check and every code: what is done, and what it may do.
 func TestJudge(t *testing.T) {
 	// A -> B (head) ... D (ahead, after a C that did not come)
-	recorded := map[uint64][]Recorded{1: {{hash("A"), schema.Digest{}}}, 2: {{hash("B"), hash("A")}}, 4: {{hash("D"), hash("C")}}}
+	recorded := map[uint64][]Recorded{1: {{Payload: hash("A"), Prev: schema.Digest{}}}, 2: {{Payload: hash("B"), Prev: hash("A")}}, 4: {{Payload: hash("D"), Prev: hash("C")}}}
 	stream := Stream{State: Live, Generation: 1, Joined: 1, Head: 2, HeadHash: hash("B"), Highest: 4, GapSince: t0}
 
+	lose := func(c *Case, seq uint64) {
+		c.Recorded = func(at uint64) []Recorded {
+			if at == seq {
+				return nil
+			}
+			return recorded[at]
+		}
+	}
+	// out makes B2 in the place of B a message that an operator ruled out.
+	out := func(c *Case) {
+		c.Stream.RuledOut = 2
+		c.Recorded = func(at uint64) []Recorded {
+			if at == 2 {
+				return []Recorded{{Payload: hash("B2"), Prev: hash("A"), RuledOut: true}, recorded[2][0]}
+			}
+			return recorded[at]
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		change func(c *Case)
@@ -71,7 +89,21 @@ func TestJudge(t *testing.T) {
 		{"before a waiting one that names another", nil, message(3, "B", "C2"), Forked, CodeFork, Cuts, 2},
 		{"after a waiting one of another hash", nil, message(5, "D2", "E"), Forked, CodeFork, Cuts, 2},
 		{"after a waiting one", nil, message(5, "D", "E"), Ahead, CodeGap, Cuts, 2},
-		{"from before the start", func(c *Case) { c.Stream.Joined = 2; delete(recorded, 1) }, message(1, "", "A"), Behind, CodeRollback, Cuts, 2},
+		{"after one that was ruled out", out, message(3, "B2", "C2"), RuledOut, CodeRuledOut, Cuts, 2},
+		{"the same when the stream is forked again", func(c *Case) { out(c); c.Stream.State = ForkedAway }, message(3, "B2", "C2"), RuledOut, CodeRuledOut, Cuts, 2},
+		{"what was ruled out, again", out, message(2, "A", "B2"), Duplicate, CodeReplay, Nothing, 2},
+		{"the chain beside what was ruled out", out, message(3, "B", "C"), Admitted, "", Fully, 3},
+		{"a third branch", out, message(2, "A", "B3"), Forked, CodeFork, Cuts, 2},
+		{"from before the start", func(c *Case) { c.Stream.Joined = 2; lose(c, 1) }, message(1, "", "A"), Behind, CodeRollback, Cuts, 2},
+		{"missing when a roster stood in for it", func(c *Case) { c.Stream.Covered = 2; lose(c, 1) }, message(1, "", "A"), Late, CodeCovered, Cuts, 2},
+		{"the same, at the head of the roster", func(c *Case) { c.Stream.Covered = 2; lose(c, 2) }, message(2, "A", "B"), Late, CodeCovered, Cuts, 2},
+		{"another at the head of the roster", func(c *Case) { c.Stream.Covered = 2; lose(c, 2) }, message(2, "A", "B2"), Forked, CodeFork, Cuts, 2},
+		{"another than the one after it names", func(c *Case) { c.Stream.Covered = 2; lose(c, 1) }, message(1, "", "A2"), Forked, CodeFork, Cuts, 2},
+		{"another where the roster had something", func(c *Case) { c.Stream.Covered = 2 }, message(1, "", "A2"), Forked, CodeFork, Cuts, 2},
+		{"before any roster of a stream joined late", func(c *Case) { c.Stream.Unrostered = true }, message(3, "B", "C"), Admitted, CodeNoRoster, Cuts, 3},
+		{"an approval in such a stream", func(c *Case) {
+			c.Stream.Unrostered, c.Message.Kind, c.Key.Kinds = true, schema.KindApproval, []schema.Kind{schema.KindApproval}
+		}, message(3, "B", "C"), Admitted, "", Fully, 3},
 		{"of a newer version", func(c *Case) { c.Message.Content = CodeNewerVersion }, message(3, "B", "C"), Parked, CodeNewerVersion, Cuts, 2},
 		{"of refused content", func(c *Case) { c.Message.Content = "unknown-member" }, message(3, "B", "C"), ContentRefused, "unknown-member", Nothing, 3},
 		{"of refused content ahead", func(c *Case) { c.Message.Content = "unknown-member" }, message(5, "D", "E"), Ahead, CodeGap, Nothing, 2},
@@ -110,7 +142,7 @@ func TestTheZeroVerdictDoesNothing(t *testing.T) {
 
 func TestEveryCheckIsAsked(t *testing.T) {
 	want := []string{"audience", "issuer and stream are those of the key", "not recorded before", "key in use at this place", "key in its window", "generation opened",
-		"not issued in the future", "no jump out of reach", "stream says one thing", "neighbours in the chain agree", "not before the start", "nothing missing before", "content"}
+		"not issued in the future", "no jump out of reach", "not of a branch that was ruled out", "stream says one thing", "neighbours in the chain agree", "not before the start", "not stood in for by a roster", "nothing missing before", "content"}
 	if len(checks) != len(want) {
 		t.Fatalf("want %d checks, got %d", len(want), len(checks))
 	}

@@ -26,15 +26,19 @@ var checks = []check{
 	{"generation opened", generation},
 	{"not issued in the future", future},
 	{"no jump out of reach", jump},
+	{"not of a branch that was ruled out", ruledOut},
 	{"stream says one thing", forked},
 	{"neighbours in the chain agree", chain},
 	{"not before the start", behind},
+	{"not stood in for by a roster", late},
 	{"nothing missing before", gap},
 	{"content", content},
 }
 
 // Judge asks the checks.
-func Judge(c *Case) Verdict {
+func Judge(c *Case) Verdict { return judge(checks, c) }
+
+func judge(checks []check, c *Case) Verdict {
 	v := Verdict{At: Point{c.Message.Stream.Generation, c.Message.Stream.Seq}}
 	if c.Stream != nil {
 		v.Stream = *c.Stream
@@ -78,7 +82,7 @@ func pinned(c *Case, v *Verdict) bool {
 
 func duplicate(c *Case, v *Verdict) bool {
 	m := &c.Message
-	if c.Stream == nil || m.Stream.Seq > c.Stream.Highest {
+	if c.Stream == nil || m.Stream.Seq > max(c.Stream.Highest, c.Stream.RuledOut) {
 		return false
 	}
 	for _, r := range c.Recorded(m.Stream.Seq) {
@@ -106,7 +110,9 @@ func generation(c *Case, v *Verdict) bool {
 	if c.Stream != nil {
 		return false
 	}
-	v.back(&c.Latest)
+	if c.Message.Stream.Generation > c.Latest.Generation { // one that was passed over has its own place, behind the latest
+		v.back(&c.Latest)
+	}
 	return v.decide(Parked, CodeGeneration, Cuts)
 }
 
@@ -126,6 +132,22 @@ func jump(c *Case, v *Verdict) bool {
 	}
 	v.back(c.Stream)
 	return v.decide(Parked, CodeFastForward, Cuts)
+}
+
+// ruledOut is what goes on where an operator ruled that the chain does not. It must not stop the stream again,
+// however long it comes.
+func ruledOut(c *Case, v *Verdict) bool {
+	m := &c.Message
+	if m.Stream.Seq > c.Stream.RuledOut+1 || c.Stream.RuledOut == 0 {
+		return false
+	}
+	for _, r := range c.Recorded(m.Stream.Seq - 1) {
+		if r.RuledOut && r.Payload == m.Stream.Prev {
+			v.Stream.RuledOut = max(v.Stream.RuledOut, m.Stream.Seq)
+			return v.decide(RuledOut, CodeRuledOut, Cuts)
+		}
+	}
+	return false
 }
 
 func forked(c *Case, v *Verdict) bool {
@@ -151,20 +173,22 @@ func chain(c *Case, v *Verdict) bool {
 	if seq == s.Head+1 && s.Highest <= s.Head {
 		return false // nothing else is recorded near
 	}
-	if seq >= s.Joined && seq <= s.Head { // taken, and not a duplicate
+	if seq >= s.Joined && seq <= s.Head && seq > s.Covered { // taken, and not a duplicate
 		return v.fork(c)
 	}
-	if len(c.Recorded(seq)) > 0 {
-		return v.fork(c)
+	for _, r := range c.Recorded(seq) {
+		if !r.RuledOut {
+			return v.fork(c)
+		}
 	}
 	for _, r := range c.Recorded(seq + 1) {
-		if r.Prev != m.Payload {
+		if !r.RuledOut && r.Prev != m.Payload {
 			return v.fork(c)
 		}
 	}
 	if seq != s.Head+1 {
 		for _, r := range c.Recorded(seq - 1) {
-			if r.Payload != m.Stream.Prev {
+			if !r.RuledOut && r.Payload != m.Stream.Prev {
 				return v.fork(c)
 			}
 		}
@@ -179,6 +203,16 @@ func behind(c *Case, v *Verdict) bool {
 	}
 	v.record(c)
 	return v.decide(Behind, CodeRollback, Cuts)
+}
+
+// late is what was missing when a roster stood in for it. The roster says what it came to, but for cuts that
+// nothing may undo.
+func late(c *Case, v *Verdict) bool {
+	if c.Message.Stream.Seq > c.Stream.Head {
+		return false
+	}
+	v.record(c)
+	return v.decide(Late, CodeCovered, Cuts)
 }
 
 func (v *Verdict) fork(c *Case) bool {
@@ -214,6 +248,8 @@ func content(c *Case, v *Verdict) bool {
 		return v.decide(ContentRefused, m.Content, Nothing)
 	case !c.Key.May(m.Kind):
 		return v.decide(ContentRefused, CodeKind, Nothing)
+	case c.Stream.Unrostered && m.Kind != schema.KindApproval: // which needs nothing that was said before it
+		return v.decide(Admitted, CodeNoRoster, Cuts)
 	}
 	return v.decide(Admitted, "", Fully)
 }

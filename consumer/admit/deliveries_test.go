@@ -30,7 +30,7 @@ func (b *book) judge(m Message, again bool) Verdict {
 		Recorded: func(seq uint64) (list []Recorded) {
 			for _, k := range b.at[seq] {
 				if !again || k.m.Payload != m.Payload {
-					list = append(list, Recorded{k.m.Payload, k.m.Stream.Prev})
+					list = append(list, Recorded{Payload: k.m.Payload, Prev: k.m.Stream.Prev})
 				}
 			}
 			return list

@@ -92,30 +92,35 @@ func (f *File) Sync(standing []Line, now time.Time) error {
 	if f.gone() {
 		f.says, f.info = map[string]Line{}, nil
 	}
-	next := make(map[string]Line, len(standing))
-	var lines []Line
-	for _, l := range standing {
-		l.State, l.Time = Raised, now.UTC()
-		next[l.id()] = l
-		if old, ok := f.says[l.id()]; !ok || old.Severity != l.Severity || old.Text != l.Text || !old.Since.Equal(l.Since) {
-			lines = append(lines, l)
-		}
-	}
-	for id, l := range f.says {
-		if _, ok := next[id]; !ok {
-			l.State, l.Time = Cleared, now.UTC()
-			lines = append(lines, l)
-		}
-	}
+	lines, next := changes(f.says, standing, now)
 	if len(lines) == 0 {
 		return nil
 	}
-	slices.SortFunc(lines, func(a, b Line) int { return strings.Compare(a.State+a.id(), b.State+b.id()) }) // cleared before raised
 	if err := f.append(lines); err != nil {
 		return fmt.Errorf("write alarms file: %w", err)
 	}
 	f.says = next
 	return nil
+}
+
+// changes are the lines that bring whoever was told says up to what stands, and what is said then.
+func changes(says map[string]Line, standing []Line, now time.Time) (lines []Line, next map[string]Line) {
+	next = make(map[string]Line, len(standing))
+	for _, l := range standing {
+		l.State, l.Time = Raised, now.UTC()
+		next[l.id()] = l
+		if old, ok := says[l.id()]; !ok || old.Severity != l.Severity || old.Text != l.Text || !old.Since.Equal(l.Since) {
+			lines = append(lines, l)
+		}
+	}
+	for id, l := range says {
+		if _, ok := next[id]; !ok {
+			l.State, l.Time = Cleared, now.UTC()
+			lines = append(lines, l)
+		}
+	}
+	slices.SortFunc(lines, func(a, b Line) int { return strings.Compare(a.State+a.id(), b.State+b.id()) }) // cleared before raised
+	return lines, next
 }
 
 // gone reports whether somebody rotated the file away since the last look.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -110,49 +109,6 @@ func TestWriteFails(t *testing.T) {
 	}
 	if got := lines(t, f.path); len(got) != 1 {
 		t.Errorf("got %q", got)
-	}
-}
-
-// Every alarm that the consumer knows says what to do, here and in the operators' page.
-func TestEveryAlarmHasAdvice(t *testing.T) {
-	constant := regexp.MustCompile(`(?m)^\s*(?:const )?(?:[aA]larm[A-Z]\w*|codeFull)\s+=\s+"([a-z-]+)"`)
-	codes := map[string]bool{"gap": true, "fork": true, "newer-version": true, "generation": true, "future": true, "fast-forward": true, "not-running": true}
-	var files []string
-	for _, dir := range []string{"..", "../intake", "../apply"} {
-		list, err := filepath.Glob(filepath.Join(dir, "*.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, list...)
-	}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range constant.FindAllStringSubmatch(string(text), -1) {
-			codes[m[1]] = true
-		}
-	}
-	if len(codes) < 18 {
-		t.Errorf("found only %d codes in the sources: %v", len(codes), codes)
-	}
-	page, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for code := range codes {
-		if _, ok := advice[code]; !ok {
-			t.Errorf("alarm %s has no advice", code)
-		}
-		if !strings.Contains(string(page), "`"+code+"`") {
-			t.Errorf("alarm %s is not in consumer/README.md", code)
-		}
-	}
-	for _, code := range Codes() {
-		if !strings.Contains(string(page), "`"+code+"`") {
-			t.Errorf("alarm %s is not in consumer/README.md", code)
-		}
 	}
 }
 

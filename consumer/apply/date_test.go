@@ -1,17 +1,14 @@
 package apply
 
 import (
-	"crypto/x509"
 	"fmt"
 	"testing"
 	"time"
 
-	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
-	"jmlbridge/internal/keys"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -26,22 +23,31 @@ func (b *bridge) row(subject string) *state.Subject {
 }
 
 // silence makes the issuer one of which a heartbeat is expected and none ever came.
-func (b *bridge) silence() {
-	b.t.Helper()
-	key, err := keys.GenerateSigning(keys.ES256)
-	if err != nil {
-		b.t.Fatal(err)
+func (b *bridge) silence() { b.trustKey(issuer, schema.KindHeartbeat) }
+
+// Of a stream that was only now let be followed no heartbeat can have come: nothing is given, and the alarm waits as long as
+// a silence would.
+func TestWhoWasOnlyNowTrustedIsNotSilentYet(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.StaleAfter = 5 * time.Minute })
+	s := b.stepper()
+	look := func() {
+		t.Helper()
+		if _, err := s.engine.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		b.t.Fatal(err)
+	look()
+	b.clock.Add(int64(time.Hour)) // the program runs for long
+	const partner = "https://hr.partner.example/jml"
+	b.trustKey(partner, schema.KindHeartbeat)
+	look()
+	if b.alarmed(AlarmStale, partner) {
+		t.Error("called silent at once")
 	}
-	k := &state.Key{Public: der, Key: admit.Key{Issuer: issuer, Stream: "hr", Kinds: []schema.Kind{schema.KindHeartbeat}}}
-	err = b.db.Tx(b.t.Context(), func(tx *store.Tx) error {
-		return state.TrustKey(tx, k, state.Pin{}, state.By{Login: "alice", Reason: "test", Now: time.Now()})
-	})
-	if err != nil {
-		b.t.Fatal(err)
+	b.clock.Add(int64(6 * time.Minute))
+	look()
+	if !b.alarmed(AlarmStale, partner) {
+		t.Error("silent for longer than allowed, and no alarm")
 	}
 }
 
@@ -83,6 +89,38 @@ func TestLeaverOnItsDateWhateverWaits(t *testing.T) {
 			b.clock.Store(int64(25 * time.Hour))
 			b.work(func() bool { return !b.user("ana.ng").Enabled })
 		})
+	}
+}
+
+// An issuer that was silent for long before it was trusted gives nothing, however lately somebody looked whose
+// issuers are silent.
+func TestAnIssuerThatIsTrustedNowAndWasSilent(t *testing.T) {
+	const other = "https://hr.partner.example/jml"
+	b := setup(t)
+	now := time.Now()
+	b.config.Now = func() time.Time { return now }
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.trustKey(other, schema.ProducerKinds...)
+	err = b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		s := &state.Subject{SubjectKey: state.SubjectKey{Issuer: other, Subject: "1"}, FactAt: now}
+		s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 1}, Sequenced: true, Kind: schema.KindJoiner, Person: person("Ana"), Roles: []string{"analyst"}})
+		s.Raise(plan.Give, now, false)
+		return state.SaveFacts(tx, s)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.writes("create"); n != 0 {
+		t.Errorf("%d accounts on the word of an issuer of which no heartbeat came", n)
 	}
 }
 

@@ -14,16 +14,20 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/store"
 )
 
@@ -45,14 +49,23 @@ type Config struct {
 	Observe bool
 	// Committed is called when something was added to the ledger; may be nil.
 	Committed func()
-	Log       *slog.Logger
-	Now       func() time.Time
+	// Room on the disk: where it is low, what gives waits, and what deletes. nil: always enough. Who changes it
+	// calls [Engine.Wake].
+	Room Room
+	Log  *slog.Logger
+
+	// The clock; the defaults are those of package time. A caller of [Engine.Step] gives one that it moves itself.
+	Now    func() time.Time
+	After  func(time.Duration) <-chan time.Time
+	Jitter func(most time.Duration) time.Duration // a random wait from 0 to below most
 }
 
 // Limits of the executor.
 const (
 	operationTime = 60 * time.Second // one operation on the tenant, token included
+	firstCut      = 10 * time.Second // the same for the first attempt to cut; each further one may take twice as long
 	reserved      = 2                // workers kept for disable, revoke and take; Workers is at least one more
+	untried       = 4                // of every 16 workers: kept from cuts that failed before, so that others get through
 	idlePoll      = 30 * time.Second // how long nobody looks at the table, at most
 	longestQuiet  = 30 * time.Second // how long one answer may silence an application, whatever it asks: a leaver must be tried again
 	lateGive      = 5                // failures in a row after which a give that does not succeed is an alarm
@@ -72,23 +85,45 @@ type Engine struct {
 	gives   *governor
 	wake    chan struct{} // capacity 1
 
-	firstWait time.Duration // after a failure; tests shorten it
+	elapsed   func(from, to time.Time) time.Duration // by the monotonic clock; tests let the other one jump
+	firstWait time.Duration                          // after a failure; tests shorten it
+	firstCut  time.Duration                          // for the first attempt to cut; tests shorten it
 
-	mu      sync.Mutex // guards the four below; never held across I/O
-	busy    map[state.SubjectKey]plan.Lane
-	seen    map[state.SubjectKey]int64           // run --observe: the Rev for which a plan was shown
-	opened  map[state.SubjectKey][]*state.Intent // intents that a crash left without an outcome
-	streams map[string]string                    // by issuer: the stream that speaks of people
-	worker  sync.WaitGroup
+	mu       sync.Mutex // guards those below up to worker; never held across I/O
+	busy     map[state.SubjectKey]claim
+	seen     map[state.SubjectKey]int64           // run --observe: the Rev for which a plan was shown
+	opened   map[state.SubjectKey][]*state.Intent // intents that a crash left without an outcome
+	streams  map[string]string                    // by issuer: the stream that speaks of people
+	denied   [2]denial                            // of the cut and the grant credential
+	leap     time.Duration                        // how long the clock is in doubt for a jump that nobody has recorded yet
+	lastSeen time.Time                            // the clock, when it was last looked at for that
+	worker   sync.WaitGroup
+
+	uptime atomic.Int64 // nanoseconds that the program ran, over all runs
 
 	// Owned by dispatch.
-	giveBound, cutBound bound
-	staleIssuers        []string // silent: their gives wait
-	staleAlarms         []string // silent for so long that it is an alarm
-	staleChecked        time.Time
-	staleKnown          bool
-	toShow              map[plan.Lane][]*state.Subject // run --observe
-	started             time.Time
+	giveBound, cutBound, takeBound, deleteBound bound
+	looking                                     bool      // before anything is given, at who may have all of it
+	givesPast                                   time.Time // since when a hold on gives waits for that; zero: it does not
+	tidied                                      time.Time
+	staleIssuers                                []string // silent: their gives wait
+	staleAlarms                                 []string // silent for so long that it is an alarm
+	staleChecked                                time.Time
+	staleOpened                                 int64 // the last stream opened by then
+	staleKnown                                  bool
+	toShow                                      map[plan.Lane][]*state.Subject // run --observe
+	started                                     time.Time
+	leasesChecked                               time.Time
+	upSeen                                      time.Time // when uptime was last added to
+	upSaved                                     int64     // what of it is in the database
+	upKnown                                     bool
+	alone                                       bool // Step calls, not Run: work is done where it is found
+}
+
+// claim is work on one person that is under way.
+type claim struct {
+	lane  plan.Lane
+	again bool // it has failed before
 }
 
 // New checks c and fills its defaults.
@@ -109,19 +144,28 @@ func New(c Config) (*Engine, error) {
 	if c.Committed == nil {
 		c.Committed = func() {}
 	}
+	if c.Room == nil {
+		c.Room = endless{}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), firstWait: firstWait,
-		busy: map[state.SubjectKey]plan.Lane{}, seen: map[state.SubjectKey]int64{},
+	if c.After == nil {
+		c.After = time.After
+	}
+	if c.Jitter == nil {
+		c.Jitter = rand.N[time.Duration]
+	}
+	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), elapsed: func(from, to time.Time) time.Duration { return to.Sub(from) }, firstWait: firstWait, firstCut: firstCut,
+		busy: map[state.SubjectKey]claim{}, seen: map[state.SubjectKey]int64{},
 		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}, toShow: map[plan.Lane][]*state.Subject{}}
-	e.cuts = newGovernor(c.WritesPerSecond)
+	e.cuts = newGovernor(c.WritesPerSecond, c.Now, c.After)
 	e.gives = e.cuts
 	if !c.SharedQuota {
-		e.gives = newGovernor(c.WritesPerSecond)
+		e.gives = newGovernor(c.WritesPerSecond, c.Now, c.After)
 	}
 	return e, nil
 }
@@ -138,8 +182,7 @@ func (e *Engine) Wake() {
 // half. It returns only errors of the database; those of the tenant are retried.
 func (e *Engine) Run(ctx context.Context) error {
 	defer e.worker.Wait()
-	e.started = e.Now()
-	if err := e.recover(context.WithoutCancel(ctx)); err != nil {
+	if err := e.begin(ctx); err != nil {
 		return err
 	}
 	fatal := make(chan error, 1)
@@ -149,7 +192,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return err
+			if err := e.outlast(ctx, err, fatal); err != nil {
+				return err
+			}
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -158,12 +204,39 @@ func (e *Engine) Run(ctx context.Context) error {
 			return nil
 		case err := <-fatal:
 			timer.Stop()
-			return err
+			if err := e.outlast(ctx, err, fatal); err != nil {
+				return err
+			}
 		case <-e.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
+}
+
+// begin notes when the engine started, and who was left without an outcome.
+func (e *Engine) begin(ctx context.Context) error {
+	e.started = e.Now()
+	return e.recover(context.WithoutCancel(ctx))
+}
+
+// Step is one round of Run on the caller's goroutine: what is due now and inside the limits, the lowest lane
+// first, one person after another. It returns how long nothing else can be due. It is for a caller that owns
+// the clock, and must not run beside Run or itself.
+func (e *Engine) Step(ctx context.Context) (time.Duration, error) {
+	if !e.alone {
+		if err := e.begin(ctx); err != nil {
+			return 0, err
+		}
+		e.alone = true
+	}
+	fatal := make(chan error, 1)
+	wait, err := e.dispatch(ctx, fatal)
+	select {
+	case err = <-fatal:
+	default:
+	}
+	return wait, err
 }
 
 // dispatch starts as much due work as there are free workers, lowest lane first, and tells how long
@@ -177,10 +250,38 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	if err != nil {
 		return 0, err
 	}
+	if err := e.age(ctx, now); err != nil {
+		return 0, err
+	}
+	if err := e.tidy(ctx, now); err != nil {
+		return 0, err
+	}
+	doubt, err := e.clockDoubt()
+	if err != nil {
+		return 0, err
+	}
+	if err := e.leases(ctx, now, doubt); err != nil {
+		return 0, err
+	}
+	first, err := state.FirstDue(e.DB.Read()) // what comes later wakes us
+	if err != nil {
+		return 0, err
+	}
+	var denied time.Duration // the next look at what a refused credential keeps waiting; 0: there is none
 	for lane := plan.Disable; lane <= plan.Delete; lane++ {
 		free := e.free(lane)
 		if free <= 0 {
 			continue // a worker that ends wakes us
+		}
+		if doubt && lane == plan.Delete {
+			continue
+		}
+		if (lane == plan.Give || lane == plan.Delete) && e.Room.Level() != disk.Ample {
+			continue
+		}
+		if d := e.pause(lane, now); d > 0 {
+			denied = min(d, cmp.Or(denied, d))
+			continue
 		}
 		var except []string
 		upTo := now
@@ -190,9 +291,16 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 			upTo, err = e.guardGives(ctx, now, except)
 		case plan.Disable:
 			upTo, err = e.guardCuts(ctx, now)
+		case plan.Take:
+			upTo, err = e.guardTakes(ctx, now)
+		case plan.Delete:
+			upTo, err = e.guardDeletes(ctx, now)
 		}
 		if err != nil {
 			return 0, err
+		}
+		if first[lane].IsZero() || first[lane].After(upTo) && !e.Observe {
+			continue
 		}
 		due, err := e.due(lane, upTo, free+e.Workers, except)
 		if err != nil {
@@ -207,7 +315,12 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 			}
 			if e.take(s) {
 				free--
-				e.start(ctx, s, fatal)
+				e.start(ctx, s, lane == plan.Give && e.looking, fatal)
+			}
+		}
+		if e.alone && len(due) > 0 { // it is done already, and may have made more due
+			if first, err = state.FirstDue(e.DB.Read()); err != nil {
+				return 0, err
 			}
 		}
 	}
@@ -215,8 +328,11 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	if len(stale) > 0 && (!now.Equal(e.staleChecked) || len(e.staleAlarms) < len(stale)) {
 		wait = guardEvery // a heartbeat may have come since the last look, or the silence become an alarm
 	}
-	if now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) {
+	if e.looking || now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) || now.After(e.takeBound.upTo) {
 		wait = guardEvery // work came after the last look at the limits: judge it soon
+	}
+	if denied > 0 {
+		wait = min(wait, denied)
 	}
 	next, err := state.NextDue(e.DB.Read(), now)
 	if err != nil || next.IsZero() {
@@ -227,8 +343,15 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 
 // due lists who is worked on next in lane.
 func (e *Engine) due(lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
+	if lane == plan.Give && e.looking {
+		return state.DueUnsure(e.DB.Read(), upTo, limit, except)
+	}
 	if !e.Observe {
-		return state.Due(e.DB.Read(), lane, upTo, limit, except)
+		list, err := state.Due(e.DB.Read(), lane, upTo, limit, except)
+		if err != nil || lane > plan.Revoke {
+			return list, err
+		}
+		return e.spread(list, lane, upTo, limit, except)
 	}
 	// Nobody's row moves on, so those who were shown are passed over: many at a time, for it takes a reading
 	// of all of them.
@@ -245,6 +368,30 @@ func (e *Engine) due(lane plan.Lane, upTo time.Time, limit int, except []string)
 		e.toShow[lane] = list
 	}
 	return e.toShow[lane], nil
+}
+
+// spread keeps cuts that failed before from taking up every worker: while their answers hang, those that were
+// never tried get through. list is what is due, in its order.
+func (e *Engine) spread(list []*state.Subject, lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
+	e.mu.Lock()
+	left := e.Workers - max(1, untried*e.Workers/16)
+	for _, c := range e.busy {
+		if c.again {
+			left--
+		}
+	}
+	var failed []*state.Subject
+	for _, s := range list {
+		if _, busy := e.busy[s.SubjectKey]; !busy && s.Attempts > 0 {
+			failed = append(failed, s)
+		}
+	}
+	e.mu.Unlock()
+	if len(failed) <= left {
+		return list, nil
+	}
+	list, err := state.DueUntried(e.DB.Read(), lane, upTo, limit, except)
+	return append(list, failed[:max(0, left)]...), err
 }
 
 // turn makes everyone due whose date has come.
@@ -275,7 +422,7 @@ func (e *Engine) free(lane plan.Lane) int {
 		return n
 	}
 	for _, busy := range e.busy {
-		if busy < plan.Give {
+		if busy.lane < plan.Give {
 			return 0
 		}
 	}
@@ -292,16 +439,14 @@ func (e *Engine) take(s *state.Subject) bool {
 	if rev, ok := e.seen[s.SubjectKey]; ok && e.Observe && rev == s.Rev {
 		return false
 	}
-	e.busy[s.SubjectKey] = s.Lane
+	e.busy[s.SubjectKey] = claim{s.Lane, s.Attempts > 0}
 	return true
 }
 
-func (e *Engine) start(ctx context.Context, s *state.Subject, fatal chan<- error) {
-	e.worker.Add(1)
-	go func() {
-		defer e.worker.Done()
-		err := e.one(ctx, s)
-		if err != nil && ctx.Err() == nil {
+func (e *Engine) start(ctx context.Context, s *state.Subject, look bool, fatal chan<- error) {
+	work := func() {
+		err := e.one(ctx, s, look)
+		if err != nil && ctx.Err() == nil && !e.Room.Full(err) {
 			err = e.postpone(ctx, s, err)
 		}
 		e.mu.Lock()
@@ -317,5 +462,10 @@ func (e *Engine) start(ctx context.Context, s *state.Subject, fatal chan<- error
 			}
 		}
 		e.Wake()
-	}()
+	}
+	if e.alone {
+		work()
+	} else {
+		e.worker.Go(work)
+	}
 }

@@ -58,6 +58,73 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// Cuts whose answers hang must not keep others from being cut: not those that hang for the first time, nor those
+// that hang at every further attempt.
+func TestHangingCutsLetOthersThrough(t *testing.T) {
+	b := setup(t)
+	b.firstCut = 2 * time.Second // time enough for all workers to be seen hanging at once
+	const hanging = 24           // more than there are workers
+	for i := range hanging + 2 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	disabled := func(i int) bool { return !b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Enabled }
+	var ids []string
+	for i := range hanging {
+		ids = append(ids, b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).ID)
+	}
+	b.tenant.AddFaults(tenant.Fault{Name: "hang", Path: "/(" + strings.Join(ids, "|") + ")(/|$)", Kind: tenant.Delay, Gate: "hang"})
+	for i := range hanging {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	waited := false
+	b.work(func() bool { // at first, every worker hangs
+		if !waited {
+			b.tenant.WaitHeld(t.Context(), "hang", 16)
+			b.say(fmt.Sprint(hanging), fence.Fact{Kind: schema.KindLeaver})
+			waited = true
+		}
+		return disabled(hanging)
+	})
+	row := func(i int) *state.Subject {
+		s, err := state.LoadSubject(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: fmt.Sprint(i)})
+		if err != nil || s == nil {
+			t.Fatal(s, err)
+		}
+		return s
+	}
+	b.firstCut = 100 * time.Millisecond
+	b.work(func() bool { // then every one of them fails again and again
+		for i := range hanging {
+			if row(i).Attempts < 3 {
+				return false
+			}
+		}
+		return true
+	})
+	b.firstCut, waited = operationTime, false
+	b.work(func() bool { // and hangs for longer than this test waits
+		if !waited {
+			b.tenant.WaitHeld(t.Context(), "hang", 12)
+			b.say(fmt.Sprint(hanging+1), fence.Fact{Kind: schema.KindLeaver})
+			waited = true
+		}
+		if !disabled(hanging + 1) {
+			return false
+		}
+		b.tenant.RemoveFault("hang")
+		b.tenant.Release("hang")
+		return true
+	})
+	b.settle()
+	for i := range hanging {
+		if !disabled(i) {
+			t.Errorf("account %d is not disabled at the end", i)
+		}
+	}
+	b.explained()
+}
+
 func TestReplicationDelay(t *testing.T) {
 	b := setup(t, func(s *tenant.Config, _ *Config) {
 		s.Replication = tenant.Replication{Lag: 30 * time.Millisecond, IndexLag: 60 * time.Millisecond, WriteLag: 20 * time.Millisecond}
@@ -272,4 +339,22 @@ func TestOnePersonDoesNotStopTheOthers(t *testing.T) {
 	if holds, _ := state.Holds(b.db.Read()); holds[0].Code != string(holdNoName) {
 		t.Errorf("hold %q, want %q", holds[0].Code, holdNoName)
 	}
+}
+
+// A name that the tenant refuses is chosen again by the policy of then, and the alarm says what the tenant said.
+func TestARefusedName(t *testing.T) {
+	b := setup(t)
+	good := b.config.Policy.UPN.Domain
+	b.config.Policy.UPN.Domain = "nowhere.example"
+	b.join("1", "Ana", "analyst")
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		return err == nil && len(alarms) == 1 && alarms[0].Code == AlarmGiveFailing && strings.Contains(alarms[0].Text, "Request_BadRequest on userPrincipalName")
+	})
+	b.config.Policy.UPN.Domain = good
+	b.settle()
+	if u := b.user("ana.ng"); !u.Enabled {
+		t.Errorf("user %+v", u)
+	}
+	b.explained()
 }

@@ -14,6 +14,8 @@ import (
 // they share a governor too.
 type governor struct {
 	limit *rate.Limiter
+	now   func() time.Time
+	after func(time.Duration) <-chan time.Time
 
 	mu      sync.Mutex // guards the two below; never held while waiting
 	urgent  int        // cuts that wait: gives stand back for them
@@ -23,8 +25,8 @@ type governor struct {
 
 // newGovernor allows perSecond writes and, after a quiet time, a burst of two seconds' worth: the
 // quota is a window of 150 s, so a burst never reaches it.
-func newGovernor(perSecond float64) *governor {
-	return &governor{limit: rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond))), changed: make(chan struct{})}
+func newGovernor(perSecond float64, now func() time.Time, after func(time.Duration) <-chan time.Time) *governor {
+	return &governor{limit: rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond))), now: now, after: after, changed: make(chan struct{})}
 }
 
 // wait returns when one more write may be sent, or ctx has ended.
@@ -36,18 +38,15 @@ func (g *governor) wait(ctx context.Context, cut bool) error {
 	for {
 		pause, changed := g.pause(cut)
 		if pause == 0 {
-			if g.limit.Allow() {
+			if g.limit.AllowN(g.now(), 1) {
 				return nil
 			}
 			pause = time.Duration(float64(time.Second) / float64(g.limit.Limit()))
 		}
-		timer := time.NewTimer(pause)
 		select {
-		case <-timer.C:
+		case <-g.after(pause):
 		case <-changed:
-			timer.Stop()
 		case <-ctx.Done():
-			timer.Stop()
 			return ctx.Err()
 		}
 	}
@@ -57,7 +56,10 @@ func (g *governor) wait(ctx context.Context, cut bool) error {
 func (g *governor) pause(cut bool) (time.Duration, <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if d := time.Until(g.resume); d > 0 {
+	switch d := g.resume.Sub(g.now()); {
+	case d > longestQuiet: // the clock went back
+		g.resume = time.Time{}
+	case d > 0:
 		return d, g.changed
 	}
 	if !cut && g.urgent > 0 {
@@ -79,7 +81,7 @@ func (g *governor) stand(n int) {
 func (g *governor) quiet(d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if until := time.Now().Add(d); until.After(g.resume) {
+	if until := g.now().Add(d); until.After(g.resume) {
 		g.resume = until
 	}
 }

@@ -9,8 +9,6 @@ import (
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
-	"jmlbridge/internal/ledger/entry"
-	"jmlbridge/internal/store"
 )
 
 const (
@@ -19,6 +17,8 @@ const (
 	// quickCount is how much work is counted so quickly that it is done at every look: a leaver who comes
 	// alone must not wait for the next count.
 	quickCount = 500
+	// gather is how long a hold on gives waits at most for looks at who may have all already, so that it shows nobody else.
+	gather = time.Minute
 )
 
 // bound is up to which due date a lane's work was found to be inside its limit.
@@ -34,24 +34,46 @@ func (b *bound) good(now time.Time) bool {
 }
 
 // guardGives compares all that waits to be given with what is left of the hour, before any of it is
-// done: past the limit all of it is held. It returns up to which due date work may start.
+// done: past the limit all of it is held. Who is due may have all already, as after another policy or a recovery:
+// where it depends on them, they are looked at first, and nothing is given meanwhile. It returns up to which due date
+// work may start.
 func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
 	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
+		past := e.givesPast
+		e.looking, e.givesPast = false, time.Time{}
 		most, err := state.AtMostDue(e.DB.Read(), plan.Give, now)
 		if err != nil || most == 0 {
 			return 0, err
 		}
-		used, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
-		if err != nil || used+most <= int64(e.Policy.Limits.GivePerHour) {
+		room, err := e.roomToGive(now)
+		if err != nil || most <= room.least() {
 			return most, err
 		}
-		waiting, _, err := state.CountDue(e.DB.Read(), plan.Give, now, except)
-		if err != nil || waiting == 0 || used+waiting <= int64(e.Policy.Limits.GivePerHour) {
+		waiting, certain, err := state.CountGives(e.DB.Read(), now, except)
+		if err != nil || waiting == 0 || waiting <= room.least() {
 			return most, err
 		}
-		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning,
-			waiting, used, e.Policy.Limits.GivePerHour)
+		if certain < waiting {
+			if certain > room.least() {
+				e.givesPast = gathering(past, now)
+			}
+			if e.looking = certain <= room.least() || !e.givesPast.IsZero(); e.looking {
+				return most, nil
+			}
+		}
+		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning, waiting, room)
 	})
+}
+
+// gathering is since when a hold waits for looks, where it waited since past; zero: it waits no longer.
+func gathering(past, now time.Time) time.Time {
+	if past.IsZero() || now.Before(past) {
+		return now
+	}
+	if now.Sub(past) >= gather {
+		return time.Time{}
+	}
+	return past
 }
 
 // guardCuts does the same for disables, but what is held there happens by itself after cut_hold, and
@@ -65,8 +87,8 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 		if err != nil || waiting == 0 {
 			return 0, err
 		}
-		used, err := state.Effects(e.DB.Read(), classCut, now.Add(-time.Hour))
-		if err != nil || used+waiting <= int64(e.Policy.Limits.CutPerHour) {
+		room, err := e.roomTo(now, classCut, e.Policy.Limits.CutPerHour, e.Policy.Limits.CutPerDay, waiting)
+		if err != nil || waiting <= room.least() {
 			return waiting, err
 		}
 		usedUrgent, err := state.Effects(e.DB.Read(), classUrgent, now.Add(-time.Hour))
@@ -78,9 +100,126 @@ func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error
 			return waiting, nil
 		}
 		until := now.Add(time.Duration(e.Policy.Limits.CutHold))
-		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical,
-			waiting, used, e.Policy.Limits.CutPerHour)
+		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical, waiting, room)
 	})
+}
+
+// guardTakes counts whoever loses roles and keeps the account: a mover, by a change of the policy, by a role's
+// lease. Past the limit that waits as cuts do. Who is in this lane and loses nothing is not counted, and not held.
+func (e *Engine) guardTakes(ctx context.Context, now time.Time) (time.Time, error) {
+	return e.guard(ctx, now, plan.Take, &e.takeBound, func() (int64, error) {
+		most, err := state.AtMostDue(e.DB.Read(), plan.Take, now)
+		if err != nil || most == 0 {
+			return 0, err
+		}
+		room, err := e.roomTo(now, classTake, e.Policy.Limits.TakePerHour, e.Policy.Limits.TakePerDay, most)
+		if err != nil || most <= room.least() {
+			return most, err
+		}
+		due, err := state.Due(e.DB.Read(), plan.Take, now, 1<<30, nil)
+		if err != nil {
+			return 0, err
+		}
+		losing := int64(0)
+		for _, s := range due {
+			if !s.Released() && e.loses(s, now) {
+				losing++
+			}
+		}
+		if losing <= room.least() {
+			return most, nil
+		}
+		return most, e.hold(ctx, now, plan.Take, AlarmTakeLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), false, state.Critical, losing, room)
+	})
+}
+
+// loses reports whether roles are to be taken from a person, and were not counted yet.
+func (e *Engine) loses(s *state.Subject, now time.Time) bool {
+	var known plan.Known
+	if len(s.Account) == 0 || json.Unmarshal(s.Account, &known) != nil {
+		return false // nothing was given; or the work on the person fails, and says so
+	}
+	v := s.Doc.At(now)
+	given, _ := plan.Groups(v, e.Policy)
+	return v.Access && s.Taken != s.Rev && slices.ContainsFunc(known.Groups, func(g string) bool { return !slices.Contains(given, g) && e.Policy.Listed(g) })
+}
+
+// guardDeletes holds all deletes that wait where they are more than the day allows: what is deleted is hard to
+// have back.
+func (e *Engine) guardDeletes(ctx context.Context, now time.Time) (time.Time, error) {
+	return e.guard(ctx, now, plan.Delete, &e.deleteBound, func() (int64, error) {
+		waiting, _, err := state.CountDue(e.DB.Read(), plan.Delete, now, nil)
+		if err != nil || waiting == 0 {
+			return 0, err
+		}
+		used, err := state.Effects(e.DB.Read(), classDelete, now.Add(-day))
+		room := room{{"in 24 hours", int64(e.Policy.Limits.DeletePerDay), used}}
+		if err != nil || waiting <= room.least() {
+			return waiting, err
+		}
+		return waiting, e.hold(ctx, now, plan.Delete, AlarmDeleteLimit, state.Never, false, state.Warning, waiting, room)
+	})
+}
+
+const day = 24 * time.Hour
+
+// room is what the limits of one class leave.
+type room []limit
+
+type limit struct {
+	over        string // over what it goes, for people
+	most, spent int64
+}
+
+func (r room) least() int64 {
+	least := int64(1 << 62)
+	for _, l := range r {
+		least = min(least, l.most-l.spent)
+	}
+	return least
+}
+
+// tightest is the limit that leaves the least.
+func (r room) tightest() limit {
+	return slices.MinFunc(r, func(a, b limit) int { return int((a.most - a.spent) - (b.most - b.spent)) })
+}
+
+func (e *Engine) roomToGive(now time.Time) (room, error) {
+	hour, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
+	if err != nil {
+		return nil, err
+	}
+	whole, err := state.Effects(e.DB.Read(), classGive, now.Add(-day))
+	return room{{"in an hour", int64(e.Policy.Limits.GivePerHour), hour}, {"in 24 hours", int64(e.Policy.Limits.GivePerDay), whole}}, err
+}
+
+// roomTo is what is left of a class that the share bounds too. It counts the open accounts only where the share
+// could matter: that takes a reading of all persons.
+func (e *Engine) roomTo(now time.Time, class string, perHour, perDay int, waiting int64) (room, error) {
+	l := &e.Policy.Limits
+	hour, err := state.Effects(e.DB.Read(), class, now.Add(-time.Hour))
+	if err != nil {
+		return nil, err
+	}
+	whole, err := state.Effects(e.DB.Read(), class, now.Add(-day))
+	if err != nil {
+		return nil, err
+	}
+	r := room{{"in an hour", int64(perHour), hour}, {"in 24 hours", int64(perDay), whole}}
+	if l.CutShare == 0 || whole+waiting <= int64(l.CutFloor) {
+		return r, nil
+	}
+	open, err := state.OpenAccounts(e.DB.Read())
+	if class == classCut {
+		open += whole // those cut in these 24 hours were open when they began
+	}
+	share := max(int64(l.CutFloor), open*int64(l.CutShare)/100)
+	return append(r, limit{fmt.Sprintf("in 24 hours, %d of a hundred open accounts or %d, whichever is more,", l.CutShare, l.CutFloor), share, whole}), err
+}
+
+// past says that the limit was reached.
+func (l limit) past() string {
+	return fmt.Sprintf(", past the limit of %d %s (%d done)", l.most, l.over, l.spent)
 }
 
 func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() (waiting int64, err error)) (time.Time, error) {
@@ -96,163 +235,4 @@ func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bo
 	}
 	*b = bound{upTo: now, checked: now, waiting: waiting}
 	return now, nil
-}
-
-// shownHold is what an operator sees of a hold of many, and what its digest covers.
-type shownHold struct {
-	Code     string       `json:"code"`
-	Lane     string       `json:"lane"`
-	Count    int          `json:"count"`
-	Until    *time.Time   `json:"until,omitempty"`
-	Subjects []shownEntry `json:"subjects"`
-}
-
-type shownEntry struct {
-	Issuer     string `json:"iss"`
-	Subject    string `json:"sub"`
-	Engagement int    `json:"engagement"`
-	Seq        uint64 `json:"seq"`
-}
-
-// hold puts everything that is due in lane behind one hold.
-func (e *Engine) hold(ctx context.Context, now time.Time, lane plan.Lane, code string, until time.Time, spareUrgent bool, severity state.Severity, waiting, used int64, limit int) error {
-	err := e.DB.Tx(ctx, func(tx *store.Tx) error {
-		due, err := state.Due(tx, lane, now, 1<<30, nil)
-		if err != nil {
-			return err
-		}
-		shown := shownHold{Code: code, Lane: lane.String()}
-		if until != state.Never {
-			shown.Until = &until
-		}
-		var whom []entry.Who
-		for _, s := range due {
-			if s.Released() || s.Counted == s.Rev || spareUrgent && s.Urgent { // as state.HoldLane
-				continue
-			}
-			p := s.Doc.At(now).Cause
-			shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, p.Engagement, p.Seq})
-			whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: p.Engagement})
-		}
-		shown.Count = len(shown.Subjects)
-		if shown.Count == 0 {
-			return nil
-		}
-		text, err := json.Marshal(shown)
-		if err != nil {
-			return err
-		}
-		// The time makes the key: a second hold of the same kind must not end the first.
-		h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: code, Shown: text, Created: now, Subjects: whom}
-		if shown.Until != nil {
-			h.Expires = until
-		}
-		if _, err := state.OpenHold(tx, h); err != nil {
-			return err
-		}
-		if err := state.HoldLane(tx, h.ID, lane, now, until, spareUrgent); err != nil {
-			return err
-		}
-		return raise(tx, state.Alarm{Code: code, Severity: severity, Last: now, Text: alarmText(h, shown)})
-	})
-	if err != nil {
-		return fmt.Errorf("hold lane %s: %w", lane, err)
-	}
-	e.Committed()
-	e.Log.Warn("held", "lane", lane.String(), "code", code, "waiting", waiting, "in_last_hour", used, "limit", limit)
-	return nil
-}
-
-func alarmText(h *state.Hold, shown shownHold) string {
-	if shown.Until != nil {
-		return fmt.Sprintf("hold %s: past the hourly limit of cuts, %d waiting; it happens at %s unless two operators discard them; see `consumer holds show %s`", h.Name(), shown.Count, shown.Until.UTC().Format(time.RFC3339), h.Name())
-	}
-	return fmt.Sprintf("hold %s: past the hourly limit of gives, %d waiting; nothing of it happens until `consumer holds release %s` or `discard`", h.Name(), shown.Count, h.Name())
-}
-
-// ClearLimit ends the alarm of a limit when nothing is held by it any more.
-func ClearLimit(tx *store.Tx, code string, now time.Time) error {
-	if code != AlarmCutLimit && code != AlarmGiveLimit {
-		return nil
-	}
-	open, err := state.Holds(tx)
-	if err != nil || slices.ContainsFunc(open, func(h *state.Hold) bool { return h.Code == code }) {
-		return err
-	}
-	return clear(tx, code, "", now)
-}
-
-// expire ends the holds whose time is over: what they kept is due by its date already, and must not be
-// held a second time.
-func (e *Engine) expire(ctx context.Context, now time.Time) error {
-	open, err := state.Holds(e.DB.Read())
-	if err != nil {
-		return err
-	}
-	over := slices.DeleteFunc(open, func(h *state.Hold) bool { return h.Expires.IsZero() || h.Expires.After(now) })
-	if len(over) == 0 {
-		return nil
-	}
-	return e.DB.Tx(ctx, func(tx *store.Tx) error {
-		for _, h := range over {
-			if _, err := state.EndHolds(tx, h.SubjectKey, true, now, h.Code); err != nil {
-				return err
-			}
-			if err := state.LetThrough(tx, h.ID, now); err != nil {
-				return err
-			}
-			if err := ClearLimit(tx, h.Code, now); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// stale lists the issuers that have been silent for too long, and keeps their alarms.
-func (e *Engine) stale(ctx context.Context, now time.Time) ([]string, error) {
-	if now.Sub(e.staleChecked) < guardEvery && !now.Before(e.staleChecked) {
-		return e.staleIssuers, nil
-	}
-	issuers, err := state.Issuers(e.DB.Read())
-	if err != nil {
-		return nil, err
-	}
-	var silent, alarming []string
-	for _, iss := range issuers {
-		since, ok, err := state.FreshSince(e.DB.Read(), iss)
-		if err != nil {
-			return nil, err
-		}
-		if ok && now.Sub(since) > e.StaleAfter {
-			silent = append(silent, iss)
-			// Nothing could be heard while nobody listened: the alarm waits as long as a silence would.
-			if now.Sub(e.started) > e.StaleAfter {
-				alarming = append(alarming, iss)
-			}
-		}
-	}
-	if !slices.Equal(alarming, e.staleAlarms) || !e.staleKnown {
-		err := e.DB.Tx(ctx, func(tx *store.Tx) error {
-			for _, iss := range issuers {
-				var err error
-				if slices.Contains(alarming, iss) {
-					err = raise(tx, state.Alarm{Code: AlarmStale, Key: iss, Severity: state.Critical, Last: now, Issuer: iss,
-						Text: fmt.Sprintf("no valid heartbeat of this issuer for more than %v: what it would give waits, what it would cut may be withheld; look at the mid-point and the producer", e.StaleAfter)})
-				} else if !slices.Contains(silent, iss) {
-					err = clear(tx, AlarmStale, iss, now)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		e.Committed()
-	}
-	e.staleIssuers, e.staleAlarms, e.staleChecked, e.staleKnown = silent, alarming, now, true
-	return silent, nil
 }

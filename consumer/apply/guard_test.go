@@ -2,11 +2,19 @@ package apply
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
 
@@ -85,5 +93,322 @@ func TestRetriesCountOnce(t *testing.T) {
 	}
 	if hits := b.tenant.Faults(); len(hits) != 1 || hits[0].Hit != leavers {
 		t.Errorf("the tenant refused %+v; want each leaver once", hits)
+	}
+}
+
+// Leavers past the limit who come one by one have a hold each: the one alarm speaks of all of them.
+func TestOneAlarmSpeaksOfAllHolds(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 1) })
+	for i := range 4 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	says := func(hold int64, want string) { // as soon as somebody waits behind it
+		t.Helper()
+		b.work(func() bool {
+			n, err := state.HeldBack(b.db.Read(), hold)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n > 0
+		})
+		list, err := state.Alarms(b.db.Read())
+		if err != nil || !slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == AlarmCutLimit && strings.Contains(a.Text, want) }) {
+			t.Errorf("alarms %+v, %v; want %q", list, err, want)
+		}
+	}
+	b.say("0", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	for i, want := range []string{"1 cuts waiting", "2 holds (1, 2): 2 cuts waiting; the first happen at ", "3 holds (1, 2, 3): 3 cuts waiting"} {
+		b.say(fmt.Sprint(i+1), fence.Fact{Kind: schema.KindLeaver})
+		says(int64(i+1), want)
+	}
+}
+
+// Whose account is disabled already, by whom ever, loses nothing: the ledger says so, and no limit is spent on it.
+func TestWhatIsDisabledAlreadyIsNoEffect(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, c *Config) {
+		c.Policy = testPolicy(t, 100, 1)
+		for i := range 3 {
+			s.Seed.Users = append(s.Seed.Users, tenant.SeedUser{UserPrincipalName: fmt.Sprintf("ana%d@rehearsal.example", i), DisplayName: "Ana", Disabled: true,
+				Properties: map[string]any{"onPremisesExtensionAttributes": map[string]any{"extensionAttribute15": directory.Mark(issuer, fmt.Sprint(i))}}})
+		}
+	})
+	for i := range 3 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+	}
+	if n, err := state.Effects(b.db.Read(), classCut, b.now().Add(-time.Hour)); err != nil || n != 0 || b.standing(AlarmCutLimit) {
+		t.Errorf("%d cuts are counted, %v, held %v; want none", n, err, b.standing(AlarmCutLimit))
+	}
+	if intents, _ := b.explained(); intents == 0 {
+		t.Error("the ledger does not say that they are disabled")
+	}
+}
+
+// dayPolicy has limits over more than an hour.
+func dayPolicy(t *testing.T, limits string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+grace: 30d
+groups: {soc: {id: %s}}
+roles: {analyst: {groups: [soc]}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 4, %s}
+`, socID, limits))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestLimitsOfADay(t *testing.T) {
+	for _, tc := range []struct {
+		name, limits, alarm string
+		first, then         int // leavers, two hours apart
+		held                bool
+	}{
+		{"within the day", "cut_per_day: 8", AlarmCutLimit, 4, 4, false},
+		{"past the day", "cut_per_day: 6", AlarmCutLimit, 4, 4, true},
+		{"past the share", "cut_per_day: 40, cut_share: 50, cut_floor: 2", AlarmCutLimit, 4, 4, true},
+		{"within the floor", "cut_per_day: 40, cut_share: 1, cut_floor: 8", AlarmCutLimit, 4, 4, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = dayPolicy(t, tc.limits) })
+			for i := range 10 {
+				b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+			}
+			b.settle()
+			for i := range tc.first {
+				b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+			}
+			b.settle()
+			if b.standing(tc.alarm) {
+				t.Fatal("want the first within every limit")
+			}
+			b.pass(2 * time.Hour)
+			for i := range tc.then {
+				b.say(fmt.Sprint(tc.first+i), fence.Fact{Kind: schema.KindLeaver})
+			}
+			if tc.held {
+				b.work(func() bool { return b.standing(tc.alarm) })
+			} else {
+				b.settle()
+			}
+			cut := 0
+			for i := range tc.first + tc.then {
+				if !b.enabled(fmt.Sprint(i)) {
+					cut++
+				}
+			}
+			if want := tc.first + tc.then; tc.held && cut != tc.first || !tc.held && cut != want {
+				t.Errorf("%d are cut", cut)
+			}
+		})
+	}
+}
+
+// Roles that movers lose have a limit of their own: past it they wait as cuts do, and then are taken. Movers who
+// lose nothing are not counted, and what a fact gives is counted beside what it takes.
+func TestRolesThatMoversLoseHaveALimit(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 8, 100); c.Policy.Limits.TakePerHour = 3 })
+	groups := func(i int) int { return len(b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Groups) }
+	move := func(i int, roles ...string) {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindMover, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: roles})
+	}
+	for i := range 8 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "lead")
+	}
+	b.settle()
+	b.pass(2 * time.Hour)
+	for i := range 8 {
+		move(i, "lead") // nothing is lost
+	}
+	b.settle()
+	if b.standing(AlarmTakeLimit) {
+		t.Fatal("movers who lose nothing were counted")
+	}
+	for i := range 3 {
+		move(i, "analyst")
+	}
+	b.settle()
+	if b.standing(AlarmTakeLimit) || groups(0)+groups(1)+groups(2) != 3 {
+		t.Fatal("want the first three within the limit")
+	}
+	move(3, "analyst")
+	move(4, "analyst")
+	move(5, "lead") // waits behind nobody's hold
+	b.work(func() bool { return b.standing(AlarmTakeLimit) && b.row("5").Lane == plan.Idle })
+	if groups(3) != 2 || groups(4) != 2 {
+		t.Error("roles were taken past the limit")
+	}
+	if h := b.holds(); len(h) != 1 || h[0] != AlarmTakeLimit {
+		t.Errorf("holds %v", h)
+	}
+	b.say("4", fence.Fact{Kind: schema.KindLeaver}) // a cut is not held by it
+	b.work(func() bool { return !b.enabled("4") })
+	b.pass(time.Duration(b.config.Policy.Limits.CutHold) + time.Second) // nobody decides
+	b.work(func() bool { return groups(3) == 1 && !b.standing(AlarmTakeLimit) })
+	b.explained()
+}
+
+// A fact that takes and gives is counted in both classes: what it took lets nothing past the limit of gives.
+func TestAMoverIsCountedForBoth(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) {
+		p := *testPolicy(t, 100, 100)
+		p.Roles = map[string]policy.Role{"analyst": p.Roles["analyst"], "lead": {Groups: []string{"lead"}}}
+		c.Policy = &p
+	})
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	b.pass(25 * time.Hour)
+	b.config.Policy.Limits.GivePerHour = 2
+	for i := range 3 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindMover, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: []string{"lead"}})
+	}
+	b.work(func() bool { return b.standing(AlarmGiveLimit) })
+	for i := range 3 {
+		if g := b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Groups; len(g) != 0 {
+			t.Errorf("person %d is in %v: the old group is taken, the new one held", i, g)
+		}
+	}
+	if n, err := state.Effects(b.db.Read(), classTake, b.config.Now().Add(-time.Hour)); err != nil || n != 3 {
+		t.Errorf("%d losses are counted, %v", n, err)
+	}
+}
+
+// What operators discarded of cuts comes back when its time is over, and the alarm on it ends with it, or with the
+// last new fact.
+func TestADiscardedCutComesBack(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 1) })
+	for i := range 5 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	discard := func(who ...int) *state.Hold {
+		t.Helper()
+		for _, i := range who {
+			b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+		}
+		b.work(func() bool { return b.standing(AlarmCutLimit) })
+		open, err := state.Holds(b.db.Read())
+		if err != nil || len(open) != 1 {
+			t.Fatalf("holds %v, %v", open, err)
+		}
+		h := open[0]
+		err = b.db.Tx(t.Context(), func(tx *store.Tx) error {
+			if _, _, err := state.DecideHold(tx, h.ID, h.Digest, state.HoldDiscarded, "ann", "wrong file", 1, b.config.Now()); err != nil {
+				return err
+			}
+			if err := state.DropHeld(tx, h.ID); err != nil {
+				return err
+			}
+			if err := ClearLimit(tx, h.Code, b.config.Now()); err != nil {
+				return err
+			}
+			return DiscardStands(tx, h, 2, b.config.Now().Add(24*time.Hour), b.config.Now())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	discard(0, 1)
+	b.pass(23 * time.Hour)
+	b.settle()
+	if !b.enabled("0") || !b.enabled("1") || !b.standing(AlarmDiscarded) {
+		t.Fatal("want the discard to stand for its time, with an alarm")
+	}
+	b.pass(2 * time.Hour)
+	b.work(func() bool { return b.standing(AlarmCutLimit) && !b.standing(AlarmDiscarded) }) // back, and inside the limits
+	b.pass(time.Hour)
+	b.work(func() bool { return !b.enabled("0") && !b.enabled("1") })
+
+	b.pass(25 * time.Hour)
+	h := discard(2, 3)
+	for _, i := range []string{"2", "3"} {
+		b.say(i, fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
+	}
+	b.pass(time.Minute)
+	b.work(func() bool { return !b.standing(AlarmDiscarded) })
+	if n, err := state.Dropped(b.db.Read(), h.ID); err != nil || n != 0 || !b.enabled("2") {
+		t.Errorf("%d are discarded still, %v", n, err)
+	}
+	b.explained()
+}
+
+// Whoever waits behind a hold of many may be decided on alone, by a newer fact or by hand: the alarm says how many wait, and
+// the hold ends with the last.
+func TestAHoldEndsWithTheLastWhoWaits(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 1) })
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	for i := range 3 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	text := func() string {
+		list, err := state.Alarms(b.db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list {
+			if a.Code == AlarmCutLimit {
+				return a.Text
+			}
+		}
+		return ""
+	}
+	b.work(func() bool { return strings.Contains(text(), ": 3 cuts waiting") })
+	cut := func(subject string) {
+		t.Helper()
+		err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+			return state.Lock(tx, state.SubjectKey{Issuer: issuer, Subject: subject}, &fence.Lock{By: "ann", At: b.config.Now()}, plan.Disable, b.config.Now())
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut("0")
+	cut("1")
+	b.work(func() bool { return strings.Contains(text(), ": 1 cuts waiting") && !b.enabled("0") && !b.enabled("1") })
+	if !b.enabled("2") || len(b.holds()) != 1 {
+		t.Errorf("holds %v; want the third to wait", b.holds())
+	}
+	cut("2")
+	b.work(func() bool { return text() == "" && !b.enabled("2") })
+	if h := b.holds(); len(h) > 0 {
+		t.Errorf("holds %v", h)
+	}
+	ended := 0
+	for _, e := range b.entries() {
+		if r, ok := e.(*entry.Released); ok && r.Action == entry.ReleasedResolved {
+			ended++
+		}
+	}
+	if ended != 1 {
+		t.Errorf("%d holds ended on the ledger", ended)
+	}
+	b.explained()
+}
+
+func TestDeletesPastTheDayAreHeld(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = dayPolicy(t, "delete_per_day: 1") })
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+		b.settle()
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+	}
+	b.settle()
+	b.pass(31 * 24 * time.Hour)
+	b.work(func() bool { return b.standing(AlarmDeleteLimit) })
+	if n := b.writes("delete"); n > 1 {
+		t.Errorf("%d are deleted; want at most the day's", n)
 	}
 }

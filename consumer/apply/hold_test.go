@@ -53,6 +53,51 @@ func TestHoldEndsWithItsRule(t *testing.T) {
 	}
 }
 
+// The alarm on people whom a roster does not name counts who has access still, and ends with the last who had.
+func TestTheUnnamedAreCountedAnew(t *testing.T) {
+	b := setup(t)
+	for i := range 2 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	key := "hr@" + issuer
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error { // as the roster does
+		for i := range 2 {
+			k := state.SubjectKey{Issuer: issuer, Subject: fmt.Sprint(i)}
+			h := &state.Hold{SubjectKey: k, Code: string(plan.HoldUnnamed), Created: b.config.Now(), Shown: state.ShowOne(k, 1, string(plan.HoldUnnamed), []string{k.Subject})}
+			if _, err := state.OpenHold(tx, h); err != nil {
+				return err
+			}
+			if err := state.Leave(tx, k); err != nil {
+				return err
+			}
+		}
+		return raise(tx, state.Alarm{Code: string(plan.HoldUnnamed), Key: key, Severity: state.Warning, Last: b.config.Now(), Text: "2 with access are not named by roster R"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func() string {
+		list, err := state.Alarms(b.db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.IndexFunc(list, func(a state.Alarm) bool { return a.Code == string(plan.HoldUnnamed) && a.Key == key }); i >= 0 {
+			return list[i].Text
+		}
+		return ""
+	}
+	b.say("0", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.work(func() bool { return strings.HasPrefix(text(), "1 with access are not named by roster R") })
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.work(func() bool { return text() == "" })
+	if h := b.holds(); len(h) > 0 {
+		t.Errorf("holds %v", h)
+	}
+}
+
 // Another policy reaches those for whom it means something else, and nobody else is looked at.
 func TestPolicyChanged(t *testing.T) {
 	b := setup(t)
@@ -97,6 +142,75 @@ limits: {give_per_hour: 100, cut_per_hour: 100}
 		}
 	}
 	b.explained()
+}
+
+// A slip in the policy must not strip everybody at the next start.
+func TestWhatAPolicyTakesFromManyIsHeld(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 3) })
+	for i := range 5 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "lead")
+	}
+	b.settle()
+	groups := func(i int) int { return len(b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Groups) }
+	b.say("4", fence.Fact{Kind: schema.KindMover, Person: person("Anae"), Roles: []string{"analyst"}}) // a message takes at once
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {soc: {id: %s}, lead: {id: %s}}
+roles: {analyst: {groups: [soc]}, lead: {groups: [soc]}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 3}
+`, socID, leadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.config.Policy = p
+	changed := func() {
+		t.Helper()
+		if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, p, b.config.Now()) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed()
+	b.work(func() bool { return groups(4) == 1 })
+	if h := b.holds(); !slices.Equal(h, []string{AlarmPolicyLimit}) || !b.standing(AlarmPolicyLimit) {
+		t.Fatalf("holds %v", h)
+	}
+	for i := range 4 {
+		if groups(i) != 2 {
+			t.Errorf("person %d lost a group although that is held", i)
+		}
+	}
+	b.pass(time.Duration(p.Limits.CutHold) + time.Second) // nobody decides
+	b.work(func() bool { return groups(0)+groups(1)+groups(2)+groups(3) == 4 })
+	if h := b.holds(); len(h) != 0 || b.standing(AlarmPolicyLimit) {
+		t.Errorf("holds %v", h)
+	}
+	b.explained()
+}
+
+// What a policy takes from a few is taken at once, and counts for the hour.
+func TestWhatAPolicyTakesCounts(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 3) })
+	take := func(who ...string) []string {
+		t.Helper()
+		for _, id := range who {
+			b.join(id, "Ana"+id, "lead")
+		}
+		b.settle()
+		p := *b.config.Policy
+		p.Roles = map[string]policy.Role{"analyst": p.Roles["analyst"], "lead": p.Roles["analyst"]}
+		if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, &p, b.config.Now()) }); err != nil {
+			t.Fatal(err)
+		}
+		return b.holds()
+	}
+	if h := take("a", "b"); len(h) != 0 {
+		t.Errorf("two are held: %v", h)
+	}
+	if h := take("c", "d"); len(h) != 1 {
+		t.Errorf("two more are not held: %v", h)
+	}
 }
 
 // An operator's own cut is never held, and the alarm of a limit stands while anything is held by it.
@@ -145,5 +259,37 @@ func TestAlarmOfALimitStandsWhileItHolds(t *testing.T) {
 	}
 	if alarms, err := state.Alarms(b.db.Read()); err != nil || len(alarms) != 1 || alarms[0].Code != AlarmCutLimit {
 		t.Errorf("alarms %v, %v while a hold stands", alarms, err)
+	}
+}
+
+// What has a date and is kept from it by a hold is looked at now and then, not without end: the delete of an account
+// that somebody protected meanwhile.
+func TestWhatIsDueAndHeldIsNotLookedAtWithoutEnd(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+grace: 30d
+groups: {soc: {id: %s}}
+roles: {analyst: {groups: [soc]}}
+protected: [ana.ng@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, socID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.config.Policy = p
+	b.pass(31 * 24 * time.Hour)
+	before := len(b.tenant.Journal())
+	b.settle() // which ends only where nothing is due
+	if h := b.holds(); !slices.Equal(h, []string{string(plan.HoldProtected)}) || b.writes("delete") != 0 {
+		t.Errorf("holds %v, %d deletes", h, b.writes("delete"))
+	}
+	if n := len(b.tenant.Journal()) - before; n > 10 {
+		t.Errorf("%d requests about one person for whom nothing can be done", n)
 	}
 }

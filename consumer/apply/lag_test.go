@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
 
@@ -59,7 +62,7 @@ func TestLeaverWhoseEnableWasNotAnswered(t *testing.T) {
 	b.settle()
 	shown := func() bool { // by the replicas, too
 		row := b.row("1")
-		s, err := look(t.Context(), b.config.Cut, issuer, "1", known(t, row))
+		s, err := look(t.Context(), b.config.Cut, plan.Situation{Issuer: issuer, Subject: "1", Known: known(t, row)})
 		return err == nil && s.account.Enabled != nil && !*s.account.Enabled
 	}
 	b.work(shown)
@@ -129,6 +132,99 @@ func TestMoverWhoseRemovalWasNotAnswered(t *testing.T) {
 	}
 }
 
+// Whoever moves back while a membership is in doubt is not looked at for ever: it is given again, whatever the
+// reads show, which ends the doubt; and it is not given twice where it is there.
+func TestMoverBackWhileAMembershipIsInDoubt(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("removed %v", removed), func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "lead")
+			b.settle()
+			if removed { // by a request whose answer a crash swallowed
+				if _, err := b.config.Cut.RemoveMember(t.Context(), leadID, known(t, b.row("1")).ID); err != nil {
+					t.Fatal(err)
+				}
+			} else { // by a replica that does not know the membership yet
+				b.tenant.AddFaults(tenant.Fault{Name: "lag", Method: "^DELETE$", Path: "/members/", Kind: tenant.Error, Status: 404, Count: 1})
+			}
+			b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+			b.work(func() bool { return len(known(t, b.row("1")).Doubted) == 1 })
+			b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"lead"}})
+			b.clock.Store(int64(15 * time.Minute))
+			b.settle() // which ends only where nothing is due
+			if k := known(t, b.row("1")); len(k.Doubted) != 0 || len(k.Groups) != 2 {
+				t.Errorf("after it settled: groups %v, in doubt %v", k.Groups, k.Doubted)
+			}
+			if u := b.user("ana.ng"); len(u.Groups) != 2 {
+				t.Errorf("groups %v, want both", u.Groups)
+			}
+			b.explained()
+		})
+	}
+}
+
+// A word that is ahead of a gap takes what its roles do not stand for, and only that: what the roles of before and
+// its own both stand for is not taken while the gap lasts and given back when it closes.
+func TestMoverAheadOfAGap(t *testing.T) {
+	for _, roles := range [][2][]string{{{"lead"}, {"analyst"}}, {{"analyst"}, {"lead"}}, {{"analyst", "lead"}, {"lead"}}} {
+		t.Run(fmt.Sprint(roles), func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", roles[0]...)
+			b.settle()
+			had := b.user("ana.ng").Groups
+			move := fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 3}, Kind: schema.KindMover, Effective: b.config.Now(), Person: person("Ana"), Roles: roles[1]}
+			b.fold("1", move)
+			b.settle()
+			for _, g := range b.user("ana.ng").Groups {
+				if !slices.Contains(had, g) {
+					t.Errorf("given ahead of the gap: %s", g)
+				}
+			}
+			move.Sequenced = true
+			b.fold("1", move)
+			b.settle()
+			has, lost := b.user("ana.ng").Groups, 0
+			for _, g := range had {
+				if !slices.Contains(has, g) {
+					lost++
+				}
+			}
+			if n := b.writes("remove-member"); n != lost {
+				t.Errorf("%d memberships were taken, and %d are gone", n, lost)
+			}
+			if n := b.writes("add-member"); n != len(has)+lost {
+				t.Errorf("%d memberships were given, want %d", n, len(has)+lost)
+			}
+			b.explained()
+		})
+	}
+}
+
+// Whoever is suspended while a membership is in doubt is not looked at for ever: it stays, and is taken away when
+// the person comes back.
+func TestSuspendedWithAMembershipInDoubt(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "lead")
+	b.settle()
+	if _, err := b.config.Cut.RemoveMember(t.Context(), leadID, known(t, b.row("1")).ID); err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	b.settle()
+	if k := known(t, b.row("1")); len(k.Doubted) != 1 {
+		t.Fatalf("in doubt %v, want the one that was not found", k.Doubted)
+	}
+	b.clock.Store(int64(15 * time.Minute))
+	b.settle() // which ends only where nothing is due
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	b.settle()
+	if k := known(t, b.row("1")); len(k.Doubted) != 0 || len(k.Groups) != 1 {
+		t.Errorf("after the return: groups %v, in doubt %v", k.Groups, k.Doubted)
+	}
+}
+
 // A manager who cannot be set does not keep a person from what the roles give.
 func TestManagerWhoIsGone(t *testing.T) {
 	b := setup(t)
@@ -151,7 +247,7 @@ func TestNameOfSomeoneWhoCameBack(t *testing.T) {
 	b.settle()
 	b.say("1", fence.Fact{Kind: schema.KindLeaver})
 	b.settle()
-	b.clock.Store(int64(31 * 24 * time.Hour))
+	b.pass(31 * 24 * time.Hour)
 	b.settle()
 	b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
 	b.settle()
@@ -178,5 +274,30 @@ func TestHoldsOutliveAnOutage(t *testing.T) {
 	after, err := state.Holds(b.db.Read())
 	if err != nil || len(after) != 1 || after[0].ID != before[0].ID {
 		t.Errorf("holds %v, %v; want the one from before", after, err)
+	}
+}
+
+// A disable whose answer is lost may have taken effect; that the next attempt is refused, by a replica that does not know the
+// account, says nothing of it. A disable that was refused and had none before it did nothing.
+func TestRefusedAfterALostDisable(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "unknown", Method: "^PATCH$", Kind: tenant.Error, Status: 404})
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disable := plan.Op{Kind: plan.DisableAccount, Lane: plan.Disable}
+	for name, before := range map[string]time.Time{"none before": {}, "one before": e.Now().Add(-time.Minute)} {
+		u := &unit{Engine: e, row: b.row("1"), now: e.Now(), attempt: 1, known: known(t, b.row("1"))}
+		u.known.DisablingAt = before
+		err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return u.prepare(tx, &u.known, []plan.Op{disable}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := u.try(t.Context(), disable); d.result != entry.ResultFailed || !u.known.DisablingAt.Equal(before) {
+			t.Errorf("%s: %+v, in doubt since %v", name, d, u.known.DisablingAt)
+		}
 	}
 }

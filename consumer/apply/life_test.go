@@ -10,6 +10,7 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
@@ -42,11 +43,35 @@ func TestJoinerMoverLeaver(t *testing.T) {
 		t.Errorf("%d more requests with nothing to do", after-before)
 	}
 	// After grace the account goes.
-	b.clock.Store(int64(31 * 24 * time.Hour))
+	b.pass(31 * 24 * time.Hour)
 	b.settle()
 	if n := b.writes("delete"); n != 1 {
 		t.Errorf("%d deletes after grace, want 1", n)
 	}
+}
+
+// Grace begins with the end of the engagement, however long the person was suspended before.
+func TestGraceOfSomebodyWhoWasSuspended(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	b.settle()
+	b.pass(40 * 24 * time.Hour)
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.pass(29 * 24 * time.Hour)
+	b.settle()
+	if n := b.writes("delete"); n != 0 {
+		t.Fatal("deleted before anybody could look: the policy says 30 days")
+	}
+	b.pass(2 * 24 * time.Hour)
+	b.settle()
+	if n := b.writes("delete"); n != 1 {
+		t.Errorf("%d deletes after grace, want 1", n)
+	}
+	b.explained()
 }
 
 func TestSuspendAndResume(t *testing.T) {
@@ -103,7 +128,74 @@ func TestManagerWhoJoinsLater(t *testing.T) {
 	if m := b.user("ana.ng").Manager; m != "bea.ng@rehearsal.example" {
 		t.Errorf("manager %q", m)
 	}
+	// Nobody is given as their own, and no preview shows it.
+	self := person("Bea")
+	self.Manager = &schema.Manager{Value: "boss"}
+	b.say("boss", fence.Fact{Kind: schema.KindMover, Person: self, Roles: []string{"lead"}})
+	b.settle()
+	if m := b.user("bea.ng").Manager; m != "" {
+		t.Errorf("manager %q of herself", m)
+	}
 	b.explained()
+}
+
+// The manager's account is there already and is found by its mark, as after a recovery, once the report was planned.
+func TestManagerWhoseAccountIsFound(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Seed.Users = []tenant.SeedUser{{UserPrincipalName: "bea.ng@rehearsal.example", DisplayName: "Bea Ng",
+			Properties: map[string]any{"onPremisesExtensionAttributes": map[string]any{"extensionAttribute15": directory.Mark(issuer, "boss")}}}}
+	})
+	report := person("Ana")
+	report.Manager = &schema.Manager{Value: "boss"}
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: report, Roles: []string{"analyst"}})
+	b.settle()
+	b.join("boss", "Bea", "lead")
+	b.settle()
+	if n := b.writes("create"); n > 1 {
+		t.Fatalf("%d accounts were made: the manager's own was not found", n)
+	}
+	if m := b.user("ana.ng").Manager; m != "bea.ng@rehearsal.example" {
+		t.Errorf("manager %q", m)
+	}
+	b.explained()
+}
+
+// The manager's account is made while the person's own is, and the person has a date ahead that the work waits for.
+func TestManagerMadeMeanwhile(t *testing.T) {
+	for name, end := range map[string]time.Duration{"open end": 0, "announced end": 300 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.tenant.AddFaults(tenant.Fault{Name: "hold", Method: "^POST$", Path: "/v1.0/users$", Body: "Ana", Kind: tenant.Delay, Gate: "create", Applied: true, Count: 1})
+			report := fence.Fact{Kind: schema.KindJoiner, Person: person("Ana"), Roles: []string{"analyst"}}
+			report.Person.Manager = &schema.Manager{Value: "boss"}
+			if end > 0 {
+				report.End = b.config.Now().Add(end)
+			}
+			b.say("1", report)
+			step := 0
+			b.work(func() bool {
+				switch step {
+				case 0: // planned without a manager, for there is none yet
+					b.tenant.WaitHeld(t.Context(), "create", 1)
+					b.join("boss", "Bea", "lead")
+					b.wake()
+					step++
+				case 1:
+					if id, err := accountOf(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: "boss"}); err == nil && id != "" {
+						b.tenant.Release("create")
+						step++
+					}
+				default:
+					return b.idle()
+				}
+				return false
+			})
+			if m := b.user("ana.ng").Manager; m != "bea.ng@rehearsal.example" {
+				t.Errorf("manager %q", m)
+			}
+			b.explained()
+		})
+	}
 }
 
 func TestNotOursIsNotTouched(t *testing.T) {

@@ -1,14 +1,17 @@
 package apply
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -140,5 +143,49 @@ func decide(t *testing.T, b *bridge, h *state.Hold, to state.HoldState) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Ten thousand joiners on day one are one hold, which shows each of them, and one release lets exactly them through.
+func TestTheFirstLoadIsOneHold(t *testing.T) {
+	const people = 10_000
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 50, 100) })
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		for i := range people {
+			s := &state.Subject{SubjectKey: state.SubjectKey{Issuer: issuer, Subject: fmt.Sprint(i)}, FactAt: b.config.Now()}
+			s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 1, Generation: 1, Seq: uint64(i + 1)}, Sequenced: true,
+				Person: person(fmt.Sprintf("Ana%c%c%c", 'a'+i/676, 'a'+i/26%26, 'a'+i%26)), Roles: []string{"analyst"}})
+			s.Raise(plan.Give, b.config.Now(), false)
+			if err := state.SaveFacts(tx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.work(func() bool { return b.standing(AlarmGiveLimit) })
+	holds, err := state.Holds(b.db.Read())
+	if err != nil || len(holds) != 1 {
+		t.Fatalf("holds %v, %v", holds, err)
+	}
+	var shown shownHold
+	if err := json.Unmarshal(holds[0].Shown, &shown); err != nil || shown.Count != people || len(shown.Subjects) != people {
+		t.Fatalf("the hold shows %d of %d, %v", len(shown.Subjects), shown.Count, err)
+	}
+	recorded := 0
+	for _, e := range b.entries() {
+		if h, ok := e.(*entry.Held); ok {
+			recorded += len(h.Subjects)
+		}
+	}
+	if recorded != people {
+		t.Errorf("%d of them are on the ledger", recorded)
+	}
+	decide(t, b, holds[0], state.HoldReleased)
+	b.work(func() bool { return b.writes("create") >= 100 }) // more than the hour allows: they are let through
+	if n, err := state.Effects(b.db.Read(), classGive, b.config.Now().Add(-time.Hour)); err != nil || n != 0 {
+		t.Errorf("%d of those let through are counted, %v: the limit is for whoever comes after", n, err)
 	}
 }

@@ -6,21 +6,23 @@ import (
 	"fmt"
 
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/internal/directory"
 )
 
 // sight is what one look at the tenant showed. It exists only whole: an error is no sight.
 type sight struct {
 	account  *directory.Account // nil: there is none
+	manager  string             // the account's, where it is to have one and none is known to be set; empty: none
 	requests []directory.Request
 }
 
 // look finds the account of a person: by the object id where it is known, else by the mark, by
 // employeeId, and by the user principal name that was reserved for it. An account without our mark is
 // returned too; the plan will hold it as not owned.
-func look(ctx context.Context, t Looker, issuer, subject string, known plan.Known) (sight, error) {
+func look(ctx context.Context, t Looker, of plan.Situation) (sight, error) {
 	var s sight
-	found, err := s.find(ctx, t, issuer, subject, known)
+	found, err := s.find(ctx, t, of.Issuer, of.Subject, of.Known)
 	if err != nil {
 		return sight{requests: s.requests}, err
 	}
@@ -34,7 +36,38 @@ func look(ctx context.Context, t Looker, issuer, subject string, known plan.Know
 	}
 	found.Groups = groups
 	s.account = found
+	if of.Manager == "" || of.Known.Manager != "" || !ours(found, of) {
+		return s, nil
+	}
+	s.manager, r, err = t.Manager(ctx, found.ID)
+	s.requests = append(s.requests, r.Requests...)
+	if err != nil && !errors.Is(err, directory.ErrNotFound) {
+		return sight{requests: s.requests}, fmt.Errorf("read the manager: %w", err)
+	}
 	return s, nil
+}
+
+func ours(a *directory.Account, of plan.Situation) bool {
+	return a != nil && a.Mark == directory.Mark(of.Issuer, of.Subject)
+}
+
+// into puts what was seen into a situation. What the bridge would give and finds is known from then on, as if it had
+// given it: it may have, and lost its database.
+func (s sight) into(of *plan.Situation, pol *policy.Policy) {
+	of.Account = s.account
+	if !ours(s.account, *of) {
+		return
+	}
+	k := &of.Known
+	k.ID, k.UPN = s.account.ID, s.account.UPN
+	if !of.View.Access {
+		return
+	}
+	stands, _ := plan.Groups(of.View, pol)
+	k.Find(s.account.Groups, stands, of.Now)
+	if k.Manager == "" && s.manager == of.Manager {
+		k.Manager = s.manager
+	}
 }
 
 func (s *sight) find(ctx context.Context, t Looker, issuer, subject string, known plan.Known) (*directory.Account, error) {

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -15,6 +16,7 @@ import (
 type done struct {
 	result   string // an entry.ResultX constant
 	code     string
+	why      string // what the tenant itself says, where it does: its code, and the property that it is about
 	requests []directory.Request
 	retry    bool // failed, and may succeed later
 	denied   bool // the credential was refused: somebody must look at it
@@ -39,8 +41,11 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 			disabled(k, now())
 			return done{result: entry.ResultAlready}
 		}
-		if r, err = t.cut.Disable(ctx, k.ID); err == nil {
+		switch r, err = t.cut.Disable(ctx, k.ID); {
+		case err == nil:
 			disabled(k, now())
+		case !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent):
+			k.DisablingAt = time.Time{} // refused: nothing was done
 		}
 	case plan.RevokeSessions:
 		if r, err = t.cut.RevokeSessions(ctx, k.ID); err == nil {
@@ -56,6 +61,13 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 		if err == nil || errors.Is(err, directory.ErrNotFound) {
 			k.Groups, k.Doubted = without(k.Groups, op.Group), without(k.Doubted, op.Group)
+			taken := []string{op.Group}
+			for _, g := range k.Taken {
+				if g != op.Group && k.JustTaken(g, now()) {
+					taken = append(taken, g)
+				}
+			}
+			k.Taken, k.TakenAt = taken, now()
 		}
 	case plan.DeleteAccount:
 		r, err = t.cut.Delete(ctx, k.ID)
@@ -77,12 +89,13 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 	case plan.EnableAccount:
 		if r, err = t.grant.Enable(ctx, k.ID); err == nil {
-			k.DisabledAt, k.RevokedAt, k.StrippedAt, k.ConfirmedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+			k.DisabledAt, k.DisablingAt, k.RevokedAt, k.ConfirmedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+			k.StrippedAt, k.StrippedUp = time.Time{}, 0
 		}
 	case plan.AddMember:
 		r, err = t.grant.AddMember(ctx, op.Group, k.ID)
 		if err == nil || errors.Is(err, directory.ErrAlready) {
-			k.GivenAt, k.Doubted = now(), without(k.Doubted, op.Group)
+			k.GivenAt, k.Doubted, k.Taken = now(), without(k.Doubted, op.Group), without(k.Taken, op.Group)
 			if !slices.Contains(k.Groups, op.Group) {
 				k.Groups = append(slices.Clone(k.Groups), op.Group)
 			}
@@ -100,7 +113,7 @@ func disabled(k *plan.Known, now time.Time) {
 	if !k.EnablingAt.IsZero() {
 		k.RevokedAt, k.EnablingAt = time.Time{}, time.Time{}
 	}
-	k.DisabledAt, k.ConfirmedAt = now, time.Time{}
+	k.DisabledAt, k.DisablingAt, k.ConfirmedAt = now, time.Time{}, time.Time{}
 }
 
 // create makes the account under the name reserved in k. A conflict means "go and look": the first
@@ -116,7 +129,8 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	}
 	if !errors.Is(err, directory.ErrConflict) {
 		if !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent) {
-			k.TriedAt = time.Time{} // refused: nothing was made
+			// Refused: nothing was made. The name may be why, so it is chosen again, by the policy of then.
+			k.TriedAt, k.UPN = time.Time{}, ""
 		}
 		return judge(op.Kind, r, err)
 	}
@@ -152,7 +166,7 @@ func judge(kind plan.Kind, r directory.Receipt, err error) done {
 		d.result = entry.ResultAlready
 		return d
 	}
-	d.result, d.code, d.retry = entry.ResultFailed, code(err), true
+	d.result, d.code, d.why, d.retry = entry.ResultFailed, code(err), why(err), true
 	d.denied = errors.Is(err, directory.ErrDenied)
 	return d
 }
@@ -168,6 +182,26 @@ func code(err error) string {
 	default:
 		return directory.CodeUnreadable
 	}
+}
+
+// why is the tenant's own reason for a failure; empty where it gave none.
+func why(err error) string {
+	e, ok := errors.AsType[*directory.Error](err)
+	switch {
+	case !ok:
+		return ""
+	case e.Reason != "" && e.Target != "":
+		return e.Reason + " on " + e.Target
+	}
+	return cmp.Or(e.Reason, e.Target)
+}
+
+// said is a failure for people.
+func (d done) said() string {
+	if d.why == "" {
+		return d.code
+	}
+	return d.code + "; the tenant says " + d.why
 }
 
 // requests puts what was sent into the ledger's form.

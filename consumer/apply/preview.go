@@ -15,13 +15,17 @@ import (
 // Preview plans one person as the engine would now, by looking at the tenant, and writes nothing
 // anywhere.
 func Preview(ctx context.Context, t Looker, r state.Reader, row *state.Subject, pol *policy.Policy, now time.Time) (plan.Plan, error) {
-	s := plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: row.Doc.At(now), Now: now}
+	uptime, err := Uptime(r)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	s := plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: row.Doc.At(now), Unnamed: row.Unnamed, Now: now, Uptime: uptime}
 	if len(row.Account) > 0 {
 		if err := json.Unmarshal(row.Account, &s.Known); err != nil {
 			return plan.Plan{}, fmt.Errorf("subject %s: read what is known of its account: %w", row.Subject, err)
 		}
 	}
-	if m := s.View.Want.Person.Manager; m != nil && s.View.Access {
+	if m := s.View.Want.Person.Manager; m != nil && s.View.Access && m.Value != row.Subject {
 		var err error
 		if s.Manager, err = accountOf(r, state.SubjectKey{Issuer: row.Issuer, Subject: m.Value}); err != nil {
 			return plan.Plan{}, err
@@ -29,11 +33,11 @@ func Preview(ctx context.Context, t Looker, r state.Reader, row *state.Subject, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, operationTime)
 	defer cancel()
-	seen, err := look(directory.WithPriority(ctx, directory.Low), t, row.Issuer, row.Subject, s.Known)
+	seen, err := look(directory.WithPriority(ctx, directory.Low), t, s)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	s.Account = seen.account
+	seen.into(&s, pol)
 	return plan.For(s, pol), nil
 }
 

@@ -2,10 +2,8 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -32,6 +30,9 @@ func (u *unit) settle(ctx context.Context, p plan.Plan, lane plan.Lane, results 
 func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, results []done, extra func(*store.Tx) error) error {
 	confirmed := u.confirm()
 	w := u.next(p, lane, results)
+	if bad, failed := worst(results); len(results) > 0 && (!failed || bad.denied) {
+		u.hear(u.slot(p, lane), failed)
+	}
 	// The outcome of what was done must be recorded even when the program is stopping.
 	return u.DB.Do(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := u.closeInterrupted(tx); err != nil {
@@ -84,7 +85,7 @@ func (u *unit) confirm() bool {
 
 // managers keeps who waits for whose account, so that a manager may join after the people who name them.
 func (u *unit) managers(tx *store.Tx, results []done, w *state.Work) error {
-	if m := u.view.Want.Person.Manager; m != nil && u.view.Access && u.situation.Manager == "" && m.Value != u.row.Subject {
+	if m := u.view.Want.Person.Manager; m != nil && u.view.Access && u.situation.Manager == "" && m.Value != u.row.Subject { // nobody is told to be their own
 		boss := state.SubjectKey{Issuer: u.row.Issuer, Subject: m.Value}
 		if err := state.AwaitManager(tx, u.row.SubjectKey, boss); err != nil {
 			return err
@@ -93,14 +94,19 @@ func (u *unit) managers(tx *store.Tx, results []done, w *state.Work) error {
 		if err != nil {
 			return err
 		}
-		if id != "" && w.Lane == plan.Idle {
+		switch {
+		case id == "":
+		case w.Lane == plan.Idle:
 			w.Lane, w.Due = plan.Give, u.now
+		case w.Attempts == 0 && w.Note == "" && w.Due.After(u.now): // a date to come, such as that of an announced end
+			w.Due = u.now
 		}
 	}
-	if u.known.ID != "" && u.known.ID != u.situation.Known.ID {
-		return state.WakeReports(tx, u.row.SubjectKey, u.now)
+	if u.known.ID == "" || !u.known.DeletedAt.IsZero() {
+		return nil
 	}
-	return nil
+	// At every settling, not only where the account was made: it may have been found, as after a recovery.
+	return state.WakeReports(tx, u.row.SubjectKey, u.now)
 }
 
 // next works out the row's lane and due date.
@@ -120,7 +126,7 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			longest = longestCut
 		}
 		wait := min(longest, u.firstWait<<min(u.attempt-1, 16))
-		w.Due = u.Now().Add(max(bad.after, wait/2+rand.N(wait)))
+		w.Due = u.Now().Add(max(bad.after, wait/2+u.Jitter(wait)))
 		if bad.code == codeNameTaken {
 			w.Due = u.Now()
 		}
@@ -131,6 +137,14 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 		if !at.IsZero() && (w.Lane == plan.Idle || at.Before(w.Due)) {
 			w.Lane, w.Due = l, at
 		}
+	}
+	// by is later for what has a date. Where it has come, and a look led to nothing, something keeps it from being
+	// done: due at once it would be looked at without end.
+	by := func(l plan.Lane, at time.Time) {
+		if !at.IsZero() && !at.After(now) && u.seen != nil {
+			at = now.Add(holdLook)
+		}
+		later(l, at)
 	}
 	executed := len(results) > 0
 	for _, op := range p.Ops {
@@ -147,18 +161,23 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			return w
 		}
 		if u.known.StrippedAt.IsZero() {
-			u.known.StrippedAt = now
+			u.known.StrippedAt, u.known.StrippedUp = now, u.up()
 			w.Account = encode(u.known)
 		}
-		later(plan.Delete, plan.DeleteAt(u.known, u.Policy))
+		by(plan.Delete, plan.DeleteAt(u.known, u.Policy, now, u.up()))
+	}
+	if !u.view.Closed && !u.known.StrippedAt.IsZero() { // a new engagement, of which nothing was given yet
+		u.known.StrippedAt, u.known.StrippedUp = time.Time{}, 0
+		w.Account = encode(u.known)
 	}
 	if !u.view.Access {
-		later(plan.Strip, plan.ConfirmAt(u.known))
+		by(plan.Strip, plan.ConfirmAt(u.known))
 	}
-	if u.view.Access {
-		later(plan.Take, u.known.DoubtUntil())
-	} else {
-		later(plan.Strip, u.known.DoubtUntil())
+	switch { // whoever is only suspended keeps memberships, also those in doubt
+	case u.view.Access:
+		by(plan.Take, u.known.DoubtUntil())
+	case u.view.Closed:
+		by(plan.Strip, u.known.DoubtUntil())
 	}
 	if heldByTenant(p) {
 		if u.view.Access {
@@ -200,14 +219,14 @@ func worst(results []done) (d done, ok bool) {
 
 // planHolds are the codes that a plan can hold with: those that the present plan does not name end.
 var planHolds = []plan.HoldCode{plan.HoldUnknownRole, plan.HoldProtected, plan.HoldNotOwned, plan.HoldDisabledLocally,
-	plan.HoldForeignGroup, plan.HoldNoUsageLocation, holdAmbiguousMark, holdMissing, holdNoName}
+	plan.HoldForeignGroup, plan.HoldNoUsageLocation, plan.HoldUnnamed, plan.HoldUnapproved, holdAmbiguousMark, holdMissing, holdNoName}
 
 // heldByTenant reports whether p is held by something that somebody may put right in the tenant, of which
 // no message and no policy tells.
 func heldByTenant(p plan.Plan) bool {
 	return slices.ContainsFunc(p.Holds, func(h plan.Hold) bool {
 		switch h.Code {
-		case plan.HoldUnknownRole, plan.HoldNoUsageLocation, holdNoName:
+		case plan.HoldUnknownRole, plan.HoldNoUsageLocation, plan.HoldUnnamed, plan.HoldUnapproved, plan.HoldDisowned, holdNoName:
 			return false
 		}
 		return true
@@ -226,11 +245,15 @@ func (u *unit) holds(tx *store.Tx, p plan.Plan) error {
 	for _, h := range p.Holds {
 		targets[h.Code] = append(targets[h.Code], h.Target)
 	}
+	standing, err := state.HeldAs(tx, u.row.SubjectKey)
+	if err != nil {
+		return err
+	}
 	for _, code := range planHolds {
 		var err error
 		if t := targets[code]; len(t) > 0 {
 			err = u.open(tx, code, t)
-		} else {
+		} else if slices.Contains(standing, string(code)) {
 			_, err = state.EndHolds(tx, u.row.SubjectKey, false, u.now, string(code))
 		}
 		if err != nil {
@@ -241,11 +264,8 @@ func (u *unit) holds(tx *store.Tx, p plan.Plan) error {
 }
 
 func (u *unit) open(tx *store.Tx, code plan.HoldCode, targets []string) error {
-	shown, err := json.Marshal(map[string]any{"iss": u.row.Issuer, "sub": u.row.Subject, "engagement": u.view.Cause.Engagement, "code": code, "targets": targets})
-	if err != nil {
-		return err
-	}
-	cause, err := u.cause()
+	shown := state.ShowOne(u.row.SubjectKey, u.view.Cause.Engagement, string(code), targets)
+	cause, err := u.cause(true)
 	if err != nil {
 		return err
 	}
@@ -262,10 +282,20 @@ const (
 	AlarmCutHeld     = "cut-held"          // a rule of ours keeps a cut from happening
 	AlarmDenied      = "credential-denied" // the tenant refuses a credential
 	AlarmStale       = "stale"             // an issuer is silent: its gives wait
-	AlarmGiveLimit   = "give-limit"        // more is to be given in an hour than the policy allows
+	AlarmPolicyLimit = "policy-limit"      // a change of the policy takes groups from more persons than may be cut in an hour
+	AlarmGiveLimit   = "give-limit"        // more is to be given in an hour or a day than the policy allows
+	AlarmTakeLimit   = "take-limit"        // more persons are to lose roles than the policy allows
+	AlarmDiscarded   = "cut-discarded"     // operators keep access that facts take away
+	AlarmDeleteLimit = "delete-limit"      // more is to be deleted in a day than the policy allows
 	AlarmInternal    = "internal"          // the work on one person fails for a reason of ours
+	AlarmLease       = "lease-ending"      // leases end soon, for nothing is heard of their people
 	AlarmCutLimit    = "cut-limit"         // more is to be cut in an hour than the policy allows
 )
+
+// DeniedText is what AlarmDenied says of a credential slot.
+func DeniedText(slot, why string) string {
+	return "the tenant refuses the " + slot + " credential (" + why + "); look at its permissions and expiry, then nothing else is needed"
+}
 
 func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done) error {
 	bad, failed := worst(results)
@@ -275,19 +305,23 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 	if !u.view.Access && (u.row.Lane == plan.Disable || u.row.Lane == plan.Revoke) {
 		switch {
 		case failed && u.attempt >= lateCut:
-			if err := about(AlarmCutFailing, fmt.Sprintf("the cut of subject %s has not succeeded (%s); disable the account by hand if it must be now", u.row.Subject, bad.code)); err != nil {
+			if err := about(AlarmCutFailing, fmt.Sprintf("the cut of subject %s has not succeeded (%s); disable the account by hand if it must be now", u.row.Subject, bad.said())); err != nil {
 				return err
 			}
-		case !failed && u.row.Attempts > 0:
+		case !failed: // a newer fact may have begun the count of attempts anew
 			if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
 				return err
 			}
+		}
+	} else if u.view.Access { // there is nothing to be cut any more
+		if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
+			return err
 		}
 	}
 	switch {
 	case failed && u.view.Access && u.attempt >= lateGive && !bad.denied:
 		err := raise(tx, state.Alarm{Code: AlarmGiveFailing, Key: u.row.Subject, Severity: state.Warning, Last: u.now, Issuer: u.row.Issuer, Subject: u.row.Subject,
-			Text: fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.code)})
+			Text: fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.said())})
 		if err != nil {
 			return err
 		}
@@ -296,14 +330,11 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			return err
 		}
 	}
-	slot := "grant"
-	if lane < plan.Give || !u.view.Access {
-		slot = "cut"
-	}
+	slot := u.slot(p, lane)
 	switch {
 	case failed && bad.denied:
 		err := raise(tx, state.Alarm{Code: AlarmDenied, Key: slot, Severity: state.Critical, Last: u.now,
-			Text: "the tenant refuses the " + slot + " credential (" + bad.code + "); look at its permissions and expiry, then nothing else is needed"})
+			Text: DeniedText(slot, bad.said())})
 		if err != nil {
 			return err
 		}
@@ -327,10 +358,8 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); do it by hand", u.row.Subject, h.Code))
 		}
 	}
-	if u.row.Note == codeInternal {
-		if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
-			return err
-		}
+	if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
+		return err
 	}
 	if u.blind {
 		return nil
@@ -380,7 +409,23 @@ const codeInternal = "internal"
 // count notes the effect of an intent against the hourly limits, once for each fact, unless an operator let
 // it through.
 func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
-	if u.Observe || u.row.Released() || u.row.Counted == u.row.Rev {
+	deletes := ops[0].Kind == plan.DeleteAccount // after a cut that was counted
+	if u.Observe || u.row.Released() {
+		return nil
+	}
+	if ops[0].Kind == plan.DisableAccount && u.seen != nil && u.seen.Enabled != nil && !*u.seen.Enabled {
+		return nil // it is so already: nobody loses anything
+	}
+	if ops[0].Kind == plan.RemoveMember && u.view.Access {
+		if u.row.Taken == u.row.Rev {
+			return nil
+		}
+		if err := state.TakenOnce(tx, u.row.SubjectKey, u.row.Rev); err != nil {
+			return err
+		}
+		return state.AddEffects(tx, classTake, 1, u.now)
+	}
+	if u.row.Counted == u.row.Rev && !deletes || deletes && u.attempt > 1 {
 		return nil
 	}
 	class := ""
@@ -391,6 +436,8 @@ func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 		class = classUrgent
 	case ops[0].Kind == plan.DisableAccount:
 		class = classCut
+	case deletes:
+		class = classDelete
 	default:
 		return nil
 	}
@@ -405,15 +452,20 @@ const (
 	classGive   = "give"
 	classCut    = "cut"
 	classUrgent = "urgent"
+	classTake   = "take" // persons who lose roles and keep the account
+	classDelete = "delete"
+	classPolicy = "policy" // persons from whom a change of the policy takes groups
 )
 
-// recover answers for what a crash left: whoever has an intent without an outcome is due, and looked at.
+// recover answers for what a crash, or a full disk, left: whoever has an intent without an outcome is due, and
+// looked at. Nobody may be worked on meanwhile.
 func (e *Engine) recover(ctx context.Context) error {
 	opened, err := state.OpenIntents(e.DB.Read())
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
+	e.opened = map[state.SubjectKey][]*state.Intent{}
 	for _, o := range opened {
 		e.opened[o.SubjectKey] = append(e.opened[o.SubjectKey], o)
 	}

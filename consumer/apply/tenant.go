@@ -13,6 +13,7 @@ type Looker interface {
 	FindByMark(ctx context.Context, mark string) ([]directory.Account, directory.Receipt, error)
 	FindByEmployeeID(ctx context.Context, employeeID string) ([]directory.Account, directory.Receipt, error)
 	Groups(ctx context.Context, id string) ([]string, directory.Receipt, error)
+	Manager(ctx context.Context, id string) (string, directory.Receipt, error)
 }
 
 // Cutter takes access away. It has a credential slot of its own, so that the identity which disables a

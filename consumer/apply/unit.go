@@ -37,7 +37,8 @@ type unit struct {
 	situation plan.Situation
 }
 
-func (e *Engine) one(ctx context.Context, listed *state.Subject) error {
+// one works on a person. look says to give nothing yet that would count against the limits.
+func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) error {
 	// The list was read before this person was claimed: whoever held the claim may have gone on since.
 	row, err := state.LoadSubject(e.DB.Read(), listed.SubjectKey)
 	if err != nil {
@@ -59,9 +60,17 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject) error {
 	if u.stream, err = e.streamOf(row.Issuer); err != nil {
 		return err
 	}
+	if done, err := e.lapses(ctx, row, now); done || err != nil {
+		return err // it is due anew
+	}
 	u.view = row.Doc.At(u.now)
-	u.situation = plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: u.view, Known: u.known, Now: u.now}
-	if m := u.view.Want.Person.Manager; m != nil && u.view.Access {
+	if u.view.Why == fence.WhyNotStarted && u.known.ID != "" && !u.known.IsCut() {
+		if err := u.begun(); err != nil {
+			return err
+		}
+	}
+	u.situation = plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: u.view, Known: u.known, Unnamed: row.Unnamed, Now: u.now, Uptime: u.up()}
+	if m := u.view.Want.Person.Manager; m != nil && u.view.Access && m.Value != row.Subject {
 		if u.situation.Manager, err = accountOf(e.DB.Read(), state.SubjectKey{Issuer: row.Issuer, Subject: m.Value}); err != nil {
 			return err
 		}
@@ -75,6 +84,9 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject) error {
 		// Nothing to do here, or only what comes after other people's more urgent work.
 		return u.settle(ctx, p, lane, nil)
 	}
+	if look && lane == plan.Give && row.Counted != row.Rev && !row.Released() {
+		return u.DB.Do(ctx, func(tx *store.Tx) error { return state.Lacks(tx, row.SubjectKey, row.Rev) })
+	}
 	return u.execute(ctx, p, lane)
 }
 
@@ -86,7 +98,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 			return p, nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, operationTime)
+	ctx, cancel := context.WithTimeout(ctx, u.patience())
 	defer cancel()
 	if u.row.Lane < plan.Give {
 		ctx = directory.WithPriority(ctx, directory.High)
@@ -95,7 +107,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	if u.view.Access {
 		t = u.Grant
 	}
-	s, err := look(ctx, t, u.row.Issuer, u.row.Subject, u.known)
+	s, err := look(ctx, t, u.situation)
 	u.looked = s.requests
 	if err != nil {
 		return plan.Plan{}, err
@@ -104,11 +116,8 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 		return plan.Plan{}, errHidden
 	}
 	u.seen = s.account
-	u.situation.Account = s.account
-	if s.account != nil && s.account.Mark == directory.Mark(u.row.Issuer, u.row.Subject) {
-		u.known.ID, u.known.UPN = s.account.ID, s.account.UPN
-	}
-	u.situation.Known = u.known
+	s.into(&u.situation, u.Policy)
+	u.known = u.situation.Known
 	return plan.For(u.situation, u.Policy), nil
 }
 
@@ -186,14 +195,30 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	if err := gov.wait(ctx, !op.Kind.Gives()); err != nil {
 		return done{result: entry.ResultSkipped, code: "stopping", retry: true}
 	}
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), operationTime)
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.patience())
 	defer cancel()
+	before, doubt := u.known.DisabledAt, u.known.DisablingAt
 	d := u.tenants.perform(work, op, &u.known, u.seen, u.Now)
+	if op.Kind == plan.DisableAccount && d.result == entry.ResultFailed && doubt.Before(u.now) {
+		u.known.DisablingAt = doubt // that this attempt was refused says nothing of the one before
+	}
+	if !u.known.DisabledAt.Equal(before) {
+		u.known.DisabledUp = u.up()
+	}
 	if d.code == directory.CodeThrottled || d.after > 0 {
 		gov.quiet(min(max(d.after, time.Second), longestQuiet))
 	}
-	u.Log.Info("applied", "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "account", u.known.ID)
+	u.Log.Info("applied", "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "reason", d.why, "account", u.known.ID)
 	return d
+}
+
+// patience is how long one operation may take. A cut that hangs gives its worker up soon, for others are to
+// be cut; a tenant that is only slow is given more time at every attempt.
+func (u *unit) patience() time.Duration {
+	if u.row.Lane > plan.Revoke {
+		return operationTime
+	}
+	return min(operationTime, u.firstCut<<min(u.attempt-1, 8))
 }
 
 // intend makes the intent durable, and with it whatever a later look will need: the name under which
@@ -214,9 +239,12 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 				return err
 			}
 		}
-		cause, err := u.cause()
+		cause, err := u.cause(gives)
 		if err != nil {
 			return err
+		}
+		if a := ended(ops); a != nil {
+			cause = entry.Cause{Type: entry.CauseSchedule, Code: codeApproval, Position: u.placeOf(a)}
 		}
 		in := &entry.Intent{Who: u.who(), Account: k.ID, Cause: cause, Policy: u.Policy.Digest(), Due: entry.MomentAt(u.row.Due),
 			Urgent: u.row.Urgent, Observe: u.Observe}
@@ -225,6 +253,11 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 		}
 		for i, op := range ops {
 			in.Ops = append(in.Ops, recorded(i+1, op))
+			for _, a := range op.Approvals {
+				if at := u.placeOf(&a); op.Kind.Gives() && !slices.Contains(in.Approvals, *at) && len(in.Approvals) < entry.MaxNames {
+					in.Approvals = append(in.Approvals, *at)
+				}
+			}
 		}
 		if index, err = ledger.Append(tx, entry.New(u.Now(), in)); err != nil {
 			return fmt.Errorf("record the intent: %w", err)
@@ -328,6 +361,10 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 				}
 			}
 			k.TriedAt = u.now
+		case plan.DisableAccount:
+			if k.DisablingAt.IsZero() { // else an earlier one is in doubt as well
+				k.DisablingAt = u.now
+			}
 		case plan.EnableAccount:
 			k.EnablingAt = u.now
 		}
@@ -356,21 +393,50 @@ func (u *unit) reserve(tx *store.Tx) (string, error) {
 	return "", errNoName
 }
 
+// codeApproval is why something is taken on the date on which a second signer's word ends.
+const codeApproval = "approval-ended"
+
+// ended is the approval whose end is why all of ops take something; nil where anything else is.
+func ended(ops []plan.Op) (first *fence.Approval) {
+	for i := range ops {
+		if ops[i].Kind != plan.RemoveMember || len(ops[i].Approvals) == 0 {
+			return nil
+		}
+		if first == nil {
+			first = &ops[i].Approvals[0]
+		}
+	}
+	return first
+}
+
+// placeOf is where an approval stands.
+func (u *unit) placeOf(a *fence.Approval) *entry.Position {
+	return &entry.Position{Issuer: u.row.Issuer, Stream: a.Stream, Generation: a.Generation, Seq: a.Seq}
+}
+
 func (u *unit) who() entry.Who {
 	return entry.Who{Issuer: u.row.Issuer, Subject: u.row.Subject, Engagement: u.view.Cause.Engagement}
 }
 
 // cause names what decided: an operator's lock, or the fact at the view's position.
-func (u *unit) cause() (entry.Cause, error) {
+func (u *unit) cause(gives bool) (entry.Cause, error) {
 	if u.view.Why == fence.WhyLocked {
 		return entry.Cause{Type: entry.CauseOperator, Code: string(u.view.Why)}, nil
 	}
 	c := entry.Cause{Type: entry.CauseMessage, Code: string(u.view.Why)}
 	if p := u.view.Cause; !p.IsZero() && u.stream != "" {
-		c.Position = &entry.Position{Issuer: u.row.Issuer, Stream: u.stream, Generation: p.Generation, Seq: p.Seq}
+		// A roster taken before anything was said has no message at its head: message 1 begins it.
+		c.Position = &entry.Position{Issuer: u.row.Issuer, Stream: u.stream, Generation: p.Generation, Seq: max(p.Seq, 1)}
 	}
-	if u.view.Why == fence.WhyEnded {
+	switch {
+	case u.view.Why == fence.WhyEnded:
 		c.Type = entry.CauseSchedule
+	case u.view.Why == fence.WhyLease || u.view.Why == fence.WhyDisowned || u.view.Access && !gives && u.view.Lapse != nil:
+		l := u.view.Lapse
+		c = entry.Cause{Type: entry.CauseLease, Code: string(l.Why), Entry: &l.Entry}
+		if l.Why == fence.WhyDisowned {
+			c.Type = entry.CauseOperator
+		}
 	}
 	return c, nil
 }

@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"jmlbridge/consumer/auditor/verify"
 	"jmlbridge/internal/envelope/seal"
@@ -18,6 +21,7 @@ import (
 	"jmlbridge/internal/ledger/archive"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -53,7 +57,7 @@ func published(t *testing.T) *evidence {
 			t.Fatal(err)
 		}
 	}
-	e := &evidence{t: t, dir: at("ledger"), ledgerKey: at("ledger.pub"), producer: at("producer.pem"), copy: at("copy/checkpoint"), other: at("other.pub")}
+	e := &evidence{t: t, dir: at("ledger"), ledgerKey: at("ledger.vkey"), producer: at("producer.pem"), copy: at("copy/checkpoint"), other: at("other.pub")}
 	must(os.Mkdir(at("copy"), 0o700))
 	must(os.Mkdir(at("state"), 0o700))
 
@@ -208,5 +212,36 @@ func TestTimeline(t *testing.T) {
 	code, out, _ = auditor(t, "timeline", "E1004711", e.dir, "--ledger-key", e.ledgerKey, "-o", "json", "--iss", issuer)
 	if n := strings.Count(out, "\n"); code != 0 || n != 8 {
 		t.Errorf("want 8 objects, got %d:\n%s", n, out)
+	}
+}
+
+// The help is what somebody has in hand who checks evidence once a year: every command has an example, the files in it
+// are called as the page and the programs call them, and every value has a name.
+func TestHelp(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range newRoot(io.Discard, io.Discard).Commands() {
+		if c.Example == "" || c.Short == "" {
+			t.Errorf("%s has no example or no short text", c.CommandPath())
+		}
+		for word := range strings.FieldsSeq(c.Example) {
+			if strings.HasPrefix(word, "ledger.") && !strings.Contains(string(page), "--ledger-key "+word) {
+				t.Errorf("%s: the page knows no %s", c.CommandPath(), word)
+			}
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			kind, _ := pflag.UnquoteUsage(f)
+			if kind == "this" || f.Value.Type() == "duration" && kind != "time" {
+				t.Errorf("%s --%s wants a %q", c.CommandPath(), f.Name, kind)
+			}
+		})
+	}
+	if code, out, _ := auditor(t, "--version"); code != exitVerifies || out != "auditor version "+program.Line()+"\n" {
+		t.Errorf("--version: %d %q", code, out)
+	}
+	if code, _, errs := auditor(t, "timeline", "E1"); code != exitMisused || errs != "auditor: timeline: want SUBJECT DIR, got 1 argument\nRun the command with --help for its use.\n" {
+		t.Errorf("one argument of two: %d %q", code, errs)
 	}
 }

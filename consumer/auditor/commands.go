@@ -5,20 +5,22 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/term"
 
 	"jmlbridge/consumer/auditor/verify"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/ledger/tiles"
+	"jmlbridge/internal/program"
 )
 
 type verifyFlags struct {
 	ledgerKey string
+	secondKey string
 	trust     []string
 	copies    []string
 	output    string
@@ -42,11 +44,15 @@ A ledger that is still being written can be verified: the checkpoint is read fir
 it is left out. Progress is shown on a terminal only.
 
 Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it does not verify.`,
-		Example: `  auditor verify /evidence/ledger --ledger-key ledger.pub --trust producer-card.json
+		Example: `  auditor verify /evidence/ledger --ledger-key ledger.vkey --trust producer-card.json
   auditor verify /evidence/ledger --ledger-key "$LINE" --trust a.json --trust b.json --cut-limit 1h
-  auditor verify /evidence/ledger --ledger-key ledger.pub --copy /worm/checkpoint --tiles-only`,
-		Args: exactly("DIR"),
+  auditor verify /evidence/ledger --ledger-key ledger.vkey --copy /worm/checkpoint --tiles-only`,
+		Args: command.Exactly("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			inJSON, err := command.AsJSON(fl.output)
+			if err != nil {
+				return err
+			}
 			o, err := fl.options(args[0])
 			if err != nil {
 				return err
@@ -58,7 +64,12 @@ Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it doe
 			if err != nil {
 				return err
 			}
-			if err := write(stdout, fl.output, report); err != nil {
+			if inJSON {
+				err = program.PrintJSON(stdout, report)
+			} else {
+				err = report.WriteText(stdout)
+			}
+			if err != nil {
 				return err
 			}
 			if !report.Verifies {
@@ -69,32 +80,31 @@ Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it doe
 	}
 	f := cmd.Flags()
 	f.StringVar(&fl.ledgerKey, "ledger-key", "", "the ledger's public key: its `line`, or a file with it")
+	f.StringVar(&fl.secondKey, "second-key", "", "the ledger's second public key, which must have signed too: its `line`, or a file with it")
 	f.StringArrayVar(&fl.trust, "trust", nil, "a producer's card, JWK or PEM public key; repeat for each `file`")
 	f.StringArrayVar(&fl.copies, "copy", nil, "a checkpoint `file` kept elsewhere, which the ledger must extend; may repeat")
 	f.BoolVar(&fl.tilesOnly, "tiles-only", false, "the archive is not at hand: check everything but the messages' signatures")
-	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "a cut done later than `this` after it was due is a finding; 0: none")
-	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "what is open and younger than `this` when the ledger ends is under way")
-	outputFlag(cmd, &fl.output)
+	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "`time` after which a cut that was due and not done is a finding, like 1h; 0: none")
+	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "`time` for which what is open when the ledger ends counts as under way")
+	command.OutputFlag(cmd, &fl.output)
 	return cmd
 }
 
-func outputFlag(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "text", "`form` of the output: text or json")
-}
-
 func (fl *verifyFlags) options(dir string) (o verify.Options, err error) {
-	if err := checkOutput(fl.output); err != nil {
-		return o, err
-	}
 	if fl.grace < 0 || fl.cutLimit < 0 {
-		return o, misusef("want --grace and --cut-limit from 0 up")
+		return o, command.Usagef("want --grace and --cut-limit from 0 up")
 	}
 	o = verify.Options{Dir: dir, Keys: verify.Keys{}, TilesOnly: fl.tilesOnly, Grace: fl.grace, CutLimit: fl.cutLimit}
-	if o.LedgerKey, err = ledgerKey(fl.ledgerKey); err != nil {
+	if o.LedgerKey, err = keyLine("ledger key", fl.ledgerKey, firstKey); err != nil {
 		return o, err
 	}
+	if fl.secondKey != "" {
+		if o.SecondKey, err = keyLine("second key", fl.secondKey, secondKey); err != nil {
+			return o, err
+		}
+	}
 	if len(fl.trust) == 0 && !fl.tilesOnly {
-		return o, misusef("want --trust with the card of each producer; without signatures ask for --tiles-only")
+		return o, command.Usagef("want --trust with the card of each producer; without signatures ask for --tiles-only")
 	}
 	for _, path := range fl.trust {
 		data, err := readFile(path)
@@ -102,7 +112,7 @@ func (fl *verifyFlags) options(dir string) (o verify.Options, err error) {
 			return o, err
 		}
 		if err := o.Keys.Add(data); err != nil {
-			return o, misusef("%s: %w", path, err)
+			return o, command.Misusef("%s: %w", path, err)
 		}
 	}
 	for _, path := range fl.copies {
@@ -115,39 +125,26 @@ func (fl *verifyFlags) options(dir string) (o verify.Options, err error) {
 	return o, nil
 }
 
-func checkOutput(s string) error {
-	if s != "text" && s != "json" {
-		return misusef("want -o text or json, got %q", s)
-	}
-	return nil
-}
+func firstKey(line string) error  { _, err := note.NewVerifier(line); return err }
+func secondKey(line string) error { _, err := tiles.NewSecondVerifier(line); return err }
 
-// ledgerKey takes the line itself, or the name of a file that holds it.
-func ledgerKey(s string) (string, error) {
+// keyLine takes the line of a public key itself, or the name of a file that holds it.
+func keyLine(what, s string, check func(line string) error) (string, error) {
 	if s == "" {
-		return "", misusef("want --ledger-key: the line of the ledger's public key, or a file with it")
+		return "", command.Usagef("want --ledger-key: the line of the ledger's public key, or a file with it")
 	}
-	if _, err := note.NewVerifier(s); err == nil {
+	if check(s) == nil {
 		return s, nil
 	}
 	data, err := readFile(s)
 	if err != nil {
-		return "", misusef("ledger key: want a line like name+hash+key or a file with it: %w", err)
+		return "", command.Misusef("%s: want a line like name+hash+key or a file with it: %w", what, err)
 	}
 	line := strings.TrimSpace(string(data))
-	if _, err := note.NewVerifier(line); err != nil {
-		return "", misusef("ledger key %s: want one line like name+hash+key: %w", s, err)
+	if err := check(line); err != nil {
+		return "", command.Misusef("%s %s: want one line like name+hash+key: %w", what, s, err)
 	}
 	return line, nil
-}
-
-func write(w io.Writer, output string, r *verify.Report) error {
-	if output == "text" {
-		return r.WriteText(w)
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(r)
 }
 
 func newTimeline(stdout io.Writer) *cobra.Command {
@@ -160,14 +157,15 @@ what was received, what was done to the account and what the directory answered,
 operators. Every entry shown is proved to be under the signed checkpoint; run verify for the rest.
 
 Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not verify.`,
-		Example: `  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.pub
-  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.pub -o json`,
-		Args: exactly("SUBJECT", "DIR"),
+		Example: `  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.vkey
+  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.vkey -o json`,
+		Args: command.Exactly("SUBJECT", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			inJSON, err := command.AsJSON(output)
+			if err != nil {
 				return err
 			}
-			line, err := ledgerKey(key)
+			line, err := keyLine("ledger key", key, firstKey)
 			if err != nil {
 				return err
 			}
@@ -175,7 +173,7 @@ Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not veri
 			n := 0
 			err = verify.Timeline(cmd.Context(), args[1], line, issuer, args[0], func(e verify.Event) error {
 				n++
-				if output == "json" {
+				if inJSON {
 					return json.NewEncoder(out).Encode(e) // one object a line
 				}
 				_, err := fmt.Fprintf(out, "%s  %7d  %-10s  %s\n", e.Time, e.Entry, e.Kind, e.Text)
@@ -184,7 +182,7 @@ Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not veri
 			if ferr := out.Flush(); err == nil {
 				err = ferr
 			}
-			if err == nil && n == 0 && output == "text" {
+			if err == nil && n == 0 && !inJSON {
 				_, err = fmt.Fprintf(stdout, "The ledger names no subject %s.\n", args[0])
 			}
 			return err
@@ -192,7 +190,7 @@ Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not veri
 	}
 	cmd.Flags().StringVar(&key, "ledger-key", "", "the ledger's public key: its `line`, or a file with it")
 	cmd.Flags().StringVar(&issuer, "iss", "", "only of this issuer, where several use the same ids (`URI`)")
-	outputFlag(cmd, &output)
+	command.OutputFlag(cmd, &output)
 	return cmd
 }
 
@@ -204,7 +202,7 @@ type progress struct {
 }
 
 func newProgress(stderr io.Writer) *progress {
-	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if command.OnTerminal(stderr) {
 		return &progress{w: stderr}
 	}
 	return &progress{}

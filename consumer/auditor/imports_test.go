@@ -48,9 +48,10 @@ func TestNoNetwork(t *testing.T) {
 }
 
 // A second opinion shares the forms and the reader of tiles, and no judgement: of this module and of
-// others, it reaches exactly these.
+// others, it reaches exactly these; packages command and
+// program are its command line and its version, and no more.
 func TestNoSharedJudgement(t *testing.T) {
-	ours := []string{"jmlbridge/schema", "jmlbridge/internal/ledger/entry", "jmlbridge/internal/ledger/tiles", "jmlbridge/consumer/auditor", "jmlbridge/consumer/auditor/verify"}
+	ours := []string{"jmlbridge/schema", "jmlbridge/internal/ledger/entry", "jmlbridge/internal/ledger/tiles", "jmlbridge/internal/program", "jmlbridge/internal/command", "jmlbridge/consumer/auditor", "jmlbridge/consumer/auditor/verify"}
 	modules := []string{"golang.org/x/mod/sumdb/", "golang.org/x/term", "golang.org/x/sys/", "github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/inconshreveable/mousetrap"}
 	for pkg := range deps(t, "jmlbridge/consumer/auditor") {
 		first, _, _ := strings.Cut(pkg, "/")

@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -17,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/consumer/auditor/verify"
+	"jmlbridge/internal/command"
+	"jmlbridge/internal/program"
 )
 
 func main() {
@@ -36,38 +37,29 @@ const (
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot(stdout, stderr)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var misuse *misuseError
+	err := command.Execute(ctx, root, args)
 	var proof *verify.ProofError
 	switch {
 	case err == nil:
 		return exitVerifies
 	case errors.Is(err, errDoesNot):
 		return exitDoesNot
+	}
+	command.PrintError(stderr, "auditor", err)
+	switch {
 	case errors.As(err, &proof):
-		fmt.Fprintln(stderr, "auditor:", err)
 		return exitDoesNot
-	case errors.As(err, &misuse):
-		fmt.Fprintln(stderr, "auditor:", err)
+	case command.Misused(err):
 		return exitMisused
 	}
-	fmt.Fprintln(stderr, "auditor:", err)
 	return exitFailed
 }
 
 // errDoesNot carries the verdict; the report has said why.
 var errDoesNot = errors.New("the ledger does not verify")
 
-type misuseError struct{ err error }
-
-func (e *misuseError) Error() string { return e.err.Error() }
-func (e *misuseError) Unwrap() error { return e.err }
-
-func misusef(format string, args ...any) error { return &misuseError{fmt.Errorf(format, args...)} }
-
 func newRoot(stdout, stderr io.Writer) *cobra.Command {
-	root := &cobra.Command{
+	root := command.Root(&cobra.Command{
 		Use:   "auditor",
 		Short: "Verify a bridge's ledger offline",
 		Long: `auditor verifies the ledger that a consumer or producer publishes: the tree and its signature, the
@@ -77,35 +69,13 @@ explained and answered, and how long every cut took.
 It needs the published folder and public keys only, and opens no connection.
 
 Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it does not verify.`,
-		Example: `  auditor verify /evidence/ledger --ledger-key ledger.pub --trust producer-card.json
-  auditor verify /evidence/ledger --ledger-key ledger.pub --trust producer-card.json --copy /worm/checkpoint -o json
-  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.pub`,
-		SilenceUsage: true, SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misusef("want a command, verify or timeline, got %q; see auditor --help", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misusef("%w; see %s --help", err, cmd.CommandPath())
-	})
+		Example: `  auditor verify /evidence/ledger --ledger-key ledger.vkey --trust producer-card.json
+  auditor verify /evidence/ledger --ledger-key ledger.vkey --trust producer-card.json --copy /worm/checkpoint -o json
+  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.vkey`,
+		Version: program.Line(),
+	}, stdout, stderr)
 	root.AddCommand(newVerify(stdout, stderr), newTimeline(stdout))
 	return root
-}
-
-// exactly wants so many arguments, and calls anything else misuse.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			return misusef("want %d arguments %v, got %d; see %s --help", len(names), names, len(args), cmd.CommandPath())
-		}
-		return nil
-	}
 }
 
 // maxFile bounds a key or checkpoint file, in octets.
@@ -114,15 +84,15 @@ const maxFile = 64 << 10
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, misusef("%w", err)
+		return nil, command.Misusef("%w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, misusef("read %s: %w", path, err)
+		return nil, command.Misusef("read %s: %w", path, err)
 	}
 	if len(data) > maxFile {
-		return nil, misusef("%s: want at most %d octets", path, maxFile)
+		return nil, command.Misusef("%s: want at most %d octets", path, maxFile)
 	}
 	return data, nil
 }

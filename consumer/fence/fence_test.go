@@ -119,8 +119,8 @@ func TestNoOrderOfArrivalChangesTheLastWord(t *testing.T) {
 			if v.Access != access {
 				t.Fatalf("day %d: access %v (%s), the history says %v\n%s", d, v.Access, v.Why, access, draw(facts))
 			}
-			if access && !slices.Equal(v.Want.Roles, roles) {
-				t.Fatalf("day %d: roles %v, the history says %v\n%s", d, v.Want.Roles, roles, draw(facts))
+			if access && !slices.Equal(v.Roles(), roles) {
+				t.Fatalf("day %d: roles %v, the history says %v\n%s", d, v.Roles(), roles, draw(facts))
 			}
 		}
 	})
@@ -146,8 +146,8 @@ func TestUnsequencedFactsOnlyTake(t *testing.T) {
 			if now.Access && !was.Access {
 				t.Fatalf("day %d: facts ahead of a gap gave access\n%s", d, draw(facts))
 			}
-			for _, r := range now.Want.Roles {
-				if !slices.Contains(was.Want.Roles, r) {
+			for _, r := range now.Roles() {
+				if !slices.Contains(was.Roles(), r) {
 					t.Fatalf("day %d: facts ahead of a gap gave role %s\n%s", d, r, draw(facts))
 				}
 			}
@@ -177,6 +177,7 @@ func TestNextNamesEveryChange(t *testing.T) {
 	})
 }
 
+// What is compacted says from sure on what it said before, or from now on where the record was too long for that.
 func TestCompactChangesNothingLater(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s Subject
@@ -184,16 +185,117 @@ func TestCompactChangesNothingLater(t *testing.T) {
 			s, _ = Accept(s, f)
 		}
 		now := day(rapid.IntRange(0, 40).Draw(t, "now"))
-		c := s
-		c.Compact(now)
-		for d := now; d.Before(day(60)); d = d.Add(12 * time.Hour) {
+		sure := now.AddDate(0, 0, -rapid.IntRange(0, 40).Draw(t, "behind"))
+		c, from := s, sure
+		c.Compact(sure, now)
+		if len(s.Wants) > maxPast || len(s.Suspensions) > maxPast {
+			from = now
+		}
+		for d := from; d.Before(day(60)); d = d.Add(12 * time.Hour) {
 			a, b := s.At(d), c.At(d)
 			a.Next, b.Next = time.Time{}, time.Time{} // overtaken dates may be announced or not
 			if !reflect.DeepEqual(a, b) {
 				t.Fatalf("at %v: %+v, compacted %+v", d, a, b)
 			}
 		}
+		if !Same(s, c, sure, now) {
+			t.Fatalf("compacted %+v, and once more something else", c)
+		}
 	})
+}
+
+// A clock that is ahead takes in a whole history, and is put right: what the messages themselves do not show to be past
+// counts, in whatever order they came.
+func TestAClockAheadForgetsNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		facts := history(t)
+		var s, right Subject
+		var sure time.Time
+		accept := func(f Fact) {
+			s, _ = Accept(s, f)
+			right, _ = Accept(right, f)
+			issued := day(rapid.IntRange(0, 10).Draw(t, "issued"))
+			if i := Sure(day(rapid.IntRange(10, 60).Draw(t, "clock")), issued); i.After(sure) {
+				sure = i
+			}
+			s.Compact(sure, day(60))
+			s = reload(t, s)
+		}
+		for _, f := range rapid.Permutation(facts).Draw(t, "early") {
+			if f.Sequenced = false; rapid.Bool().Draw(t, "came early") {
+				accept(f)
+			}
+		}
+		for _, f := range facts {
+			accept(f)
+		}
+		if len(right.Wants) > maxPast || len(right.Suspensions) > maxPast {
+			return // see the test above
+		}
+		for d := sure; d.Before(day(45)); d = d.Add(12 * time.Hour) {
+			if d.Before(day(-1)) {
+				d = day(-1)
+			}
+			a, b := right.At(d), s.At(d)
+			if a.Access != b.Access || a.Why != b.Why || !slices.Equal(a.Roles(), b.Roles()) {
+				t.Fatalf("at %v: %s %v, and by a clock that was ahead %s %v\n%s", d, a.Why, a.Roles(), b.Why, b.Roles(), draw(facts))
+			}
+		}
+	})
+}
+
+// Somebody suspended until a date and moved from another on, and a clock that was ahead of both.
+func TestDatesOutlastAClockAhead(t *testing.T) {
+	var s Subject
+	for i, f := range []Fact{
+		{Kind: schema.KindJoiner, Roles: []string{"a"}},
+		{Kind: schema.KindSuspend, Effective: day(1)},
+		{Kind: schema.KindResume, Effective: day(5)},
+		{Kind: schema.KindMover, Effective: day(6), Roles: []string{"b"}},
+	} {
+		f.Position, f.Sequenced = at(1, uint64(i+1)), true
+		s, _ = Accept(s, f)
+		s.Compact(Sure(day(9), day(2)), day(9))
+	}
+	for _, c := range []struct {
+		day   int
+		why   Why
+		roles []string
+	}{{0, WhyActive, []string{"a"}}, {4, WhySuspended, []string{"a"}}, {5, WhyActive, []string{"a"}}, {6, WhyActive, []string{"b"}}} {
+		if v := s.At(day(c.day)); v.Why != c.why || !slices.Equal(v.Roles(), c.roles) {
+			t.Errorf("day %d: %s %v, want %s %v", c.day, v.Why, v.Roles(), c.why, c.roles)
+		}
+	}
+	if s.Compact(Sure(day(9), day(9)), day(9)); len(s.Wants) != 1 || len(s.Suspensions) != 0 {
+		t.Errorf("want what is past by both clocks forgotten, got %+v", s)
+	}
+}
+
+// A person of whom something new is said every hour keeps a short record, and room for what is dated ahead.
+func TestWhatIsOverMakesRoom(t *testing.T) {
+	s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b"}})
+	seq := uint64(1)
+	say := func(kind schema.Kind, effective time.Time) {
+		seq++
+		s, _ = Accept(s, Fact{Position: at(1, seq), Kind: kind, Sequenced: true, Effective: effective, Roles: []string{"a", "b", fmt.Sprint(seq)}})
+		s.Compact(day(-1), day(1))
+	}
+	for i := range 3 * maxPast {
+		hour := day(0).Add(time.Duration(i) * 15 * time.Minute)
+		say(schema.KindMover, hour)
+		say(schema.KindSuspend, hour)
+		say(schema.KindResume, hour.Add(time.Minute))
+	}
+	if len(s.Wants) != maxPast || len(s.Suspensions) != maxPast || len(s.Ceilings) > 0 {
+		t.Fatalf("%d desired states, %d suspensions and %d ceilings are kept", len(s.Wants), len(s.Suspensions), len(s.Ceilings))
+	}
+	last := s.Wants[maxPast-1]
+	for i := range maxPending - 1 {
+		say(schema.KindMover, day(2+i))
+	}
+	if v := s.At(day(1)); v.Want.Position != last.Position || len(v.Roles()) != 3 || len(s.Wants) != maxPending {
+		t.Fatalf("dates ahead take from what is: %+v of %d desired states", v, len(s.Wants))
+	}
 }
 
 func TestBounds(t *testing.T) {
@@ -217,8 +319,8 @@ func TestBounds(t *testing.T) {
 			s, _ = Accept(s, Fact{Position: at(1, uint64(i+2)), Kind: schema.KindMover, Sequenced: true, Effective: day(i + 1), Roles: []string{"b"}})
 			s, _ = Accept(s, Fact{Position: at(1, uint64(i+1000)), Kind: schema.KindSuspend, Effective: day(1000 + i)})
 		}
-		if v := s.At(day(5)); len(v.Want.Roles) != 1 {
-			t.Fatalf("roles %v, want [b]", v.Want.Roles)
+		if v := s.At(day(5)); len(v.Roles()) != 1 {
+			t.Fatalf("roles %v, want [b]", v.Roles())
 		}
 		if b, _ := json.Marshal(s); len(b) > 16<<10 {
 			t.Fatalf("the record has %d octets", len(b))
@@ -259,6 +361,42 @@ func TestSuspensionsAtOnePlace(t *testing.T) {
 		}
 		if v := s.At(day(3)); v.Access || len(s.Suspensions) != 1 {
 			t.Errorf("suspended from days %v: access %v on day 3", days, v.Access)
+		}
+	}
+}
+
+// Of whom nothing is known nothing is given, and nothing is taken but by a word that takes. So it is of a word that only a
+// ledger before this one has: it has no place here.
+func TestNobodyIsCutForBeingUnknown(t *testing.T) {
+	for _, before := range []Subject{{}, {Wants: []Want{{Position: Position{Engagement: 1}}}}} {
+		for _, tc := range []struct {
+			kind  schema.Kind
+			from  time.Time
+			on    time.Time
+			why   Why
+			cause Position
+		}{
+			{schema.KindSuspend, day(1), day(2), WhySuspended, at(1, 5)},
+			{schema.KindSuspend, day(3), day(2), WhyUnknown, Position{}},
+			{schema.KindSuspend, day(3), day(4), WhySuspended, at(1, 5)},
+			{schema.KindLeaver, day(3), day(2), WhyUnknown, Position{}},
+			{schema.KindLeaver, day(3), day(4), WhyLeft, at(1, 5)},
+			{schema.KindResume, day(1), day(2), WhyUnknown, Position{}},
+			{schema.KindMover, day(1), day(2), WhyUnknown, Position{}},
+		} {
+			s, _ := Accept(before, Fact{Position: at(1, 5), Kind: tc.kind, Effective: tc.from, Roles: []string{"a"}})
+			v := s.At(tc.on)
+			if v.Cause.Generation == 0 {
+				v.Cause = Position{} // of no message
+			}
+			if v.Access || v.Why != tc.why || v.Cause != tc.cause {
+				t.Errorf("a %s from %s on %s: %s by %+v, access %v; want %s by %+v", tc.kind, tc.from.Format("Jan 2"), tc.on.Format("Jan 2"), v.Why, v.Cause, v.Access, tc.why, tc.cause)
+			}
+		}
+		s, _ := Accept(before, Fact{Position: at(1, 5), Kind: schema.KindSuspend, Effective: day(1)})
+		s, _ = Accept(s, Fact{Position: at(1, 6), Kind: schema.KindResume, Sequenced: true, Effective: day(2)})
+		if v := s.At(day(3)); v.Access || v.Why != WhyUnknown {
+			t.Errorf("resumed: %s, access %v", v.Why, v.Access)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package intake
 import (
 	"cmp"
 	"fmt"
-	"reflect"
 	"strconv"
 	"time"
 
@@ -70,7 +69,7 @@ const alarmContent = "content-refused"
 // unreadable raises that alarm. The chain goes on past such a message, so nothing else would tell that a
 // leaver may have been in it.
 func (b *batch) unreadable(it *item, s *stream, code string, index int64) error {
-	a := state.Alarm{Code: alarmContent, Key: alarmKey(s.Stream), Severity: state.Warning, Last: b.now,
+	a := state.Alarm{Code: alarmContent, Key: s.AlarmKey(), Severity: state.Warning, Last: b.now,
 		Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Subject: it.frame.Subject, Entry: entry.Index(index),
 		Text: fmt.Sprintf("message %d of stream %s is in its place and what it says is refused (%s): have the producer's people say it again, rightly", it.frame.Stream.Seq, s.Name, code)}
 	if it.frame.Kind.Cuts() || it.frame.Kind == "" {
@@ -90,8 +89,26 @@ func (b *batch) fold(it *item, v admit.Verdict) (made *fence.Fact, verdict fence
 	}
 	f.Sequenced = v.Acts == admit.Fully
 	f.Generation, f.Seq = v.At.Generation, v.At.Seq
-	verdict, err = b.accept(state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}, f)
+	k := state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
+	if verdict, err = b.accept(k, f); err == nil && f.Sequenced {
+		err = b.named(k, it.frame.IssuedAt.Time())
+	}
 	return &f, verdict, err
+}
+
+// named notes that an event in its place named a person: leases count from when it was issued.
+func (b *batch) named(k state.SubjectKey, issued time.Time) error {
+	s, err := b.subject(k)
+	if err != nil {
+		return err
+	}
+	b.renew(s, issued)
+	if !s.Unnamed {
+		return nil
+	}
+	s.Unnamed = false
+	_, err = state.EndHolds(b.tx, k, false, b.now, string(plan.HoldUnnamed))
+	return err
 }
 
 // accept folds one fact into a person's record and makes the person due where that changed it.
@@ -101,7 +118,7 @@ func (b *batch) accept(k state.SubjectKey, f fence.Fact) (fence.Verdict, error) 
 		return fence.Inert, err
 	}
 	doc, verdict := fence.Accept(s.Doc, f)
-	if verdict == fence.Inert || !f.Sequenced && reflect.DeepEqual(doc, s.Doc) {
+	if verdict == fence.Inert || !f.Sequenced && fence.Same(doc, s.Doc, b.sure(k.Issuer), b.now) {
 		return verdict, nil
 	}
 	s.Doc, s.changed, s.FactAt = doc, true, b.now
@@ -116,6 +133,17 @@ func (b *batch) accept(k state.SubjectKey, f fence.Fact) (fence.Verdict, error) 
 	}
 	s.Raise(lane, b.now, f.Urgent)
 	return verdict, nil
+}
+
+// sure is up to when all is past for certain, of what an issuer says.
+func (b *batch) sure(iss string) time.Time {
+	var issued time.Time
+	for _, s := range b.streams {
+		if s.Issuer == iss && s.Issued.After(issued) {
+			issued = s.Issued
+		}
+	}
+	return fence.Sure(b.now, issued)
 }
 
 // fact is what a message states about its subject, without its place.
@@ -158,11 +186,35 @@ func (b *batch) streamwide(it *item, s *stream, v admit.Verdict) error {
 		return nil
 	}
 	switch e := it.set.Event.(type) {
+	case *schema.Approval:
+		if v.Acts == admit.Fully {
+			return b.approve(it, e, v)
+		}
 	case *schema.Heartbeat:
 		return b.heartbeat(it, e, s, v)
 	case *schema.Roster:
-		if v.Acts == admit.Fully {
-			return b.roster(it, e, s)
+		if v.Disposition == admit.Admitted || v.Disposition == admit.Ahead {
+			return b.collect(it, e, s, v)
+		}
+	}
+	return nil
+}
+
+// approve folds a second signer's word. It gives nothing by itself, and says nothing of whether the person is here:
+// no lease is renewed by it.
+func (b *batch) approve(it *item, e *schema.Approval, v admit.Verdict) error {
+	s, err := b.subject(state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject})
+	if err != nil {
+		return err
+	}
+	for _, role := range e.Roles {
+		doc, changed := fence.Approve(s.Doc, fence.Approval{Stream: it.frame.Stream.ID, Generation: v.At.Generation, Seq: v.At.Seq, Engagement: e.Engagement, Role: role, Expiry: e.Expiry.Time()})
+		if !changed {
+			continue
+		}
+		s.Doc, s.changed, s.FactAt = doc, true, b.now
+		if len(doc.Wants) > 0 {
+			s.Raise(plan.Give, b.now, false)
 		}
 	}
 	return nil
@@ -184,7 +236,8 @@ func (b *batch) heartbeat(it *item, e *schema.Heartbeat, s *stream, v admit.Verd
 	}
 	key := b.keys[it.kid]
 	for _, c := range e.Cuts {
-		known := c.Seq >= s.Joined && c.Seq <= s.Head
+		// Where a roster stands in for it, it may never have come, and the roster may not be applied yet.
+		known := c.Seq >= s.Joined && c.Seq <= s.Head && c.Seq > s.Covered
 		if known || c.Seq >= it.frame.Stream.Seq || !c.Kind.Cuts() || key == nil || !key.May(c.Kind) {
 			continue
 		}
@@ -204,8 +257,11 @@ func (b *batch) superseded(it *item, f *fence.Fact) error {
 		return err
 	}
 	by := s.Doc.DesiredFence
+	if c := s.Doc.Confirmed; c.Compare(by) > 0 {
+		by = c
+	}
 	x := &entry.Superseded{Who: entry.Who{Issuer: it.frame.Issuer, Subject: it.frame.Subject, Engagement: f.Engagement}, Fence: entry.FenceDesired, Position: place(it)}
-	x.By = entry.Cause{Type: entry.CauseMessage, Position: &entry.Position{Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Generation: by.Generation, Seq: by.Seq}}
+	x.By = entry.Cause{Type: entry.CauseMessage, Position: &entry.Position{Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Generation: by.Generation, Seq: max(by.Seq, 1)}}
 	_, err = b.record(x)
 	return err
 }
@@ -270,7 +326,9 @@ func disposition(it *item, v admit.Verdict, filled bool) string {
 		return entry.DispositionRefused
 	case admit.Ahead:
 		return entry.DispositionGap
-	case admit.Forked:
+	case admit.Late:
+		return entry.DispositionFilled
+	case admit.Forked, admit.RuledOut:
 		return entry.DispositionFork
 	case admit.Duplicate:
 		return entry.DispositionDuplicate

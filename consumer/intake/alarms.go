@@ -8,54 +8,75 @@ import (
 	"jmlbridge/consumer/state"
 )
 
-// alarmKey names a generation of a stream.
-func alarmKey(s *state.Stream) string {
-	return fmt.Sprintf("%s#%d@%s", s.Name, s.Generation, s.Issuer)
-}
-
 // alarms raises and ends what a stream's state calls for, in the transaction that changed it.
 func (b *batch) alarms(s *stream) error {
-	var gap, newer string
-	switch {
-	case s.State == admit.Closed:
-	case s.Highest > s.Head && s.State == admit.Live:
+	var hole admit.Gap
+	var waits, lacks bool // something was received behind the head; messages before it were not
+	if s.Highest > s.Head && s.State == admit.Live {
 		next, prev, ok, err := state.NextRecorded(b.tx, s.Ref, s.Head)
 		if err != nil {
 			return err
 		}
-		hole, missing := admit.Hole(s.Stream.Stream, next, prev)
-		switch {
-		case ok && missing:
-			gap = fmt.Sprintf("messages %d to %d of stream %s did not come: that may hide a leaver. The hash before is %s, the hash that the last of them must have is %s. Cuts act, grants wait; ask the mid-point and the producer",
-				hole.First, hole.Last, s.Name, hole.Before, hole.After)
-		case ok:
-			newer = fmt.Sprintf("message %d of stream %s is of a newer version or its key is gone: grants after it wait; upgrade this program", s.Head+1, s.Name)
+		if waits = ok; waits {
+			hole, lacks = admit.Hole(s.Stream.Stream, next, prev)
 		}
 	}
-	s.GapSince = since(s.GapSince, gap != "", b.now)
+	missing := lacks && !b.putOff(s, hole)
+	s.GapSince = since(s.GapSince, missing, b.now)
+	leased := missing && b.onLease(s)
+	var gap, newer string
+	switch {
+	case missing && !leased:
+		gap = fmt.Sprintf("messages %d to %d of stream %s did not come: that may hide a leaver. The hash before is %s, the hash that the last of them must have is %s. Cuts act, grants wait; ask the mid-point and the producer. More may be missing behind these: `consumer status` counts all",
+			hole.First, hole.Last, s.Name, hole.Before, hole.After)
+	case waits && !lacks:
+		newer = fmt.Sprintf("message %d of stream %s is of a newer version or its key is gone: grants after it wait; upgrade this program", s.Head+1, s.Name)
+	}
 	if !s.open && gap == "" && newer == "" && s.State == admit.Live {
 		return nil // nothing stood, nothing stands
 	}
 	fork := ""
 	if s.State == admit.ForkedAway {
-		fork = fmt.Sprintf("stream %s says two things around message %d: its key is stolen or its producer was restored from a backup. Cuts act, grants wait; ask the producer to open the next generation and trust that", s.Name, s.ForkSeq)
+		fork = fmt.Sprintf("stream %s says two things around message %d: its key is stolen or its producer was restored from a backup. Cuts act, grants wait; ask the producer which branch is theirs, then `consumer fork choose`, or trust the next generation that they open", s.Name, s.ForkSeq)
 	}
 	for _, a := range []struct{ code, text string }{
 		{string(admit.CodeGap), gap}, {string(admit.CodeNewerVersion), newer}, {string(admit.CodeFork), fork},
 	} {
-		if err := b.alarm(a.code, alarmKey(s.Stream), a.text, s); err != nil {
+		if leased && a.code == string(admit.CodeGap) {
+			continue // where it stands already, it goes on standing
+		}
+		if err := b.alarm(a.code, s.AlarmKey(), a.text, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// leaseMost is how long after a gap was first seen its alarm is put off at most, whatever the mid-point says of leases.
+const leaseMost = time.Minute
+
+// onLease reports whether the messages that a stream lacks may be leased to nobody, as after a kill. Its grants wait and
+// the status shows the gap all the same; what waits is to wake somebody for it.
+func (b *batch) onLease(s *stream) bool {
+	if b.Queue == nil {
+		return false
+	}
+	wait := min(b.Queue.Leased(), leaseMost, s.GapSince.Add(leaseMost).Sub(b.now))
+	if wait <= 0 {
+		return false
+	}
+	if due := b.now.Add(wait); b.gapDue.IsZero() || due.Before(b.gapDue) {
+		b.gapDue = due
+	}
+	return true
+}
+
 // alarmRetired says that a stream which is followed was heard by a key past its end. Nothing else would tell
 // that a leaver may be in it. It ends with the next message of the stream that is admitted.
 const alarmRetired = string(admit.CodeKeyRetired)
 
-// retiredKey names a stream whatever its generation: what ends the alarm may be of the next one.
-func (n streamName) retiredKey() string { return fmt.Sprintf("%s@%s", n.name, n.iss) }
+// key names a stream whatever its generation: what ends the alarm may be of the next one.
+func (n streamName) key() string { return fmt.Sprintf("%s@%s", n.name, n.iss) }
 
 // silenced reads for which streams that alarm stands, so that not every message has to ask.
 func silenced(r state.Reader) (map[string]bool, error) {
@@ -76,20 +97,20 @@ func silenced(r state.Reader) (map[string]bool, error) {
 // fill the ledger with it.
 func (b *batch) retired(name streamName, code admit.Code) error {
 	s := b.latest[name]
-	if code != admit.CodeKeyRetired || s == nil || b.silenced[name.retiredKey()] {
+	if code != admit.CodeKeyRetired || s == nil || b.silenced[name.key()] {
 		return nil
 	}
-	b.silenced[name.retiredKey()] = true
-	return b.alarm(alarmRetired, name.retiredKey(), fmt.Sprintf("a message of stream %s was refused, for its key was retired at an earlier place: it may be a leaver. Ask the producer's people what they sent and with which key", name.name), s)
+	b.silenced[name.key()] = true
+	return b.alarm(alarmRetired, name.key(), fmt.Sprintf("a message of stream %s was refused, for its key was retired at an earlier place: it may be a leaver. Ask the producer's people what they sent and with which key", name.name), s)
 }
 
 // heard ends it.
 func (b *batch) heard(name streamName) error {
-	if len(b.silenced) == 0 || !b.silenced[name.retiredKey()] {
+	if len(b.silenced) == 0 || !b.silenced[name.key()] {
 		return nil
 	}
-	delete(b.silenced, name.retiredKey())
-	return b.alarm(alarmRetired, name.retiredKey(), "", nil)
+	delete(b.silenced, name.key())
+	return b.alarm(alarmRetired, name.key(), "", nil)
 }
 
 // alarm makes an alarm stand, or ends it where there is nothing to say.

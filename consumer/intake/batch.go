@@ -26,7 +26,8 @@ type batch struct {
 	silenced map[string]bool        // keys of the alarms on retired keys that stand
 	subjects map[state.SubjectKey]*subject
 
-	drained int // waiting messages judged again
+	drained int  // waiting messages judged again
+	rosters bool // one is whole now
 }
 
 // maxDrain is how many waiting messages one transaction judges again. A long gap that closes must not
@@ -108,10 +109,21 @@ func (in *Intake) write(tx *store.Tx, items []*item) (more bool, err error) {
 	if err := b.preload(items); err != nil {
 		return false, err
 	}
+	// An operator may have ruled on a fork: what waited of the branch comes before what comes now.
+	for _, s := range b.streams {
+		if s.open && s.State == admit.Live {
+			if err := b.drain(s); err != nil {
+				return false, err
+			}
+		}
+	}
 	for _, it := range items { // in order: the chain is judged one message at a time
 		if err := b.take(it); err != nil {
 			return false, err
 		}
+	}
+	if err := b.setAside(items); err != nil {
+		return false, err
 	}
 	if n := len(items); n > 0 && items[n-1].delivery.Position != nil {
 		if err := state.SetPosition(tx, in.Name, items[n-1].delivery.Position); err != nil {
@@ -156,25 +168,36 @@ func (in *Intake) begin(tx *store.Tx) (*batch, error) {
 
 // preload reads the persons of a batch in one query for each issuer.
 func (b *batch) preload(items []*item) error {
-	ids := map[string][]string{}
+	ids, seen := map[string][]string{}, map[state.SubjectKey]bool{}
 	for _, it := range items {
 		if !it.placed || it.frame.Subject == "" {
 			continue
 		}
 		k := state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
-		if b.subjects[k] == nil {
-			b.subjects[k] = &subject{Subject: &state.Subject{SubjectKey: k}}
+		if !seen[k] {
+			seen[k] = true
 			ids[k.Issuer] = append(ids[k.Issuer], k.Subject)
 		}
 	}
 	for iss, list := range ids {
-		known, err := state.LoadSubjects(b.tx, iss, list)
-		if err != nil {
+		if err := b.loadSubjects(iss, list); err != nil {
 			return err
 		}
-		for _, s := range known {
-			b.subjects[s.SubjectKey].Subject = s
+	}
+	return nil
+}
+
+func (b *batch) loadSubjects(iss string, ids []string) error {
+	known, err := state.LoadSubjects(b.tx, iss, ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s := known[id]
+		if s == nil {
+			s = &state.Subject{SubjectKey: state.SubjectKey{Issuer: iss, Subject: id}}
 		}
+		b.subjects[s.SubjectKey] = &subject{Subject: s}
 	}
 	return nil
 }
@@ -252,7 +275,7 @@ func (b *batch) take(it *item) error {
 	if err := b.act(it, s, v, nil, filled); err != nil {
 		return err
 	}
-	if v.Disposition == admit.Admitted || v.Disposition == admit.ContentRefused {
+	if s.Head >= it.frame.Stream.Seq || b.rosters {
 		return b.drain(s)
 	}
 	return nil
@@ -284,7 +307,7 @@ func (b *batch) archive(it *item, s *stream, v admit.Verdict) error {
 	return state.AddMessage(b.tx, &state.Message{
 		StreamRef: s.Ref, Seq: it.frame.Stream.Seq, Payload: it.opened.PayloadDigest, Prev: it.frame.Stream.Prev, Wire: it.wire,
 		JTI: it.frame.ID, KID: it.kid, Event: it.frame.Kind, Subject: it.frame.Subject,
-		Disposition: v.Disposition, Code: v.Code, ReceivedAt: b.now, DecidedAt: b.now, JWS: it.opened.JWS,
+		Disposition: v.Disposition, Code: v.Code, ReceivedAt: b.now, DecidedAt: b.now, JWS: it.opened.JWS, Octets: it.opened.Payload,
 	})
 }
 
@@ -341,10 +364,11 @@ func (b *batch) end() (more bool, err error) {
 		if !s.changed {
 			continue
 		}
-		s.Doc.Compact(b.now)
+		s.Doc.Compact(b.sure(s.Issuer), b.now)
 		if err := state.SaveFacts(b.tx, s.Subject); err != nil {
 			return false, err
 		}
+		s.changed = false
 	}
 	for _, s := range b.streams {
 		if !s.touched {

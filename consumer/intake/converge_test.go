@@ -73,7 +73,7 @@ func TestDeliveriesConverge(t *testing.T) {
 			got, want := access(w, id), access(inOrder, id)
 			a, _ := json.Marshal(got)
 			b, _ := json.Marshal(want)
-			if got.Access != want.Access || got.Closed != want.Closed || fmt.Sprint(got.Want.Roles) != fmt.Sprint(want.Want.Roles) || got.Want.Engagement != want.Want.Engagement {
+			if got.Access != want.Access || got.Closed != want.Closed || fmt.Sprint(got.Roles()) != fmt.Sprint(want.Roles()) || got.Want.Engagement != want.Want.Engagement {
 				t.Errorf("seed %d: subject %s: want\n  %s\ngot\n  %s", seed, id, b, a)
 			}
 		}

@@ -19,12 +19,14 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/crash"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/envelope"
 	"jmlbridge/internal/queue"
 )
@@ -34,6 +36,7 @@ import (
 type Queue interface {
 	Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 	Settle(ctx context.Context, batch []queue.Delivery) error
+	Leased() time.Duration
 }
 
 // Limits bound what strangers can make us keep and write.
@@ -62,17 +65,21 @@ func (l *Limits) fill() {
 	def((*int64)(&l.RetryAfter), int64(5*time.Minute))
 }
 
-// Config is what an Intake works with. All but Limits, StaleAfter and Committed must be set.
+// Config is what an Intake works with. All but Limits, StaleAfter, Committed and Room must be set.
 type Config struct {
 	DB    *state.DB
 	Queue Queue
 	Name  string         // of the queue; its position is kept under it
 	Ring  *envelope.Ring // the enclave's decryption keys
-	Now   func() time.Time
-	Log   *slog.Logger
+	// Openers is how many messages are opened at once; 0: as many as there are processors, which is right for keys
+	// in memory. A key that is asked over the network wants more.
+	Openers int
+	Now     func() time.Time
+	Log     *slog.Logger
 
 	StaleAfter time.Duration // without a heartbeat for so long a stream is stale: entries say so; 0: never
 	Committed  func()        // called after each commit: there may be work, and entries to publish
+	Room       Room          // on the disk; nil: always enough
 	Limits     Limits
 }
 
@@ -81,10 +88,15 @@ type Intake struct {
 	Config
 	trust trust // what the openers go by; see sweep.go
 
+	fetching context.Context // ends when Run is to stop; set before anything of Run begins
+
 	// Owned by whoever commits: one goroutine.
 	swept   time.Time
 	retried time.Time
-	seen    string // what was trusted when parked messages were last tried
+	seen    string    // what was trusted when parked messages were last tried
+	gapDue  time.Time // when a gap is looked at again whose alarm was put off; zero: none was
+	rosters bool      // one may be whole and not applied
+	line    []*item   // opened and not committed: empty but while the disk is full
 }
 
 // New returns an Intake. It reads what is trusted, and does nothing else before Run.
@@ -93,7 +105,10 @@ func New(c Config) (*Intake, error) {
 	if c.Committed == nil {
 		c.Committed = func() {}
 	}
-	in := &Intake{Config: c}
+	if c.Room == nil {
+		c.Room = endless{}
+	}
+	in := &Intake{Config: c, fetching: context.Background(), rosters: true}
 	if err := in.trust.load(c.DB.Read()); err != nil {
 		return nil, err
 	}
@@ -119,6 +134,7 @@ func (in *Intake) Run(ctx, work context.Context) error {
 	g, work := errgroup.WithContext(work)
 	fetching, stop := context.WithCancel(ctx)
 	defer stop()
+	in.fetching = fetching
 	context.AfterFunc(work, stop)
 
 	g.Go(func() error {
@@ -140,7 +156,12 @@ func (in *Intake) Run(ctx, work context.Context) error {
 	})
 	g.Go(func() error {
 		defer close(committed)
-		return in.commits(work, opened, committed)
+		if err := in.commits(work, opened, committed); err != nil {
+			return err // which ends work, and all others with it
+		}
+		for range opened { // given up at the end: it comes again
+		}
+		return nil
 	})
 	g.Go(func() error {
 		for batch := range committed {
@@ -153,6 +174,17 @@ func (in *Intake) Run(ctx, work context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// Take makes one batch durably ours on the caller's goroutine: it opens, admits and commits, and leaves the
+// settling to the caller. It is one round of Run without the queue, and must not run beside Run, Sweep or
+// itself.
+func (in *Intake) Take(ctx context.Context, batch []queue.Delivery) error {
+	items, err := in.open(ctx, batch)
+	if err != nil {
+		return err
+	}
+	return in.commit(ctx, items)
 }
 
 // send returns false where ctx ended first.
@@ -223,45 +255,66 @@ func pause(ctx context.Context, d time.Duration) {
 
 // commits is the one goroutine that writes.
 func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<- []queue.Delivery) error {
-	if err := in.Sweep(work); err != nil {
-		return stopped(work, err)
+	if err := in.Sweep(work); err != nil && !in.Room.Full(err) {
+		return in.stopped(work, err)
 	}
 	tick := time.NewTicker(min(in.Limits.Interval, lookEvery))
 	defer tick.Stop()
+	idle := make(chan struct{}) // always ready: what is done when nothing else is
+	close(idle)
+	look := time.NewTicker(roomPause) // for room again
+	defer look.Stop()
 	for {
-		select {
-		case <-tick.C:
-			if err := in.Sweep(work); err != nil {
-				return stopped(work, err)
+		rest, more := idle, opened
+		if !in.rosters || len(opened) > 0 || in.Room.Level() == disk.Full {
+			rest = nil
+		}
+		var room <-chan time.Time
+		var ending <-chan struct{}
+		if len(in.line) > 0 {
+			room = look.C
+			if in.blocked() {
+				more, ending = nil, in.fetching.Done()
 			}
-		case items, ok := <-opened:
+		}
+		select {
+		case <-rest:
+			if _, err := in.StepRoster(work); err != nil && !in.Room.Full(err) {
+				return in.stopped(work, err)
+			}
+		case <-tick.C:
+			if err := in.Sweep(work); err != nil && !in.Room.Full(err) {
+				return in.stopped(work, err)
+			}
+		case <-room:
+			if ok, err := in.advance(work, to); !ok {
+				return err
+			}
+		case <-ending:
+			return nil // nothing of the line is settled: it comes again
+		case items, ok := <-more:
 			if !ok {
 				return nil
 			}
-			if err := in.commit(work, items); err != nil {
-				return stopped(work, err)
-			}
-			batch := make([]queue.Delivery, len(items))
-			for i, it := range items {
-				batch[i] = it.delivery
-				batch[i].Body = nil // settling goes by the lease
-			}
-			if !send(work, to, batch) {
-				return nil
+			in.join(items)
+			if ok, err := in.advance(work, to); !ok {
+				return err
 			}
 		}
 	}
 }
 
-// stopped is nil where the error is only that work ended.
-func stopped(work context.Context, err error) error {
-	if work.Err() != nil && errors.Is(err, work.Err()) {
-		return nil
+// stopped is nil where the error is only that work, or fetching, ended.
+func (in *Intake) stopped(work context.Context, err error) error {
+	for _, ctx := range []context.Context{work, in.fetching} {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil
+		}
 	}
 	return err
 }
 
-// open opens a batch on all processors. It fails only where work ended.
+// open opens a batch. It fails only where work ended.
 func (in *Intake) open(work context.Context, batch []queue.Delivery) ([]*item, error) {
 	items := make([]*item, len(batch))
 	for i, d := range batch {
@@ -270,33 +323,65 @@ func (in *Intake) open(work context.Context, batch []queue.Delivery) ([]*item, e
 	return items, in.openAll(work, items)
 }
 
+// openAll opens items, and again those for which a key store could not be asked, for that says nothing about a
+// message. It fails only where work ended, or fetching did while the key store was away.
 func (in *Intake) openAll(work context.Context, items []*item) error {
-	const chunk = 16 // messages that a worker takes at a time
 	keys := in.trust.keys()
-	var wg sync.WaitGroup
+	for waiting := items; ; {
+		var err error
+		if waiting, err = in.openOnce(waiting, keys); err == nil {
+			return nil
+		}
+		in.Log.Warn("could not ask for a decryption key; trying again", "messages", len(waiting), "err", err)
+		// Whoever stops does not wait for a key store that is away: nothing of this is settled, and comes again.
+		for _, ctx := range []context.Context{work, in.fetching} {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		pause(in.fetching, retryPause)
+	}
+}
+
+// openOnce opens items, several at once, and returns those that it could not open. The first for which a key store
+// cannot be asked ends the round: to find that out for every one takes longer than to wait.
+func (in *Intake) openOnce(items []*item, keys envelope.Verifiers) (waiting []*item, err error) {
+	openers, chunk := in.Openers, 1
+	if openers <= 0 {
+		openers, chunk = runtime.GOMAXPROCS(0), 16 // messages that an opener takes at a time
+	}
 	next := make(chan []*item, (len(items)+chunk-1)/chunk)
 	for from := 0; from < len(items); from += chunk {
 		next <- items[from:min(from+chunk, len(items))]
 	}
 	close(next)
-	for range min(runtime.GOMAXPROCS(0), cap(next)) {
-		wg.Go(func() {
-			for some := range next {
-				for _, it := range some {
-					it.open(in.Ring, keys)
+	var away atomic.Pointer[error] // the first reason
+	open := func() {
+		for some := range next {
+			for _, it := range some {
+				if first := away.Load(); first != nil {
+					it.failed = *first
+					continue
+				}
+				if it.open(in.Ring, keys); it.failed != nil {
+					away.CompareAndSwap(nil, &it.failed)
 				}
 			}
-		})
-	}
-	wg.Wait()
-	for _, it := range items {
-		for it.failed != nil { // a key store did not answer: that says nothing about the message
-			in.Log.Warn("could not ask for a decryption key; trying again", "err", it.failed)
-			if pause(work, retryPause); work.Err() != nil {
-				return work.Err()
-			}
-			it.open(in.Ring, keys)
 		}
 	}
-	return nil
+	var wg sync.WaitGroup
+	for range min(openers, cap(next)) - 1 {
+		wg.Go(open)
+	}
+	open()
+	wg.Wait()
+	for _, it := range items {
+		if it.failed != nil {
+			waiting = append(waiting, it)
+		}
+	}
+	if len(waiting) > 0 {
+		err = *away.Load()
+	}
+	return waiting, err
 }

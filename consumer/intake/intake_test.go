@@ -33,7 +33,7 @@ func TestMessagesInOrderAreAdmitted(t *testing.T) {
 	w.give(p.joiner("1", 1, "analyst"), p.heartbeat(), p.leaver("1", 1))
 	w.give(p.joiner("1", 2, "lead"))
 	w.want(1, "received joiner:v1 1 admitted", "received heartbeat:v1 2 admitted", "received leaver:v1 3 admitted", "received joiner:v1 4 admitted")
-	if v := access(w, "1"); !v.Access || v.Want.Engagement != 2 || !slices.Equal(v.Want.Roles, []string{"lead"}) {
+	if v := access(w, "1"); !v.Access || v.Want.Engagement != 2 || !slices.Equal(v.Roles(), []string{"lead"}) {
 		t.Errorf("want the second engagement active, got %+v", v)
 	}
 	s := w.stream()
@@ -81,8 +81,8 @@ func TestAGapLetsCutsActAndGrantsWait(t *testing.T) {
 	if v := access(w, "3"); v.Access {
 		t.Errorf("want the joiner to wait, got %+v", v)
 	}
-	if v := access(w, "2"); !v.Access || !slices.Equal(v.Want.Roles, []string{"b"}) {
-		t.Errorf("want the mover to take and not to give, got %+v", v.Want.Roles)
+	if v := access(w, "2"); !v.Access || !slices.Equal(v.Roles(), []string{"b"}) {
+		t.Errorf("want the mover to take and not to give, got %+v", v.Roles())
 	}
 	if s := w.stream(); s.Head != 2 || s.Highest != 7 || !s.GapSince.Equal(t0) || !s.HeartbeatIAT.Equal(t0) {
 		t.Errorf("want a gap after 2, got %+v", s)
@@ -96,14 +96,91 @@ func TestAGapLetsCutsActAndGrantsWait(t *testing.T) {
 	if v := access(w, "3"); !v.Access {
 		t.Errorf("want the joiner to act when the gap closed, got %+v", v)
 	}
-	if v := access(w, "2"); !slices.Equal(v.Want.Roles, []string{"b", "c"}) {
-		t.Errorf("want the mover whole, got %+v", v.Want.Roles)
+	if v := access(w, "2"); !slices.Equal(v.Roles(), []string{"b", "c"}) {
+		t.Errorf("want the mover whole, got %+v", v.Roles())
 	}
 	if v := access(w, "9"); v.Access || !v.Closed {
 		t.Errorf("want a tombstone for a leaver of nobody, got %+v", v)
 	}
 	if s := w.stream(); s.Head != 7 || s.HeadHash != p.prev || !s.GapSince.IsZero() || s.State != admit.Live {
 		t.Errorf("want the chain whole up to 7, got %+v", s)
+	}
+}
+
+// leasing is a queue that says how long messages may be leased to nobody.
+type leasing struct {
+	Queue
+	left time.Duration
+}
+
+func (l *leasing) Leased() time.Duration { return l.left }
+
+func TestAGapThatMayBeOnLeaseWakesNobodyYet(t *testing.T) {
+	w, p := setup(t)
+	p.joiner("9", 1) // what a killed process had fetched
+	late := p.joiner("1", 1, "a")
+	q := &leasing{left: 30 * time.Second}
+	w.queue = q
+	n := w.want(1)
+	w.give(p.joiner("2", 1, "a"))
+	n = w.want(n, "received joiner:v1 3 gap: gap")
+	if s := w.stream(); !s.GapSince.Equal(t0) || access(w, "2").Access {
+		t.Errorf("want the gap noted and its grants to wait, got %+v", s)
+	}
+	w.set(t0.Add(29 * time.Second))
+	q.left = time.Second
+	w.sweep()
+	w.give(late)
+	n = w.want(n, "received joiner:v1 2 gap: gap")
+	w.set(t0.Add(30 * time.Second))
+	q.left = 0
+	w.sweep()
+	n = w.want(n, "raised gap")
+
+	// A start looks at the same gap: what stands goes on standing.
+	q.left = 30 * time.Second
+	w.reopen()
+	w.give(p.heartbeat())
+	w.want(n, "received heartbeat:v1 4 gap: gap")
+	if got := w.alarms(); !slices.Equal(got, []string{"gap"}) {
+		t.Errorf("want the alarm to stand, got %q", got)
+	}
+}
+
+func TestWhatIsLeasedInVainComesInWithoutAnAlarm(t *testing.T) {
+	w, p := setup(t)
+	w.queue = &leasing{left: 30 * time.Second}
+	late := p.joiner("1", 1, "a")
+	w.give(p.joiner("2", 1, "a"))
+	w.set(t0.Add(29 * time.Second))
+	w.give(late)
+	w.set(t0.Add(2 * time.Minute))
+	w.sweep()
+	w.want(1, "received joiner:v1 2 gap: gap", "received joiner:v1 1 filled")
+	if got := w.alarms(); len(got) != 0 || !w.stream().GapSince.IsZero() {
+		t.Errorf("want no gap and no alarm, got %q", got)
+	}
+}
+
+func TestAMidpointCannotPutOffAnAlarmByLeases(t *testing.T) {
+	w, p := setup(t)
+	w.queue = &leasing{left: time.Hour}
+	p.joiner("1", 1, "a")
+	w.give(p.joiner("2", 1, "a"))
+	for at := time.Duration(0); at < leaseMost; at += lookEvery {
+		w.set(t0.Add(at))
+		w.intake()
+		w.sweep()
+		w.give(p.heartbeat())
+		if got := w.alarms(); len(got) != 0 {
+			t.Fatalf("after %s: want no alarm yet, got %q", at, got)
+		}
+		w.reopen() // nor by having us start again
+	}
+	w.set(t0.Add(leaseMost))
+	w.intake()
+	if got := w.alarms(); !slices.Equal(got, []string{"gap"}) {
+		t.Errorf("want the alarm %s after the gap was seen, got %q", leaseMost, got)
 	}
 }
 
@@ -194,12 +271,12 @@ func TestUnknownKeysAreParkedUntilTrusted(t *testing.T) {
 	m := x.say("1", &schema.Approval{Engagement: 1, Roles: []string{"a"}, Expiry: schema.At(t0.Add(time.Hour))})
 	w.give(m, p.heartbeat())
 	w.give(m)
-	n := w.want(1, "parked unknown-key", "received heartbeat:v1 1 admitted")
+	n := w.want(1, "parked unknown-key", "raised parked", "received heartbeat:v1 1 admitted")
 	w.sweep()
 	w.want(n)
 	w.trust(x, schema.KindApproval)
 	w.sweep()
-	w.want(n+1, "received approval:v1 1 admitted")
+	w.want(n+1, "received approval:v1 1 admitted", "cleared parked")
 	if list, _ := state.ListParked(w.db.Read()); len(list) != 0 {
 		t.Errorf("want nothing parked any more, got %+v", list)
 	}
@@ -303,6 +380,33 @@ func TestMessagesOfTheFutureWaitForTheClock(t *testing.T) {
 	w.want(4, "received joiner:v1 1 admitted", "received leaver:v1 2 admitted", "cleared future")
 }
 
+// By a clock that is ahead a suspension is over and a move has happened; once it is put right, neither is so.
+func TestASuspensionOutlastsAClockAhead(t *testing.T) {
+	w, p := setup(t)
+	person := schema.Person{DisplayName: "Ann Example"}
+	w.set(t0.Add(8 * 24 * time.Hour))
+	w.give(p.joiner("1", 1, "analyst"), p.joiner("2", 1, "analyst"),
+		p.say("1", &schema.Suspend{Engagement: 1, Effective: schema.At(t0), Reason: schema.ReasonLeave}))
+	w.give(p.say("1", &schema.Resume{Engagement: 1, Effective: schema.At(t0.Add(24 * time.Hour)), Reason: schema.ReasonReturn}),
+		p.say("2", &schema.Mover{Engagement: 1, Person: person, Roles: []string{"lead"}, Start: schema.At(t0), Effective: schema.At(t0.Add(24 * time.Hour))}))
+	w.give(p.heartbeat())
+	if one, two := access(w, "1"), access(w, "2"); !one.Access || !slices.Equal(two.Roles(), []string{"lead"}) {
+		t.Fatalf("while the clock is ahead: %s, and %v", one.Why, two.Roles())
+	}
+	w.set(t0)
+	if one, two := access(w, "1"), access(w, "2"); one.Why != fence.WhySuspended || !slices.Equal(two.Roles(), []string{"analyst"}) {
+		t.Fatalf("once it is put right: %s, and %v; want suspended, and the roles of before the move", one.Why, two.Roles())
+	}
+	p.now = t0.Add(49 * time.Hour)
+	w.set(p.now)
+	w.give(p.heartbeat(), p.mover("1", 1, "lead"), p.mover("2", 1, "analyst"))
+	for _, id := range []string{"1", "2"} {
+		if s := w.subject(id); !access(w, id).Access || len(s.Doc.Suspensions) != 0 {
+			t.Errorf("a day after it was past: %s of %s, %d suspensions are kept", access(w, id).Why, id, len(s.Doc.Suspensions))
+		}
+	}
+}
+
 func TestARetiredKeyIsGoodUpToItsEnd(t *testing.T) {
 	w, p := setup(t)
 	a, b, c := p.joiner("1", 1), p.joiner("2", 1), p.leaver("1", 1)
@@ -346,6 +450,28 @@ func TestAHeartbeatRepeatsWithheldCuts(t *testing.T) {
 	if w.subject("1").Rev != rev {
 		t.Error("want the same word again to change nothing")
 	}
+}
+
+// What was fresh once does not become so again by coming again, or by the queue being busy with old things.
+func TestReplayedHeartbeatsAreNotFresh(t *testing.T) {
+	w, p := setup(t)
+	old := []sealed{p.heartbeat(), p.heartbeat()}
+	w.give(old...)
+	fresh := func(want time.Time) {
+		t.Helper()
+		if since, ok, err := state.FreshSince(w.db.Read(), iss); err != nil || !ok || !since.Equal(want) {
+			t.Errorf("fresh since %s (%v, %v), want %s", since, ok, err, want)
+		}
+	}
+	w.set(t0.Add(time.Hour))
+	for range 3 {
+		w.give(old...)
+		w.give(old[1], old[0])
+	}
+	fresh(t0)
+	p.now = t0.Add(time.Hour)
+	w.give(p.heartbeat())
+	fresh(t0.Add(time.Hour))
 }
 
 func TestADelayedHeartbeatIsNotFresh(t *testing.T) {
@@ -447,7 +573,7 @@ func TestAnUpgradedProgramLetsTheWaitingIn(t *testing.T) {
 		s := w.stream()
 		s.Highest = 1
 		return errors.Join(state.SaveStream(tx, s), state.AddMessage(tx, &state.Message{StreamRef: s.Ref, Seq: 1, Payload: m.payload, Wire: it.wire, KID: it.kid,
-			Event: schema.KindJoiner, Disposition: admit.Parked, Code: admit.CodeNewerVersion, JWS: it.opened.JWS}))
+			Event: schema.KindJoiner, Disposition: admit.Parked, Code: admit.CodeNewerVersion, JWS: it.opened.JWS, Octets: it.opened.Payload}))
 	})
 	w.reopen()
 	w.give(m, p.joiner("2", 1))
@@ -462,10 +588,10 @@ func TestAParkedCutActsAsSoonAsItsKeyIsTrusted(t *testing.T) {
 	x := newProducer(t, "hr", w.to)
 	x.seq, x.generation, x.prev = 4, 2, schema.DigestOf([]byte("4"))
 	w.give(p.joiner("1", 1), x.leaver("1", 1))
-	n := w.want(1, "received joiner:v1 1 admitted", "parked unknown-key")
+	n := w.want(1, "received joiner:v1 1 admitted", "parked unknown-key", "raised parked")
 	w.trust(x)
 	w.sweep()
-	w.want(n+1, "parked generation", "raised generation")
+	w.want(n+1, "parked generation", "raised generation", "cleared parked")
 	if access(w, "1").Access {
 		t.Error("want the cut of a generation that nobody opened to act")
 	}
@@ -478,7 +604,7 @@ func TestWhatCannotMoveAFenceIsRecorded(t *testing.T) {
 	w, p := setup(t)
 	w.give(p.joiner("1", 2, "a"), p.mover("1", 1, "b"), p.joiner("2", 40))
 	w.want(1, "received joiner:v1 1 admitted", "received mover:v1 2 admitted", "superseded", "received joiner:v1 3 admitted: fast-forward", "raised engagement-jump")
-	if v := access(w, "1"); !slices.Equal(v.Want.Roles, []string{"a"}) || access(w, "2").Access {
+	if v := access(w, "1"); !slices.Equal(v.Roles(), []string{"a"}) || access(w, "2").Access {
 		t.Errorf("want neither to give anything, got %+v", v)
 	}
 	w.set(t0.Add(25 * time.Hour))

@@ -5,6 +5,7 @@ import (
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/ledger/entry"
 )
 
@@ -12,9 +13,18 @@ import (
 // an alarm, too.
 const codeFull = "parked-full"
 
+// alarmParked says that messages wait which nobody vouches for yet, by the code that is its key. Anybody who can write
+// to the mid-point can raise it, so it is a warning, and its text is always the same.
+const alarmParked = "parked"
+
 // park keeps a message that may become valid and that nobody vouches for yet.
 func (b *batch) park(it *item, code, kid, detail string) error {
-	return b.keep(it, code, kid, &entry.Parked{Detail: entry.Text(detail)})
+	if err := b.keep(it, code, kid, &entry.Parked{Detail: entry.Text(detail)}); err != nil {
+		return err
+	}
+	_, err := state.RaiseAlarm(b.tx, state.Alarm{Code: alarmParked, Key: code, Severity: state.Warning, Last: b.now,
+		Text: "messages wait that cannot be opened or believed yet (" + code + "); a leaver may be among them"})
+	return err
 }
 
 // parkVerified keeps a message that a trusted key signed, and that trust or the clock keeps out for now.
@@ -38,7 +48,11 @@ func (b *batch) parkVerified(it *item, v admit.Verdict) error {
 // keep stores the bytes and records that.
 func (b *batch) keep(it *item, code, kid string, p *entry.Parked) error {
 	row := &state.Parked{Wire: it.wire, Code: code, KID: entry.ID(kid), Body: it.body, ReceivedAt: b.now, TriedAt: b.now}
-	kept, was, err := state.Park(b.tx, row, state.Quota{Total: b.Limits.Parked, PerKey: b.Limits.ParkedKey})
+	quota := state.Quota{Total: b.Limits.Parked, PerKey: b.Limits.ParkedKey}
+	if b.Room.Level() == disk.Full {
+		quota = state.Quota{} // what is left is not for what may never be let in
+	}
+	kept, was, err := state.Park(b.tx, row, quota)
 	if err != nil {
 		return err
 	}

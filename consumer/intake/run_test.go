@@ -53,7 +53,7 @@ func (r *running) end() {
 		if err != nil {
 			r.t.Errorf("want an orderly end, got %v", err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		r.t.Fatal("the intake did not end")
 	}
 }
@@ -61,9 +61,9 @@ func (r *running) end() {
 // until waits for a condition on the database or the queue.
 func (r *running) until(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); {
+	for end := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(end) {
-			r.t.Fatalf("waited a minute for %s", what)
+			r.t.Fatalf("waited two minutes for %s", what)
 		}
 		select {
 		case <-r.took:
@@ -213,7 +213,7 @@ func TestADatabaseThatFailsEndsTheRun(t *testing.T) {
 		if err == nil {
 			t.Error("want an error where nothing can be recorded")
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("it goes on without a database")
 	}
 	if q.Len() != 1 {

@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -44,7 +45,8 @@ type producer struct {
 	now        time.Time
 	signer     *seal.Signer
 	to         *seal.Recipient
-	public     []byte              // PKIX
+	public     []byte // PKIX
+	key        crypto.Signer
 	edit       func([]byte) []byte // of the next payload, before it is signed
 }
 
@@ -57,19 +59,24 @@ type sealed struct {
 
 func newProducer(t testing.TB, stream string, to *seal.Recipient) *producer {
 	t.Helper()
-	key, err := keys.GenerateSigning(keys.ES256)
-	if err != nil {
-		t.Fatal(err)
+	p := &producer{t: t, stream: stream, audience: gov1, generation: 1, now: t0, to: to}
+	p.rekey()
+	return p
+}
+
+// rekey gives the producer a new key.
+func (p *producer) rekey() {
+	p.t.Helper()
+	var err error
+	if p.key, err = keys.GenerateSigning(keys.ES256); err != nil {
+		p.t.Fatal(err)
 	}
-	signer, err := seal.NewSigner(key)
-	if err != nil {
-		t.Fatal(err)
+	if p.signer, err = seal.NewSigner(p.key); err != nil {
+		p.t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
+	if p.public, err = x509.MarshalPKIXPublicKey(p.key.Public()); err != nil {
+		p.t.Fatal(err)
 	}
-	return &producer{t: t, stream: stream, audience: gov1, generation: 1, now: t0, signer: signer, to: to, public: der}
 }
 
 // say writes the next message of the chain.
@@ -142,6 +149,8 @@ type world struct {
 	to   *seal.Recipient
 	now  atomic.Pointer[time.Time]
 	in   *Intake
+
+	queue Queue // set before the first message
 }
 
 func newWorld(t testing.TB) *world {
@@ -189,7 +198,7 @@ func (w *world) intake() *Intake {
 	w.t.Helper()
 	if w.in == nil {
 		var err error
-		if w.in, err = New(w.config(nil)); err != nil {
+		if w.in, err = New(w.config(w.queue)); err != nil {
 			w.t.Fatal(err)
 		}
 		w.sweep()
@@ -207,7 +216,7 @@ func (w *world) sweep() {
 func (w *world) trust(p *producer, kinds ...schema.Kind) {
 	w.t.Helper()
 	if kinds == nil {
-		kinds = schema.Kinds
+		kinds = schema.ProducerKinds
 	}
 	k := &state.Key{Public: p.public, Key: admit.Key{Issuer: iss, Stream: p.stream, Kinds: kinds}}
 	w.update(func(tx *store.Tx) error { return state.TrustKey(tx, k, state.Pin{}, w.by()) })

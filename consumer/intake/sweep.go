@@ -3,12 +3,14 @@ package intake
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/envelope"
 	"jmlbridge/internal/ledger/entry"
@@ -61,6 +63,9 @@ func (in *Intake) Sweep(ctx context.Context) error {
 		return err
 	}
 	changed := seen != in.seen || now.Before(in.swept)
+	if !in.gapDue.IsZero() && !now.Before(in.gapDue) {
+		changed, in.gapDue = true, time.Time{}
+	}
 	due := func(last time.Time, every time.Duration) bool {
 		return changed || last.IsZero() || now.Sub(last) >= every
 	}
@@ -83,7 +88,7 @@ func (in *Intake) Sweep(ctx context.Context) error {
 		}
 		in.retried = now
 	}
-	if err := in.DB.Update(ctx, in.endAlarms); err != nil {
+	if err := in.DB.Update(ctx, func(tx *store.Tx) error { return errors.Join(in.endAlarms(tx), ruling.End(tx, in.Now())) }); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
 	in.seen, in.swept = seen, now
@@ -105,7 +110,7 @@ func fingerprint(r state.Reader) (string, error) {
 		fmt.Fprintln(&b, k.KID, k.Retired)
 	}
 	for _, s := range streams {
-		fmt.Fprintln(&b, s.Ref)
+		fmt.Fprintln(&b, s.Ref, s.State, s.RuledOut) // an operator may have ruled on a fork
 	}
 	return b.String(), nil
 }
@@ -169,9 +174,37 @@ const alarmFlood = "flood"
 // noticeFor is how long an alarm stands that is about one past message.
 const noticeFor = 24 * time.Hour
 
+// parkedOver reports whether an alarm is about parked messages of which none is left.
+func parkedOver(a state.Alarm, left map[string]int64) bool {
+	switch a.Code {
+	case string(admit.CodeGeneration), string(admit.CodeFuture), string(admit.CodeFastForward):
+		return left[a.Code] == 0
+	}
+	return a.Code == alarmParked && left[a.Key] == 0
+}
+
+// EndParked ends the alarms about parked messages of which none is left, when an operator gave them up.
+func EndParked(tx *store.Tx, now time.Time) error {
+	return endThose(tx, now, parkedOver)
+}
+
 // endAlarms ends the alarms whose cause is gone without any message having said so.
 func (in *Intake) endAlarms(tx *store.Tx) error {
-	codes, err := state.ParkedCodes(tx)
+	now := in.Now()
+	return endThose(tx, now, func(a state.Alarm, parked map[string]int64) bool {
+		switch a.Code {
+		case alarmJump, alarmContent, alarmSetAside, alarmCovered:
+			return now.Sub(a.Last) > noticeFor
+		case alarmFlood, codeFull:
+			return now.Sub(a.Last) > 2*in.Limits.Interval
+		}
+		return parkedOver(a, parked)
+	})
+}
+
+// endThose ends the standing alarms that are over, given how many messages are parked by code.
+func endThose(tx *store.Tx, now time.Time, over func(a state.Alarm, parked map[string]int64) bool) error {
+	parked, err := state.ParkedCodes(tx)
 	if err != nil {
 		return err
 	}
@@ -180,19 +213,11 @@ func (in *Intake) endAlarms(tx *store.Tx) error {
 		return err
 	}
 	for _, a := range standing {
-		over := false
-		switch a.Code {
-		case string(admit.CodeGeneration), string(admit.CodeFuture), string(admit.CodeFastForward):
-			over = codes[a.Code] == 0
-		case alarmJump, alarmContent:
-			over = in.Now().Sub(a.Last) > noticeFor
-		case alarmFlood, codeFull:
-			over = in.Now().Sub(a.Last) > 2*in.Limits.Interval
+		if !over(a, parked) {
+			continue
 		}
-		if over {
-			if _, err := state.ClearAlarm(tx, a.Code, a.Key, in.Now()); err != nil {
-				return err
-			}
+		if _, err := state.ClearAlarm(tx, a.Code, a.Key, now); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,9 @@
 package plan
 
-import "jmlbridge/internal/directory"
+import (
+	"jmlbridge/consumer/fence"
+	"jmlbridge/internal/directory"
+)
 
 // Kind names an operation on one account. Stable: it goes on the ledger.
 type Kind string
@@ -38,6 +41,8 @@ type Op struct {
 	From    directory.Attributes  // of UpdateAccount: as observed
 	To      directory.Attributes  // of UpdateAccount: as wanted
 	Manager string                // object id, of SetManager
+	// Approvals are those on which an AddMember rests, or whose end is why a RemoveMember takes the group.
+	Approvals []fence.Approval
 }
 
 // HoldCode says why something that the facts want is not planned. Stable.
@@ -50,6 +55,9 @@ const (
 	HoldDisabledLocally HoldCode = "disabled-locally"  // somebody in the enclave disabled it; no message undoes that
 	HoldForeignGroup    HoldCode = "foreign-group"     // a leaver, or one to whom the bridge gave it, is in a group off the allow-list
 	HoldNoUsageLocation HoldCode = "no-usage-location" // neither the person nor the policy names one
+	HoldUnnamed         HoldCode = "unnamed"           // has access, and the producer's last roster does not say so
+	HoldUnapproved      HoldCode = "unapproved"        // the role wants a second signer's word, and there is none, or it ended
+	HoldDisowned        HoldCode = "disowned"          // an operator disowned the word that gave it; many persons in one hold
 )
 
 // Hold is one thing that is not done, for people to see.

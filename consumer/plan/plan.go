@@ -33,22 +33,50 @@ type Known struct {
 	// back since. Only what the bridge disabled does it enable again.
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
 	RevokedAt  time.Time `json:"revoked_at,omitzero"`
+	// DisabledUp is how long the program had run by then, over all runs: see DeleteAt.
+	DisabledUp time.Duration `json:"disabled_up,omitempty"`
+	// StrippedAt is when nothing was left to take from the account of an engagement that is over, and StrippedUp how
+	// long the program had run by then; zero: not yet, or the engagement is not over any more.
+	StrippedAt time.Time     `json:"stripped_at,omitzero"`
+	StrippedUp time.Duration `json:"stripped_up,omitempty"`
+	// DisablingAt is when a disable was begun of which no answer is known: the account may be disabled, and then
+	// it was the bridge. Zero: there is no doubt.
+	DisablingAt time.Time `json:"disabling_at,omitzero"`
 	// EnablingAt is when an enable was last begun: what was cut before may be open again, and a read that
 	// shows the account disabled may be older.
 	EnablingAt time.Time `json:"enabling_at,omitzero"`
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
-	StrippedAt  time.Time `json:"stripped_at,omitzero"`
 	DeletedAt   time.Time `json:"deleted_at,omitzero"`
-	// Groups are those to which the bridge added the account and from which it has not removed it: a
-	// membership can be missing from a read that comes too early.
+	// Groups are those to which the bridge added the account, or in which it found it while a role stood for them, and from
+	// which it has not removed it: a membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
 	GivenAt time.Time `json:"given_at,omitzero"` // the last time a membership was given
 	// Doubted are those of Groups that were not found when they were to be taken away, too soon after they
 	// were given to believe it: see DoubtUntil.
 	Doubted []string `json:"doubted,omitempty"`
+	// Taken are the groups from which the bridge removed the account last: a read that comes too early may show the
+	// membership still.
+	Taken   []string  `json:"taken,omitempty"`
+	TakenAt time.Time `json:"taken_at,omitzero"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
+}
+
+// PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
+// whether there was anything: else a write would be trusted against every read until that time comes.
+func (k *Known) PullBack(now time.Time) bool {
+	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
+	all = slices.DeleteFunc(all, func(t *time.Time) bool { return !t.After(now) })
+	slices.SortStableFunc(all, func(a, b *time.Time) int { return a.Compare(*b) })
+	was, to := time.Time{}, now.UTC().Add(-time.Duration(len(all)))
+	for _, t := range all {
+		if t.After(was) {
+			to = to.Add(1)
+		}
+		was, *t = *t, to
+	}
+	return len(all) > 0
 }
 
 // IsCut reports whether the account is disabled and revoked by the bridge.
@@ -66,6 +94,21 @@ func (k Known) Hidden(now time.Time) bool { return within(k.TriedAt, now) }
 // JustGiven reports whether a membership was given so lately that not every replica knows it.
 func (k Known) JustGiven(group string, now time.Time) bool {
 	return slices.Contains(k.Groups, group) && !slices.Contains(k.Doubted, group) && within(k.GivenAt, now)
+}
+
+// JustTaken reports whether a membership was taken so lately that a read which shows it may be older.
+func (k Known) JustTaken(group string, now time.Time) bool {
+	return slices.Contains(k.Taken, group) && within(k.TakenAt, now)
+}
+
+// Find keeps the memberships that a look showed of those that a person's roles stand for. Whoever gave them, as a
+// bridge whose database was lost, they are ours to take and to answer for like what we gave.
+func (k *Known) Find(seen, stands []string, now time.Time) {
+	for _, g := range stands {
+		if slices.Contains(seen, g) && !slices.Contains(k.Groups, g) && !k.JustTaken(g, now) {
+			k.Groups = append(slices.Clone(k.Groups), g)
+		}
+	}
 }
 
 // DoubtUntil is when doubted memberships are taken away once more, by then for good; until then only a read
@@ -90,7 +133,10 @@ type Situation struct {
 	Account *directory.Account
 	// Manager is the object id of the manager's account; empty where it has none (yet).
 	Manager string
+	// Unnamed says that the producer's last roster does not name the person.
+	Unnamed bool
 	Now     time.Time
+	Uptime  time.Duration // how long the program has run, over all runs
 }
 
 // Plan is what to do, what is held, and when to look again.
@@ -107,9 +153,30 @@ func (p Plan) Lane() Lane {
 	return p.Ops[0].Lane
 }
 
-// For plans one person. Takes come before gives, each in its lane.
+// For plans one person. Takes come before gives, each in its lane. Of whom nothing is known nothing is done: an account of
+// theirs is one of before.
 func For(s Situation, pol *policy.Policy) Plan {
+	p := whole(s, pol)
+	if !s.View.Access {
+		return p
+	}
+	if s.Unnamed {
+		p.hold(HoldUnnamed, s.Subject, false)
+	}
+	if s.View.Doubt != nil {
+		p.hold(HoldDisowned, s.Subject, false)
+	}
+	if s.Unnamed || s.View.Doubt != nil {
+		p.Ops = slices.DeleteFunc(p.Ops, func(op Op) bool { return op.Kind.Gives() })
+	}
+	return p
+}
+
+func whole(s Situation, pol *policy.Policy) Plan {
 	var p Plan
+	if s.View.Why == fence.WhyUnknown {
+		return p
+	}
 	if s.Account == nil {
 		if s.View.Access {
 			p.create(s, pol)
@@ -135,7 +202,7 @@ func For(s Situation, pol *policy.Policy) Plan {
 // create, a disable and a revocation are right whatever its state, and nothing must come before them.
 func Cut(s Situation, pol *policy.Policy) Plan {
 	var p Plan
-	if s.View.Access || s.Known.ID == "" {
+	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" {
 		return p
 	}
 	if pol.IsProtected(s.Known.ID, s.Known.UPN) {
@@ -156,13 +223,92 @@ func (p *Plan) hold(code HoldCode, target string, takes bool) {
 	p.Holds = append(p.Holds, Hold{code, target, takes})
 }
 
-// groups gives what the roles stand for, and holds the roles that the policy does not know.
-func (p *Plan) groups(s Situation, pol *policy.Policy) []string {
-	ids, unknown := pol.GroupsOf(s.View.Want.Roles)
+// Groups is what a person is to be in: what the roles of the last word in sequence stand for, as far as every
+// word further on stands for it too. A group that the old roles and the new ones both stand for is not taken
+// for as long as a gap lasts, only to be given back. The roles that the policy does not know are told apart.
+func Groups(v fence.View, pol *policy.Policy) (ids, unknown []string) {
+	ids, unknown = pol.GroupsOf(v.Want.Roles)
+	return under(v, ids, pol), v.Within(unknown, func(roles []string) []string { return roles })
+}
+
+// Given is what of Groups is to be given now: not what waits for a second signer's word.
+func Given(v fence.View, pol *policy.Policy, now time.Time) []string {
+	var p Plan
+	return p.groups(Situation{View: v, Now: now}, pol).ids
+}
+
+// under is ids as far as every word further on stands for them too.
+func under(v fence.View, ids []string, pol *policy.Policy) []string {
+	return v.Within(ids, func(roles []string) []string {
+		stands, _ := pol.GroupsOf(roles)
+		return stands
+	})
+}
+
+// wants is what the roles of a person come to in groups.
+type wants struct {
+	ids   []string                    // sorted
+	by    map[string][]fence.Approval // of those in ids that rest on approvals alone
+	spare []string                    // of roles that nobody approved: not given, and not taken, for nobody stated when
+	ended map[string][]fence.Approval // of roles whose approval ended: taken on the date that it stated
+}
+
+// groups gives what the roles stand for, and holds the roles that the policy does not know, and those that want an
+// approval which is not there.
+func (p *Plan) groups(s Situation, pol *policy.Policy) wants {
+	w := wants{by: map[string][]fence.Approval{}, ended: map[string][]fence.Approval{}}
+	_, unknown := Groups(s.View, pol)
+	var free []string
+	for _, role := range s.View.Want.Roles {
+		if !pol.NeedsApproval(role) {
+			free = append(free, role)
+		}
+	}
+	w.ids, _ = pol.GroupsOf(free)
 	for _, role := range unknown {
 		p.hold(HoldUnknownRole, role, false)
 	}
-	return ids
+	for _, role := range s.View.Want.Roles {
+		if !pol.NeedsApproval(role) {
+			continue
+		}
+		good, ended := approvals(s, role)
+		ids, _ := pol.GroupsOf([]string{role})
+		for _, g := range ids {
+			switch {
+			case len(good) > 0 && !slices.Contains(w.ids, g):
+				w.by[g] = append(w.by[g], good[0])
+			case len(good) > 0:
+			case len(ended) > 0:
+				w.ended[g] = append(w.ended[g], ended...)
+			default:
+				w.spare = append(w.spare, g)
+			}
+		}
+		if len(good) == 0 {
+			p.hold(HoldUnapproved, role, false)
+		}
+	}
+	for g := range w.by {
+		w.ids = append(w.ids, g)
+	}
+	slices.Sort(w.ids)
+	w.ids, w.spare = under(s.View, w.ids, pol), under(s.View, w.spare, pol)
+	return w
+}
+
+// approvals lists a person's approvals for a role: those that are good now, and those that ended.
+func approvals(s Situation, role string) (good, ended []fence.Approval) {
+	for _, a := range s.View.Approvals {
+		switch {
+		case a.Role != role:
+		case s.Now.Before(a.Expiry):
+			good = append(good, a)
+		default:
+			ended = append(ended, a)
+		}
+	}
+	return good, ended
 }
 
 func (p *Plan) create(s Situation, pol *policy.Policy) {
@@ -176,8 +322,9 @@ func (p *Plan) create(s Situation, pol *policy.Policy) {
 		Enabled:    true,
 		Attributes: attrs,
 	}})
-	for _, g := range p.groups(s, pol) {
-		p.add(Op{Kind: AddMember, Lane: Give, Group: g})
+	w := p.groups(s, pol)
+	for _, g := range w.ids {
+		p.add(Op{Kind: AddMember, Lane: Give, Group: g, Approvals: w.by[g]})
 	}
 	if s.Manager != "" { // last: a manager whose account is gone must not keep the rest from being given
 		p.add(Op{Kind: SetManager, Lane: Give, Manager: s.Manager})
@@ -188,8 +335,8 @@ func (p *Plan) create(s Situation, pol *policy.Policy) {
 func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	wanted := p.groups(s, pol)
 	for _, g := range memberships(s) {
-		if pol.Listed(g) && !slices.Contains(wanted, g) {
-			p.add(Op{Kind: RemoveMember, Lane: Take, Group: g})
+		if pol.Listed(g) && !slices.Contains(wanted.ids, g) && !slices.Contains(wanted.spare, g) {
+			p.add(Op{Kind: RemoveMember, Lane: Take, Group: g, Approvals: wanted.ended[g]})
 		}
 	}
 	for _, g := range s.Known.Groups {
@@ -204,16 +351,19 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	if from != to {
 		p.add(Op{Kind: UpdateAccount, Lane: Give, From: from, To: to})
 	}
-	if s.Account.Enabled != nil && !*s.Account.Enabled && (!s.Known.DisabledAt.IsZero() || !s.Known.Enabling(s.Now)) {
-		if s.Known.DisabledAt.IsZero() {
+	// Ours, whatever the read shows: a disable that was not answered, or one that this replica does not know yet.
+	ours := s.Known.DisabledAt.IsZero() && !s.Known.DisablingAt.IsZero() || s.Known.disabled() && within(s.Known.DisabledAt, s.Now)
+	if ours || s.Account.Enabled != nil && !*s.Account.Enabled && (!s.Known.DisabledAt.IsZero() || !s.Known.Enabling(s.Now)) {
+		if !ours && s.Known.DisabledAt.IsZero() {
 			p.hold(HoldDisabledLocally, s.Account.ID, false)
 			return // a local block stands: nothing more is given
 		}
 		p.add(Op{Kind: EnableAccount, Lane: Give})
 	}
-	for _, g := range wanted {
-		if !slices.Contains(s.Account.Groups, g) && !s.Known.JustGiven(g, s.Now) {
-			p.add(Op{Kind: AddMember, Lane: Give, Group: g})
+	for _, g := range wanted.ids {
+		// One in doubt is given again, whatever the read shows: the answer ends the doubt. So is one that was just taken.
+		if slices.Contains(s.Known.Doubted, g) || s.Known.JustTaken(g, s.Now) || !slices.Contains(s.Account.Groups, g) && !s.Known.JustGiven(g, s.Now) {
+			p.add(Op{Kind: AddMember, Lane: Give, Group: g, Approvals: wanted.by[g]})
 		}
 	}
 	switch {
@@ -260,7 +410,7 @@ func (p *Plan) cut(s Situation, pol *policy.Policy) {
 			p.hold(HoldForeignGroup, g, true)
 		}
 	}
-	if due := DeleteAt(s.Known, pol); !due.IsZero() && !s.Now.Before(due) {
+	if due := DeleteAt(s.Known, pol, s.Now, s.Uptime); !due.IsZero() && !s.Now.Before(due) {
 		p.add(Op{Kind: DeleteAccount, Lane: Delete})
 	}
 }
@@ -274,13 +424,24 @@ func ConfirmAt(k Known) time.Time {
 	return k.DisabledAt.Add(Settling)
 }
 
-// DeleteAt is when a stripped account may be deleted; zero: never, or not known yet. Grace runs from
-// the disable that the bridge did, not from a date in a message.
-func DeleteAt(k Known, pol *policy.Policy) time.Time {
-	if pol.Grace == 0 || k.DisabledAt.IsZero() || !k.DeletedAt.IsZero() {
+// DeleteAt is when a stripped account may be deleted; zero: never, or not known yet. Grace runs from what the bridge
+// did last, the disable or, where that was for a suspension, the strip, not from a date in a message. It must have
+// passed in observed uptime too: neither a clock that was wrong nor a long pause deletes anybody before somebody
+// could look.
+func DeleteAt(k Known, pol *policy.Policy, now time.Time, uptime time.Duration) time.Time {
+	grace := time.Duration(pol.Grace)
+	if grace == 0 || k.DisabledAt.IsZero() || k.StrippedAt.IsZero() || !k.DeletedAt.IsZero() {
 		return time.Time{}
 	}
-	return k.DisabledAt.Add(time.Duration(pol.Grace))
+	from, up := k.DisabledAt, k.DisabledUp
+	if k.StrippedAt.After(from) {
+		from, up = k.StrippedAt, k.StrippedUp
+	}
+	at := from.Add(grace)
+	if left := grace - (uptime - up); left > 0 && now.Add(left).After(at) {
+		return now.Add(left)
+	}
+	return at
 }
 
 // Attributes is what the bridge keeps on the account of a person.

@@ -55,6 +55,30 @@ func account(enabled bool, groups ...string) *directory.Account {
 		Attributes: directory.Attributes{DisplayName: "Ana Ng", EmployeeID: "1222", UsageLocation: "US"}, Groups: groups}
 }
 
+// Somebody whose access rests on a word that was disowned keeps what is there, loses what is to be lost, and is given
+// nothing.
+func TestAWordInDoubtGivesNothing(t *testing.T) {
+	in := func(v fence.View) fence.View {
+		v.Doubt = &fence.Doubt{Entry: 7}
+		return v
+	}
+	for _, tc := range []struct {
+		name string
+		s    Situation
+		want string
+	}{
+		{"nobody yet", Situation{View: in(active("analyst"))}, " | disowned(1222)"},
+		{"a role to be given and one to be taken", Situation{View: in(active("analyst")), Account: account(true, leadID)}, "take:remove-member(lead) | disowned(1222)"},
+		{"cut by us before", Situation{View: in(active("analyst")), Account: account(false), Known: Known{ID: "u1", DisabledAt: now.Add(-time.Hour), RevokedAt: now}}, " | disowned(1222)"},
+		{"a leaver", Situation{View: in(left()), Account: account(true)}, "disable:disable revoke:revoke-sessions"},
+	} {
+		tc.s.Issuer, tc.s.Subject, tc.s.Now = issuer, "1222", now
+		if got := show(For(tc.s, testPolicy(t))); got != tc.want {
+			t.Errorf("%s: got  %q\nwant %q", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestFor(t *testing.T) {
 	suspended := fence.View{Why: fence.WhySuspended, Want: active("analyst").Want}
 	foreign := account(true, socID)
@@ -62,6 +86,10 @@ func TestFor(t *testing.T) {
 	protected := account(true, socID)
 	protected.UPN = "BREAKGLASS@gov.example.us"
 	cutBefore := Known{ID: "u1", DisabledAt: now.Add(-time.Hour), RevokedAt: now.Add(-time.Hour)}
+	stripped := cutBefore
+	stripped.StrippedAt = stripped.DisabledAt
+	strippedNow := stripped // long after the disable, which was for a suspension
+	strippedNow.StrippedAt, strippedNow.StrippedUp = now.AddDate(0, 0, 29), 29*24*time.Hour
 
 	for _, tc := range []struct {
 		name string
@@ -78,12 +106,16 @@ func TestFor(t *testing.T) {
 		{"leaver, already cut by us", Situation{View: left(), Account: account(false), Known: cutBefore}, ""},
 		{"leaver whom a replica still shows enabled just after", Situation{View: left(), Account: account(true), Known: Known{ID: "u1", DisabledAt: now.Add(-time.Second), RevokedAt: now}}, ""},
 		{"membership that a replica does not show just after", Situation{View: active("analyst"), Account: account(true), Known: Known{ID: "u1", Groups: []string{socID}, GivenAt: now.Add(-time.Second)}}, ""},
+		{"membership that a replica shows just after it was taken", Situation{View: active("analyst"), Account: account(true, socID), Known: Known{ID: "u1", Taken: []string{socID}, TakenAt: now.Add(-time.Second)}}, "give:add-member(soc)"},
+		{"membership that somebody gave after it was taken", Situation{View: active("analyst"), Account: account(true, socID), Known: Known{ID: "u1", Taken: []string{socID}, TakenAt: now.Add(-Settling)}}, ""},
 		{"membership in doubt, given just before", Situation{View: active(), Account: account(true), Known: Known{ID: "u1", Groups: []string{socID}, Doubted: []string{socID}, GivenAt: now.Add(-time.Second)}}, ""},
 		{"membership in doubt that a read shows", Situation{View: active(), Account: account(true, socID), Known: Known{ID: "u1", Groups: []string{socID}, Doubted: []string{socID}, GivenAt: now.Add(-time.Second)}}, "take:remove-member(soc)"},
 		{"membership in doubt, settled by now", Situation{View: active(), Account: account(true), Known: Known{ID: "u1", Groups: []string{socID}, Doubted: []string{socID}, GivenAt: now.Add(-Settling)}}, "take:remove-member(soc)"},
 		{"membership in doubt and wanted again", Situation{View: active("analyst"), Account: account(true), Known: Known{ID: "u1", Groups: []string{socID}, Doubted: []string{socID}, GivenAt: now.Add(-time.Second)}}, "give:add-member(soc)"},
 		{"leaver that somebody enabled again", Situation{View: left(), Account: account(true), Known: cutBefore}, "disable:disable revoke:revoke-sessions"},
-		{"leaver after grace", Situation{View: left(), Account: account(false), Known: cutBefore, Now: now.AddDate(0, 0, 30)}, "delete:delete"},
+		{"leaver after grace", Situation{View: left(), Account: account(false), Known: stripped, Now: now.AddDate(0, 0, 30), Uptime: 30 * 24 * time.Hour}, "delete:delete"},
+		{"leaver who was suspended for long", Situation{View: left(), Account: account(false), Known: strippedNow, Now: now.AddDate(0, 0, 30), Uptime: 30 * 24 * time.Hour}, ""},
+		{"leaver after grace, most of which nothing ran", Situation{View: left(), Account: account(false), Known: stripped, Now: now.AddDate(0, 0, 30), Uptime: time.Hour}, ""},
 		{"leaver whose account is gone", Situation{View: left()}, ""},
 		{"suspended keeps memberships", Situation{View: suspended, Account: account(true, socID)}, "disable:disable revoke:revoke-sessions"},
 		{"resumed", Situation{View: active("analyst"), Account: account(false, socID), Known: cutBefore}, "give:enable"},
@@ -122,6 +154,10 @@ func TestCutNeedsNoLook(t *testing.T) {
 	if got := show(Cut(s, pol)); got != "" {
 		t.Errorf("with access: got %q", got)
 	}
+	s.Known.UPN, s.View = "ana@gov.example.us", fence.View{Why: fence.WhyUnknown}
+	if got := show(Cut(s, pol)); got != "" {
+		t.Errorf("of whom nothing is known: got %q", got)
+	}
 }
 
 // Whatever is planned, doing it leads to a state in which nothing more is planned, and nothing on the
@@ -143,6 +179,9 @@ func TestPlansConverge(t *testing.T) {
 		p := For(s, pol)
 		if !slices.IsSortedFunc(p.Ops, func(a, b Op) int { return int(a.Lane - b.Lane) }) {
 			t.Fatalf("out of order: %s", show(p))
+		}
+		if len(p.Ops) > 0 && v.Why == fence.WhyUnknown {
+			t.Fatalf("does %s to one of whom nothing is known", show(p))
 		}
 		for _, op := range p.Ops {
 			if op.Kind.Gives() && !v.Access {

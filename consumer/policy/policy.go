@@ -30,6 +30,8 @@ type Policy struct {
 	// Grace is how long a closed engagement's account stays, disabled and stripped, before it is
 	// deleted (softly: Entra keeps it another 30 days). Zero: never deleted by the bridge.
 	Grace config.Duration `yaml:"grace"`
+	// LeaseLength is how long access outlives the last event or roster that named the person; default 7 days.
+	LeaseLength config.Duration `yaml:"lease"`
 	// Groups is the allow-list: the bridge adds to and removes from these and no others.
 	Groups map[string]Group `yaml:"groups"`
 	// Roles says which groups a producer's role name stands for. A role that is not here is held.
@@ -61,12 +63,30 @@ type Group struct {
 // Role of the producer's, as the enclave reads it.
 type Role struct {
 	Groups []string `yaml:"groups"` // names out of the allow-list
+	// Approval is "required" where a second signer must have approved the role for the person.
+	Approval string `yaml:"approval"`
+	// LeaseLength in the place of the policy's, for this role; zero: the policy's.
+	LeaseLength config.Duration `yaml:"lease"`
 }
 
 // Limits on planned effects, whatever caused them. A zero limit is refused: say a number.
 type Limits struct {
+	// What is counted is effects, once for each fact: a person who is disabled twice is two.
 	GivePerHour int `yaml:"give_per_hour"` // persons given something; past it all waiting gives are held
 	CutPerHour  int `yaml:"cut_per_hour"`  // persons disabled; past it cuts wait, at most CutHold
+	// GivePerDay and CutPerDay bound the same in 24 hours; default ten times the hour's.
+	GivePerDay int `yaml:"give_per_day"`
+	CutPerDay  int `yaml:"cut_per_day"`
+	// CutShare bounds the persons disabled in 24 hours to so many in a hundred of the open accounts, where they
+	// are more than CutFloor: a small crew may change as a whole. 0: no such bound.
+	CutShare int `yaml:"cut_share"`
+	CutFloor int `yaml:"cut_floor"` // default 10
+	// DeletePerDay: accounts deleted; past it all waiting deletes are held. Default CutPerDay.
+	DeletePerDay int `yaml:"delete_per_day"`
+	// TakePerHour: persons who lose roles and keep their account, whatever takes those; past it that waits, at most
+	// CutHold. Default CutPerHour; TakePerDay ten times the hour's. CutShare and CutFloor bound them too, by themselves.
+	TakePerHour int `yaml:"take_per_hour"`
+	TakePerDay  int `yaml:"take_per_day"`
 	// CutHold is how long a cut past its limit may wait for two operators to discard it. Then it
 	// happens. At most one hour (PS-4 at High); default 30m.
 	CutHold config.Duration `yaml:"cut_hold"`
@@ -97,9 +117,11 @@ func Parse(name string, text []byte) (*Policy, error) {
 
 func defaults() *Policy {
 	return &Policy{
-		UPN:    Naming{Template: "{alias}"},
-		Grace:  config.Duration(30 * 24 * time.Hour),
-		Limits: Limits{CutHold: config.Duration(30 * time.Minute), UrgentPerHour: 5},
+		UPN:   Naming{Template: "{alias}"},
+		Grace: config.Duration(30 * 24 * time.Hour),
+
+		LeaseLength: config.Duration(7 * 24 * time.Hour),
+		Limits:      Limits{CutHold: config.Duration(30 * time.Minute), UrgentPerHour: 5, CutFloor: 10},
 	}
 }
 
@@ -120,6 +142,12 @@ func (p *Policy) Digest() schema.Digest { return p.digest }
 func (p *Policy) Errorf(path, format string, args ...any) error {
 	return p.file.Errorf(path, format, args...)
 }
+
+// Bounds of a lease. Rosters come daily by default: with a lease below two days one that is lost cuts everybody.
+const (
+	minLease = time.Hour
+	maxLease = 90 * 24 * time.Hour
+)
 
 var (
 	objectID   = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -146,6 +174,9 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	if p.UsageLocation != "" && !isCountry(p.UsageLocation) {
 		return at("$.usage_location", "want a country of ISO 3166-1 alpha-2 like US (the United Kingdom is GB), got %q", p.UsageLocation)
 	}
+	if d := time.Duration(p.LeaseLength); d < minLease || d > maxLease {
+		return at("$.lease", "want %v to %v, got %v", minLease, maxLease, p.LeaseLength)
+	}
 	p.listed = map[string]string{}
 	for name, g := range p.Groups {
 		if !objectID.MatchString(g.ID) {
@@ -159,6 +190,15 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	for name, r := range p.Roles {
 		if len(name) > schema.MaxRole || !roleName.MatchString(name) {
 			return at("$.roles."+name, "want a role name of lower-case letters, digits, '.', '_' and '-'")
+		}
+		if d := time.Duration(r.LeaseLength); d != 0 && (d < minLease || d > maxLease) {
+			return at("$.roles."+name+".lease", "want %v to %v, got %v", minLease, maxLease, r.LeaseLength)
+		}
+		if r.LeaseLength > p.LeaseLength {
+			return at("$.roles."+name+".lease", "want at most the policy's own, %v, got %v: a role's lease is shorter than the rest, never longer", p.LeaseLength, r.LeaseLength)
+		}
+		if r.Approval != "" && r.Approval != approvalRequired {
+			return at("$.roles."+name+".approval", "want %s, or nothing, got %q", approvalRequired, r.Approval)
 		}
 		for i, g := range r.Groups {
 			if _, ok := p.Groups[g]; !ok {
@@ -182,11 +222,49 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	if p.Limits.CutPerHour < 1 {
 		return at("$.limits.cut_per_hour", "want at least 1, got %d", p.Limits.CutPerHour)
 	}
+	if err := p.Limits.checkDays(at); err != nil {
+		return err
+	}
 	if h := time.Duration(p.Limits.CutHold); h > time.Hour {
 		return at("$.limits.cut_hold", "want at most 1h, since a cut must happen within an hour, got %v", h)
 	}
 	if p.Limits.UrgentPerHour < 0 {
 		return at("$.limits.urgent_per_hour", "want 0 or more, got %d", p.Limits.UrgentPerHour)
+	}
+	return nil
+}
+
+// checkDays fills and checks the limits that go over more than an hour.
+func (l *Limits) checkDays(at func(path, format string, args ...any) error) error {
+	for _, d := range []struct {
+		key   string
+		v     *int
+		hour  int // at least so many
+		whole int // what it is where it is not said
+	}{
+		{"take_per_hour", &l.TakePerHour, 1, l.CutPerHour},
+		{"give_per_day", &l.GivePerDay, l.GivePerHour, 10 * l.GivePerHour},
+		{"cut_per_day", &l.CutPerDay, l.CutPerHour, 10 * l.CutPerHour},
+		{"delete_per_day", &l.DeletePerDay, 1, 10 * l.CutPerHour},
+	} {
+		if *d.v == 0 {
+			*d.v = d.whole
+		}
+		if *d.v < d.hour {
+			return at("$.limits."+d.key, "want at least %d, got %d", d.hour, *d.v)
+		}
+	}
+	if l.TakePerDay == 0 {
+		l.TakePerDay = 10 * l.TakePerHour
+	}
+	if l.TakePerDay < l.TakePerHour {
+		return at("$.limits.take_per_day", "want at least %d, got %d", l.TakePerHour, l.TakePerDay)
+	}
+	if l.CutShare < 0 || l.CutShare > 100 {
+		return at("$.limits.cut_share", "want 1 to 100 of a hundred open accounts, or nothing for no such bound, got %d", l.CutShare)
+	}
+	if l.CutFloor < 1 {
+		return at("$.limits.cut_floor", "want at least 1, got %d", l.CutFloor)
 	}
 	return nil
 }
@@ -218,6 +296,11 @@ func (p *Policy) GroupsOf(roles []string) (ids, unknown []string) {
 	slices.Sort(ids)
 	return slices.Compact(ids), unknown
 }
+
+const approvalRequired = "required"
+
+// NeedsApproval reports whether a role is given only with a second signer's word.
+func (p *Policy) NeedsApproval(role string) bool { return p.Roles[role].Approval == approvalRequired }
 
 // Listed reports whether the group with this object id is on the allow-list.
 func (p *Policy) Listed(groupID string) bool { _, ok := p.listed[groupID]; return ok }

@@ -63,6 +63,7 @@ func TestRefusalsNameTheLine(t *testing.T) {
 		{"nobody protected", "  - breakglass@gov.example.us\n", "  []\n", "break-glass"},
 		{"limit missing", "  give_per_hour: 100\n", "", "give_per_hour"},
 		{"hold too long", "cut_per_hour: 20", "cut_per_hour: 20\n  cut_hold: 2h", "at most 1h"},
+		{"a role's lease beyond the policy's", "lead: {groups: [soc, soc-lead]}", "lead: {groups: [soc, soc-lead], lease: 8d}", "want at most the policy's own, 168h0m0s, got 192h0m0s"},
 		{"version", "version: 1", "version: 2", "policy.yaml:1:"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -64,6 +64,12 @@ func Effects(r Reader, class string, since time.Time) (n int64, err error) {
 	return n, err
 }
 
+// OpenAccounts counts the persons whose account the executor knows to be open.
+func OpenAccounts(r Reader) (n int64, err error) {
+	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE account <> '' AND account ->> 'id' IS NOT NULL AND account ->> 'disabled_at' IS NULL AND account ->> 'deleted_at' IS NULL`).Scan(&n)
+	return n, err
+}
+
 // DropEffects forgets what was counted before a time.
 func DropEffects(tx *store.Tx, before time.Time) error {
 	_, err := tx.Exec(`DELETE FROM effect WHERE at < ?`, ms(before))

@@ -34,8 +34,10 @@ type Hold struct {
 	Shown   json.RawMessage // exactly what an operator sees and releases
 	Created time.Time
 	Expires time.Time // zero: only by an operator
+	Lapses  time.Time // of discarded cuts: when they come back; zero: they do not, or did
 	State   HoldState
 	Leaning HoldState // what the operators in By want, while too few of them have spoken
+	Leaned  time.Time // when the last of them said so
 	Ended   time.Time
 	By      []string // OS logins
 	Reason  string
@@ -49,8 +51,17 @@ type Hold struct {
 // Name is the hold's id as people and the ledger write it.
 func (h *Hold) Name() string { return strconv.FormatInt(h.ID, 10) }
 
-// ErrChanged says that a hold is not what the operator was shown.
-var ErrChanged = errors.New("the hold is not what was shown")
+// ShowOne is what is shown of a hold of one person.
+func ShowOne(k SubjectKey, engagement int, code string, targets []string) json.RawMessage {
+	b, err := json.Marshal(map[string]any{"iss": k.Issuer, "sub": k.Subject, "engagement": engagement, "code": code, "targets": targets})
+	if err != nil {
+		panic("strings and a number: " + err.Error())
+	}
+	return b
+}
+
+// ErrChanged says that a hold, or what is parked, is not what the operator was shown.
+var ErrChanged = errors.New("it is not what was shown")
 
 // OpenHold holds what h.Shown describes, as of h.Created, and puts that on the ledger. Where the same is held
 // for the same person and reason already, that hold stands, h becomes it and created is false; where
@@ -93,10 +104,19 @@ func OpenHold(tx *store.Tx, h *Hold) (created bool, err error) {
 	return true, nil
 }
 
+// endedError says that a hold is over: it wraps ErrChanged, of which the text would be beside the point.
+type endedError struct{ hold *Hold }
+
+func (e *endedError) Error() string {
+	return fmt.Sprintf("hold %s was %s at %s; nothing more was done", e.hold.Name(), e.hold.State, e.hold.Ended.UTC().Format(time.RFC3339))
+}
+
+func (*endedError) Unwrap() error { return ErrChanged }
+
 // DecideHold is an operator's word on an open hold. The digest names what the operator was shown; the
 // error wraps ErrChanged where the hold is another or not open any more, ErrNotFound where there is none.
-// It takes the words of need different operators to end it; done says whether it did, and that is on the
-// ledger then. The same operator twice counts once; a word for the other end starts over.
+// It takes the words of need different operators to end it; done says whether it did. Each word is on the ledger, also one that
+// is not enough. The same operator twice counts once; a word for the other end starts over.
 func DecideHold(tx *store.Tx, id int64, shown schema.Digest, to HoldState, by, reason string, need int, now time.Time) (h *Hold, done bool, err error) {
 	action := entry.ReleasedRelease
 	switch to {
@@ -113,7 +133,7 @@ func DecideHold(tx *store.Tx, id int64, shown schema.Digest, to HoldState, by, r
 		return nil, false, err
 	}
 	if h.State != HoldOpen {
-		return nil, false, fmt.Errorf("hold %s was %s at %s: %w", h.Name(), h.State, h.Ended.Format(time.RFC3339), ErrChanged)
+		return nil, false, &endedError{h}
 	}
 	if h.Digest != shown {
 		return nil, false, fmt.Errorf("hold %s has digest %s now: %w; look at it again", h.Name(), h.Digest, ErrChanged)
@@ -126,8 +146,12 @@ func DecideHold(tx *store.Tx, id int64, shown schema.Digest, to HoldState, by, r
 	}
 	h.Reason = reason
 	if len(h.By) < need {
-		_, err := tx.Exec(`UPDATE hold SET leaning = ?, by = ?, reason = ? WHERE id = ?`, string(to), strings.Join(h.By, ","), reason, id)
-		return h, false, err
+		h.Leaned = now
+		_, err := tx.Exec(`UPDATE hold SET leaning = ?, leaned = ?, by = ?, reason = ? WHERE id = ?`, string(to), ms(now), strings.Join(h.By, ","), reason, id)
+		if err != nil {
+			return nil, false, err
+		}
+		return h, false, record(tx, now, &entry.Operator{By: by, Action: "hold-" + action, Target: h.Name(), Digest: &h.Digest, Reason: entry.Text(reason)})
 	}
 	return h, true, h.end(tx, to, action, "", now)
 }
@@ -160,7 +184,11 @@ func (h *Hold) end(tx *store.Tx, to HoldState, action, code string, now time.Tim
 	if err != nil {
 		return fmt.Errorf("end hold %s: %w", h.Name(), err)
 	}
-	return record(tx, now, &entry.Released{Hold: h.Name(), Action: action, By: h.By, Reason: entry.Text(h.Reason), Digest: h.Digest, Code: code})
+	r := &entry.Released{Hold: h.Name(), Action: action, Digest: h.Digest, Code: code}
+	if action == entry.ReleasedRelease || action == entry.ReleasedDiscard { // else whoever spoke before did not do this
+		r.By, r.Reason = h.By, entry.Text(h.Reason)
+	}
+	return record(tx, now, r)
 }
 
 // HoldByID returns one hold. The error wraps ErrNotFound.
@@ -177,6 +205,20 @@ func HoldByID(r Reader, id int64) (*Hold, error) {
 
 // Holds lists the open ones, oldest first.
 func Holds(r Reader) ([]*Hold, error) { return listHolds(r, ` WHERE state = 'open' ORDER BY id`) }
+
+// HeldAs lists the codes of the open holds of a person.
+func HeldAs(r Reader, k SubjectKey) (codes []string, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var code string
+		err := scan(&code)
+		codes = append(codes, code)
+		return err
+	}, `SELECT DISTINCT code FROM hold WHERE state = 'open' AND iss = ? AND subject = ?`, k.Issuer, k.Subject)
+	if err != nil {
+		return nil, fmt.Errorf("read holds: %w", err)
+	}
+	return codes, nil
+}
 
 // HoldsOf lists every hold that a person ever had, oldest first.
 func HoldsOf(r Reader, k SubjectKey) ([]*Hold, error) {
@@ -197,14 +239,14 @@ func listHolds(r Reader, where string, args ...any) (list []*Hold, err error) {
 		h := new(Hold)
 		var shown []byte
 		var by string
-		err := scan(&h.ID, &h.Code, &h.Issuer, &h.Subject, digest{&h.Digest}, &shown, instant{&h.Created}, instant{&h.Expires}, &h.State, &h.Leaning, instant{&h.Ended}, &by, &h.Reason)
+		err := scan(&h.ID, &h.Code, &h.Issuer, &h.Subject, digest{&h.Digest}, &shown, instant{&h.Created}, instant{&h.Expires}, instant{&h.Lapses}, &h.State, &h.Leaning, instant{&h.Leaned}, instant{&h.Ended}, &by, &h.Reason)
 		h.Shown = shown
 		if by != "" {
 			h.By = strings.Split(by, ",")
 		}
 		list = append(list, h)
 		return err
-	}, `SELECT id, code, iss, subject, digest, shown, created, expires, state, leaning, ended, by, reason FROM hold`+where, args...)
+	}, `SELECT id, code, iss, subject, digest, shown, created, expires, lapses, state, leaning, leaned, ended, by, reason FROM hold`+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read holds: %w", err)
 	}

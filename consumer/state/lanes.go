@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -17,8 +18,22 @@ func Due(r Reader, lane plan.Lane, at time.Time, limit int, except []string) ([]
 	return DueBut(r, lane, at, limit, except, nil)
 }
 
+// DueUntried is Due without those whose work has failed since the last fact about them.
+func DueUntried(r Reader, lane plan.Lane, at time.Time, limit int, except []string) ([]*Subject, error) {
+	return listDue(r, lane, at, limit, `attempts = 0`, except, nil)
+}
+
+// DueUnsure is Due of the lane of gives without those who are sure to count against the limits: see [CountGives].
+func DueUnsure(r Reader, at time.Time, limit int, except []string) ([]*Subject, error) {
+	return listDue(r, plan.Give, at, limit, `NOT (`+sure+` AND counted <> rev AND note NOT LIKE 'released:%')`, except, nil)
+}
+
 // DueBut is Due without those whom pass says to pass over; nil passes over nobody.
-func DueBut(r Reader, lane plan.Lane, at time.Time, limit int, except []string, pass func(*Subject) bool) (list []*Subject, err error) {
+func DueBut(r Reader, lane plan.Lane, at time.Time, limit int, except []string, pass func(*Subject) bool) ([]*Subject, error) {
+	return listDue(r, lane, at, limit, `TRUE`, except, pass)
+}
+
+func listDue(r Reader, lane plan.Lane, at time.Time, limit int, where string, except []string, pass func(*Subject) bool) (list []*Subject, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
 		return nil, err
@@ -37,8 +52,8 @@ func DueBut(r Reader, lane plan.Lane, at time.Time, limit int, except []string, 
 				return errEnough
 			}
 			return nil
-		}, `SELECT `+subjectColumns+` FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due <= ? AND iss NOT IN (SELECT value FROM json_each(?))
-			ORDER BY due LIMIT ?`, int64(lane), urgent, ms(at), string(skip), most)
+		}, `SELECT `+subjectColumns+` FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due <= ? AND `+where+`
+			AND iss NOT IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT ?`, int64(lane), urgent, ms(at), string(skip), most)
 		if err != nil && err != errEnough {
 			return nil, fmt.Errorf("list due work: %w", err)
 		}
@@ -58,37 +73,73 @@ func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 
 // CountDue counts the persons with work in lane at a time that no operator has released, without those
 // of the issuers in except; how many of them are urgent is counted apart. Work that is among the
-// effects already, since it is under way or was tried before, is no further one.
+// effects already, since it is under way or was tried before, is no further one. A delete follows a cut that
+// was counted, and is one all the same.
 func CountDue(r Reader, lane plan.Lane, at time.Time, except []string) (n, urgent int64, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
 		return 0, 0, err
 	}
-	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND counted <> rev AND note NOT LIKE 'released:%'
+	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'
 		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(lane), ms(at), string(skip)).Scan(&n, &urgent)
 	return n, urgent, err
 }
 
+// sure says that something is to be given to a person: a look showed so since the last fact, or there is no account that
+// they could have it on. While accounts of a lost database are unclaimed anybody may have one.
+const sure = `(lacking = rev OR NULLIF(account, '') ->> 'id' IS NULL AND NOT EXISTS (SELECT 1 FROM unclaimed))`
+
+// CountGives is CountDue of the lane of gives; of how many it is sure that something is to be given to them is counted
+// apart. The others may have all of it.
+func CountGives(r Reader, at time.Time, except []string) (n, certain int64, err error) {
+	skip, err := json.Marshal(append([]string{}, except...))
+	if err != nil {
+		return 0, 0, err
+	}
+	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(`+sure+`), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND counted <> rev AND note NOT LIKE 'released:%'
+		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(plan.Give), ms(at), string(skip)).Scan(&n, &certain)
+	return n, certain, err
+}
+
+// firstDue finds, for each lane, the first due date after a time: one statement with one descent of the index for
+// each lane and urgency, which is quick however much waits.
+const firstDue = `WITH kind (l, u) AS (VALUES (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (5, 0), (5, 1), (6, 0), (6, 1))
+	SELECT l, (SELECT MIN(due) FROM subject WHERE lane = l AND lane > 0 AND urgent = u AND due > ?) AS first FROM kind WHERE first IS NOT NULL`
+
+func dueAfter(r Reader, after int64) (first [plan.Delete + 1]time.Time, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var lane plan.Lane
+		var due time.Time
+		err := scan(&lane, instant{&due})
+		if first[lane].IsZero() || due.Before(first[lane]) {
+			first[lane] = due
+		}
+		return err
+	}, firstDue, after)
+	return first, err
+}
+
+// FirstDue is when the first work of each lane is due, whenever that is; zero where the lane has none.
+func FirstDue(r Reader) (first [plan.Delete + 1]time.Time, err error) {
+	if first, err = dueAfter(r, math.MinInt64); err != nil {
+		return first, fmt.Errorf("find the first due dates: %w", err)
+	}
+	return first, nil
+}
+
 // NextDue is when work that is not due yet will be; zero where none is planned.
 func NextDue(r Reader, now time.Time) (next time.Time, err error) {
-	for lane := plan.Disable; lane <= plan.Delete; lane++ {
-		for urgent := range 2 { // one descent of the index each
-			var due time.Time
-			err := r.QueryRow(`SELECT COALESCE(MIN(due), 0) FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due > ?`, int64(lane), urgent, ms(now)).Scan(instant{&due})
-			if err != nil {
-				return time.Time{}, fmt.Errorf("find the next due date: %w", err)
-			}
-			if !due.IsZero() && (next.IsZero() || due.Before(next)) {
-				next = due
-			}
+	all, err := dueAfter(r, ms(now))
+	if err == nil {
+		err = r.QueryRow(`SELECT COALESCE(MIN(next_at), 0) FROM subject WHERE next_at > ? AND next_at > 0`, ms(now)).Scan(instant{&all[plan.Idle]})
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("find the next due date: %w", err)
+	}
+	for _, due := range all {
+		if !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
 		}
-	}
-	var date time.Time
-	if err := r.QueryRow(`SELECT COALESCE(MIN(next_at), 0) FROM subject WHERE next_at > ? AND next_at > 0`, ms(now)).Scan(instant{&date}); err != nil {
-		return time.Time{}, fmt.Errorf("find the next date: %w", err)
-	}
-	if !date.IsZero() && (next.IsZero() || date.Before(next)) {
-		next = date
 	}
 	return next, nil
 }
@@ -132,7 +183,7 @@ func (s *Subject) Held() bool { return strings.HasPrefix(s.Note, "held:") }
 // HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
 // released or counted before and, where spareUrgent, the urgent.
 func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spareUrgent bool) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND counted <> rev AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
 		ms(until), heldNote(id), int64(lane), ms(at), spareUrgent)
 	if err != nil {
 		return fmt.Errorf("hold the work of lane %s: %w", lane, err)
@@ -140,15 +191,35 @@ func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spare
 	return nil
 }
 
+// HoldRow puts what is due of one person in lane behind the hold with this id until a time.
+func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE iss = ? AND subject = ? AND lane = ? AND note NOT LIKE 'released:%'`,
+		ms(until), heldNote(id), k.Issuer, k.Subject, int64(lane))
+	if err != nil {
+		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
+	}
+	return nil
+}
+
+// HoldPerson puts one person's work in lane behind the hold with this id until a time.
+func HoldPerson(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0, note = ? WHERE iss = ? AND subject = ? AND note NOT LIKE 'held:%'`,
+		int64(lane), ms(until), heldNote(id), k.Issuer, k.Subject)
+	if err != nil {
+		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
+	}
+	return nil
+}
+
+// HeldBack counts the persons who wait behind the hold with this id.
+func HeldBack(r Reader, id int64) (n int64, err error) {
+	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE lane > 0 AND note = ?`, heldNote(id)).Scan(&n)
+	return n, err
+}
+
 // LetThrough makes what waits behind a hold due now.
 func LetThrough(tx *store.Tx, id int64, now time.Time) error {
 	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE note = ?`, ms(now), releasedNote(id), heldNote(id))
-	return err
-}
-
-// DropHeld takes the work that waits behind a hold off the lanes, until a new fact comes.
-func DropHeld(tx *store.Tx, id int64) error {
-	_, err := tx.Exec(`UPDATE subject SET lane = 0, note = ? WHERE note = ?`, fmt.Sprintf("discarded:%d", id), heldNote(id))
 	return err
 }
 
@@ -169,7 +240,12 @@ func AwaitManager(tx *store.Tx, k, manager SubjectKey) error {
 // WakeReports makes everyone due who waits for this person's account. They were given what they are due
 // and counted then: the note lets them past the limits.
 func WakeReports(tx *store.Tx, manager SubjectKey, now time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET due = IIF(lane = 0, ?1, MIN(due, ?1)), note = IIF(lane = 0, 'released:manager', note), lane = IIF(lane = 0, ?2, lane)
+	var awaited bool // the usual answer is that nobody does
+	err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM awaits_manager WHERE iss = ? AND manager = ?)`, manager.Issuer, manager.Subject).Scan(&awaited)
+	if err != nil || !awaited {
+		return err
+	}
+	_, err = tx.Exec(`UPDATE subject SET due = IIF(lane = 0, ?1, MIN(due, ?1)), note = IIF(lane = 0, 'released:manager', note), lane = IIF(lane = 0, ?2, lane)
 		WHERE iss = ?3 AND note NOT LIKE 'held:%' AND subject IN (SELECT subject FROM awaits_manager WHERE iss = ?3 AND manager = ?4)`,
 		ms(now), int64(plan.Give), manager.Issuer, manager.Subject)
 	if err != nil {

@@ -29,6 +29,7 @@ type Message struct {
 	ReceivedAt  time.Time
 	DecidedAt   time.Time
 	JWS         []byte
+	Octets      []byte // of the payload in JWS, as verifying has read them; AddMessage needs them, nothing returns them
 }
 
 // AddMessage archives m. The same payload at the same place again is an error, which admit finds before,
@@ -37,7 +38,7 @@ func AddMessage(tx *store.Tx, m *Message) error {
 	res, err := tx.Exec(`INSERT INTO message (stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
 		ON CONFLICT (stream_ref, seq, payload) DO UPDATE SET wire = ?5, kid = ?7, disposition = ?10, code = ?11, decided_at = ?13, jws = ?14 WHERE disposition = 1`,
-		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), pack(m.JWS))
+		m.StreamRef, int64(m.Seq), m.Payload[:], m.Prev[:], m.Wire[:], m.JTI, m.KID, string(m.Event), m.Subject, int64(m.Disposition), string(m.Code), ms(m.ReceivedAt), ms(m.DecidedAt), pack(m.JWS, m.Octets))
 	if err != nil {
 		return fmt.Errorf("archive message %d of stream %d: %w", m.Seq, m.StreamRef, err)
 	}
@@ -58,8 +59,8 @@ func Recorded(tx *store.Tx, ref int64, seq uint64, without int64) (list []admit.
 	// One row where there is one, which is nearly always, keeps to prepared statements.
 	var r admit.Recorded
 	var n int64
-	err = tx.QueryRow(`SELECT payload, prev, COUNT(*) OVER () FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1 LIMIT 1`, ref, int64(seq), without).
-		Scan(digest{&r.Payload}, digest{&r.Prev}, &n)
+	err = tx.QueryRow(`SELECT payload, prev, disposition = 9, COUNT(*) OVER () FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1 LIMIT 1`, ref, int64(seq), without).
+		Scan(digest{&r.Payload}, digest{&r.Prev}, &r.RuledOut, &n)
 	if ok, err := found(err); !ok {
 		return nil, err
 	}
@@ -68,10 +69,10 @@ func Recorded(tx *store.Tx, ref int64, seq uint64, without int64) (list []admit.
 	}
 	err = each(tx, func(scan func(...any) error) error {
 		var r admit.Recorded
-		err := scan(digest{&r.Payload}, digest{&r.Prev})
+		err := scan(digest{&r.Payload}, digest{&r.Prev}, &r.RuledOut)
 		list = append(list, r)
 		return err
-	}, `SELECT payload, prev FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1`, ref, int64(seq), without)
+	}, `SELECT payload, prev, disposition = 9 FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1`, ref, int64(seq), without)
 	return list, err
 }
 
@@ -93,9 +94,37 @@ func Waiting(tx *store.Tx, ref int64, seq uint64) (*Message, error) {
 // NextRecorded returns the nearest message after seq that waits: the far side of a gap. ok is false
 // where there is none.
 func NextRecorded(r Reader, ref int64, seq uint64) (next uint64, prev schema.Digest, ok bool, err error) {
-	err = r.QueryRow(`SELECT seq, prev FROM message WHERE stream_ref = ? AND seq > ? AND disposition <> 1 ORDER BY seq LIMIT 1`, ref, int64(seq)).Scan(&next, digest{&prev})
+	err = r.QueryRow(`SELECT seq, prev FROM message WHERE stream_ref = ? AND seq > ? AND disposition NOT IN (1, 9) ORDER BY seq LIMIT 1`, ref, int64(seq)).Scan(&next, digest{&prev})
 	ok, err = found(err)
 	return next, prev, ok, err
+}
+
+// AroundFork lists what stands around the fork of a stream, from shortly before the first message that does not fit,
+// in the order of numbers, also what was ruled out. The messages themselves are left out.
+func AroundFork(r Reader, ref int64) ([]*Message, error) {
+	return listMessages(r, ` WHERE stream_ref = ?1 AND disposition NOT IN (1, 4)
+		AND seq >= (SELECT MIN(seq) FROM message WHERE stream_ref = ?1 AND disposition = 5) - 2 - (disposition = 9) ORDER BY seq, id`, ref)
+}
+
+// SignedFrom lists what a key signed in one generation from a number on, and the archive has; without the messages
+// themselves.
+func SignedFrom(r Reader, ref int64, kid string, from uint64) ([]*Message, error) {
+	return listMessages(r, ` WHERE stream_ref = ? AND kid = ? AND seq >= ? AND disposition <> 1 ORDER BY seq, id`, ref, kid, int64(from))
+}
+
+func listMessages(r Reader, where string, args ...any) (list []*Message, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		m := new(Message)
+		var event, code string
+		err := scan(&m.ID, &m.StreamRef, &m.Seq, digest{&m.Payload}, digest{&m.Prev}, &m.KID, &event, &m.Subject, &m.Disposition, &code, instant{&m.ReceivedAt})
+		m.Event, m.Code = schema.Kind(event), admit.Code(code)
+		list = append(list, m)
+		return err
+	}, `SELECT id, stream_ref, seq, payload, prev, kid, event, subject, disposition, code, received_at FROM message`+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read messages: %w", err)
+	}
+	return list, nil
 }
 
 // SignedAfter returns the furthest message past last that kid signed and that was let into a generation of

@@ -30,35 +30,30 @@ var padEnd = []byte(`"}`)
 
 var jwsEncoding = base64.RawURLEncoding
 
-// pack never fails: what does not come back the same is kept whole.
-func pack(jws []byte) []byte {
-	whole := func() []byte { return append([]byte{formWhole}, jws...) }
+// pack packs a message whose payload octets are known: those of the one accepted spelling of base64url, as
+// verifying has read them. What is not of that form is kept whole.
+func pack(jws, payload []byte) []byte {
 	header, rest, ok := bytes.Cut(jws, []byte("."))
 	middle, signature, ok2 := bytes.Cut(rest, []byte("."))
-	if !ok || !ok2 || len(header) > maxPart || len(signature) > maxPart {
-		return whole()
+	if !ok || !ok2 || len(header) > maxPart || len(signature) > maxPart || len(payload) > maxPart || jwsEncoding.EncodedLen(len(payload)) != len(middle) {
+		return append([]byte{formWhole}, jws...)
 	}
-	// Strictly and without the line breaks that the decoder skips: then there is one spelling, and it
-	// comes back.
-	payload, err := jwsEncoding.Strict().AppendDecode(make([]byte, 0, len(middle)), middle)
-	if err != nil || jwsEncoding.EncodedLen(len(payload)) != len(middle) {
-		return whole()
-	}
+	body, padded := bytes.CutSuffix(payload, padEnd)
 	zeros := 0
-	if len(payload) > maxPart {
-		return whole()
-	}
-	if body, ok := bytes.CutSuffix(payload, padEnd); ok {
+	if padded {
 		kept := bytes.TrimRight(body, "0")
-		zeros = len(body) - len(kept)
-		payload = append(kept, padEnd...) // in place, over the zeros
+		zeros, body = len(body)-len(kept), kept
 	}
-	b := make([]byte, 0, 1+3*binary.MaxVarintLen32+len(header)+len(signature)+len(payload))
+	b := make([]byte, 0, 1+3*binary.MaxVarintLen32+len(header)+len(signature)+len(payload)-zeros)
 	b = append(b, formPacked)
-	for _, n := range []int{len(header), len(signature), zeros} {
+	for _, n := range [...]int{len(header), len(signature), zeros} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	return append(append(append(b, header...), signature...), payload...)
+	b = append(append(append(b, header...), signature...), body...)
+	if padded {
+		b = append(b, padEnd...)
+	}
+	return b
 }
 
 var errPacked = errors.New("an archived message is not in a form that this program knows; the database was changed by another hand")

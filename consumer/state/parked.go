@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -66,6 +67,67 @@ func ParkedAfter(r Reader, after int64, n int) ([]*Parked, error) {
 // ListParked lists what is parked, without bodies.
 func ListParked(r Reader) ([]*Parked, error) {
 	return listParked(r, `id, wire, code, kid, NULL, size, received_at, tried_at`, ` ORDER BY id`)
+}
+
+// ParkedSet is what is parked under one code and key.
+type ParkedSet struct {
+	Code, KID string
+	Count     int
+	Bytes     int64
+	Since     time.Time     // of the first
+	Digest    schema.Digest // of the wire digests, in order of arrival
+	wires     []byte
+}
+
+// ParkedSets lists what is parked, by code and key, the first to come first.
+func ParkedSets(r Reader) ([]*ParkedSet, error) {
+	list, err := ListParked(r)
+	if err != nil {
+		return nil, err
+	}
+	var sets []*ParkedSet
+	at := map[[2]string]*ParkedSet{}
+	for _, p := range list {
+		s := at[[2]string{p.Code, p.KID}]
+		if s == nil {
+			s = &ParkedSet{Code: p.Code, KID: p.KID, Since: p.ReceivedAt}
+			at[[2]string{p.Code, p.KID}] = s
+			sets = append(sets, s)
+		}
+		s.Count++
+		s.Bytes += p.Size
+		s.wires = append(s.wires, p.Wire[:]...)
+	}
+	for _, s := range sets {
+		s.Digest = schema.DigestOf(s.wires)
+	}
+	return sets, nil
+}
+
+// DropParked gives up what is parked under a code and key, where that is what the operator was shown, and puts it on
+// the ledger. The error wraps ErrChanged where it is not, ErrNotFound where nothing is.
+func DropParked(tx *store.Tx, code, kid string, shown schema.Digest, by By) (n int, err error) {
+	sets, err := ParkedSets(tx)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range sets {
+		if s.Code != code || s.KID != kid {
+			continue
+		}
+		if s.Digest != shown {
+			return 0, fmt.Errorf("what is parked under %s has digest %s now: %w; look at it again", code, s.Digest, ErrChanged)
+		}
+		if _, err := tx.Exec(`DELETE FROM parked WHERE code = ? AND kid = ?`, code, kid); err != nil {
+			return 0, fmt.Errorf("drop what is parked: %w", err)
+		}
+		target := code
+		if kid != "" {
+			target += "/" + kid
+		}
+		return s.Count, record(tx, by.Now, &entry.Operator{By: by.Login, Action: "parked-drop", Target: entry.ID(target), Digest: &shown, Reason: entry.Text(by.Reason)})
+	}
+	return 0, fmt.Errorf("nothing is parked under %s with key %q: %w", code, kid, ErrNotFound)
 }
 
 func listParked(r Reader, columns, where string, args ...any) (list []*Parked, err error) {

@@ -40,6 +40,9 @@ CREATE TABLE stream (
   highest_seq  INTEGER NOT NULL,                -- the furthest ever seen, past gaps
   gap_since    INTEGER NOT NULL DEFAULT 0,      -- 0: no gap now
   fork_seq     INTEGER NOT NULL DEFAULT 0,      -- where a fork was first seen; 0: nowhere
+  covered_seq  INTEGER NOT NULL DEFAULT 0,      -- head of the last roster that stood in for missing messages; 0: none did
+  unrostered   INTEGER NOT NULL DEFAULT 0,      -- 1: joined in its middle, and no roster came yet: gives nothing
+  ruled_out_seq INTEGER NOT NULL DEFAULT 0,     -- the furthest of branches that an operator ruled out; 0: there were none
   issued_at    INTEGER NOT NULL DEFAULT 0,      -- iat of the head
   heartbeat_iat INTEGER NOT NULL DEFAULT 0,     -- the latest iat of a valid heartbeat, never in our future
   heartbeat_at INTEGER NOT NULL DEFAULT 0,      -- when that one came
@@ -94,8 +97,8 @@ CREATE TABLE refused (
   chain   BLOB NOT NULL                         -- SHA-256 over (chain before, wire digest) of the counted ones
 ) STRICT, WITHOUT ROWID;
 
--- Rosters of a stream while their parts come in, and what became of them. Only a verified one may be
--- believed; its statements are in the messages that roster_part names.
+-- Rosters of a stream: while their parts come in, while a whole one is applied, and what became of them. The
+-- statements are in the messages that roster_part names.
 CREATE TABLE roster (
   stream_ref      INTEGER NOT NULL REFERENCES stream (ref),
   id              TEXT NOT NULL,
@@ -104,10 +107,19 @@ CREATE TABLE roster (
   head_generation INTEGER NOT NULL,
   head_seq        INTEGER NOT NULL,
   head_hash       BLOB NOT NULL,
-  seen            INTEGER NOT NULL,             -- parts 1..seen are here: they come in order, because admission is
-  live            INTEGER NOT NULL,             -- statements so far
+  issued_at       INTEGER NOT NULL,             -- iat, from which leases are renewed
+  seen            INTEGER NOT NULL,             -- parts that are here, in any order
+  live            INTEGER NOT NULL,             -- statements in them
   closed          INTEGER NOT NULL,
-  state           TEXT NOT NULL CHECK (state IN ('collecting', 'verified', 'broken')),
+  state           TEXT NOT NULL CHECK (state IN ('collecting', 'verified', 'applied', 'broken')),
+  overtaken       INTEGER NOT NULL DEFAULT 0,   -- of a verified one: up to which seq what waited is put aside
+  done            INTEGER NOT NULL DEFAULT 0,   -- and how many parts are applied
+  cursor          TEXT NOT NULL DEFAULT '',     -- and up to which subject those whom it does not name were looked for
+  named           INTEGER NOT NULL DEFAULT 0,   -- persons of whom it said what was known, or what is so now
+  changed         INTEGER NOT NULL DEFAULT 0,   -- persons of whom it said anything new
+  against         INTEGER NOT NULL DEFAULT 0,   -- live by its word, and ended by a leaver's
+  against_ids     TEXT NOT NULL DEFAULT '[]',   -- the first of these, JSON
+  unnamed         INTEGER NOT NULL DEFAULT 0,   -- persons with access whom it does not name
   since           INTEGER NOT NULL,
   done_at         INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (stream_ref, id)
@@ -118,6 +130,10 @@ CREATE TABLE roster_part (
   id         TEXT NOT NULL,
   part       INTEGER NOT NULL,
   seq        INTEGER NOT NULL,                  -- of the message that carries it
+  live       INTEGER NOT NULL DEFAULT 0,        -- of a verified roster's part that states nobody as closed: how many it states,
+  first      TEXT NOT NULL DEFAULT '',          -- from this person
+  last       TEXT NOT NULL DEFAULT '',          -- to this one,
+  statements BLOB NOT NULL DEFAULT x'',         -- and the digest over the digests of the statements
   PRIMARY KEY (stream_ref, id, part)
 ) STRICT, WITHOUT ROWID;
 
@@ -137,11 +153,23 @@ CREATE TABLE subject (
   fact_at  INTEGER NOT NULL,                    -- when the last fact came
   next_at  INTEGER NOT NULL DEFAULT 0,          -- when what was said takes effect by its date, whatever waits in lane; 0: never
   counted  INTEGER NOT NULL DEFAULT 0,          -- the rev whose effect is among the limits' effects
+  taken    INTEGER NOT NULL DEFAULT 0,          -- the same of roles that were taken: one fact may take and give
+  lacking  INTEGER NOT NULL DEFAULT 0,          -- the rev for which a look showed that something is to be given
+  said_at  INTEGER NOT NULL DEFAULT 0,          -- iat of the last event or roster that named the person: leases count from it
+  lease_at INTEGER NOT NULL DEFAULT 0,          -- when a lease of the person is to be looked at again; 0: at any time
+  extended INTEGER NOT NULL DEFAULT 0,          -- an operator let leases last at least until then
+  stated_generation INTEGER NOT NULL DEFAULT 0, -- with the next one the head of the last roster that named the person
+  stated_seq        INTEGER NOT NULL DEFAULT 0,
+  unnamed  INTEGER NOT NULL DEFAULT 0,          -- 1: has access and the last roster does not name the person: nothing more is given
+  locked   INTEGER NOT NULL DEFAULT 0,          -- 1: cut by an operator, as doc says
+  word     BLOB NOT NULL DEFAULT x'',           -- digest of a roster's statement that says what doc does; empty: none is known to
   account  TEXT NOT NULL DEFAULT '',            -- what the executor knows of the account, JSON
   PRIMARY KEY (iss, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subject_work ON subject (lane, urgent, due) WHERE lane > 0;
 CREATE INDEX subject_next ON subject (next_at) WHERE next_at > 0;
+CREATE INDEX subject_locked ON subject (iss, subject) WHERE locked = 1;
+CREATE INDEX subject_said ON subject (said_at, lease_at);
 
 -- What waits for a rule's end or an operator. digest is SHA-256 of shown: a release names it, so it
 -- releases exactly what was shown.
@@ -155,7 +183,9 @@ CREATE TABLE hold (
   created INTEGER NOT NULL,
   expires INTEGER NOT NULL,                     -- when the rule ends by itself; 0: only by an operator
   state   TEXT NOT NULL CHECK (state IN ('open', 'released', 'discarded', 'ended')),
+  lapses  INTEGER NOT NULL DEFAULT 0,           -- of discarded cuts: when they come back; 0: they do not, or did
   leaning TEXT NOT NULL DEFAULT '',             -- what the operators in by want, while one more must agree
+  leaned  INTEGER NOT NULL DEFAULT 0,           -- when the last of them said so
   ended   INTEGER NOT NULL DEFAULT 0,
   by      TEXT NOT NULL DEFAULT '',             -- OS logins, joined by commas
   reason  TEXT NOT NULL DEFAULT ''
@@ -212,4 +242,13 @@ CREATE TABLE awaits_manager (
   manager TEXT NOT NULL,                        -- subject id
   subject TEXT NOT NULL,
   PRIMARY KEY (iss, manager, subject)
+) STRICT, WITHOUT ROWID;
+
+-- Accounts that bore the bridge's mark when this database was made in place of a lost one, and whose person nobody
+-- has spoken for yet.
+CREATE TABLE unclaimed (
+  account  TEXT PRIMARY KEY,                    -- object id
+  mark     TEXT NOT NULL,
+  enabled  INTEGER NOT NULL,                    -- when it was found
+  found_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

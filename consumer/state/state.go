@@ -35,9 +35,9 @@ func Schema() store.Schema {
 	return store.Schema{App: appID, Name: "jmlbridge consumer", Version: 1, DDL: tables + ledger.DDL}
 }
 
-// Reader is what reading functions need: *sql.DB of [DB.Read], or a *store.Tx.
+// Reader is what reading functions need: a *store.Reader of [DB.Read], or a *store.Tx.
 type Reader interface {
-	Query(query string, args ...any) (*sql.Rows, error)
+	Each(query string, args []any, row func(scan func(...any) error) error) error
 	QueryRow(query string, args ...any) *sql.Row
 }
 
@@ -133,17 +133,7 @@ func found(err error) (bool, error) {
 
 // each runs a query and calls row for every row.
 func each(r Reader, row func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := r.Query(query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return r.Each(query, args, row)
 }
 
 // ms is t as it stands in the tables; 0 is "never".

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func newKey(t *testing.T, stream string) *Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Key{Public: der, Key: admit.Key{Issuer: iss, Stream: stream, Kinds: schema.Kinds}}
+	return &Key{Public: der, Key: admit.Key{Issuer: iss, Stream: stream, Kinds: schema.ProducerKinds}}
 }
 
 func TestFileBelongsToOneEnclave(t *testing.T) {
@@ -99,7 +100,7 @@ func TestTrust(t *testing.T) {
 	by := By{"ops", "ticket 7", t0}
 	update(t, db, func(tx *store.Tx) error { return TrustKey(tx, k, Pin{}, by) })
 	got, err := KeyByID(db.Read(), k.KID)
-	if err != nil || !got.NotAfter.Equal(k.NotAfter) || got.Retired != nil || len(got.Kinds) != len(schema.Kinds) || !bytes.Equal(got.Public, k.Public) {
+	if err != nil || !got.NotAfter.Equal(k.NotAfter) || got.Retired != nil || len(got.Kinds) != len(schema.ProducerKinds) || !bytes.Equal(got.Public, k.Public) {
 		t.Fatalf("want the key back as it was trusted, got %+v, %v", got, err)
 	}
 	streams, err := Streams(db.Read())
@@ -196,6 +197,7 @@ func TestRaiseTakesTheLaneThatGoesFirst(t *testing.T) {
 		{"a grant after a cut that waits", Subject{Lane: plan.Disable, Due: later}, plan.Give, t0, plan.Disable, t0, false},
 		{"the same lane sooner", Subject{Lane: plan.Give, Due: later}, plan.Give, t0, plan.Give, t0, false},
 		{"nothing", Subject{Lane: plan.Give, Due: later}, plan.Idle, t0, plan.Give, later, false},
+		{"nothing, behind a hold that a fact takes off", Subject{Lane: plan.Disable, Due: later, Note: heldNote(1)}, plan.Idle, t0, plan.Disable, t0, false},
 	} {
 		s := c.have
 		s.Raise(c.lane, c.due, c.wantFirst)
@@ -274,7 +276,7 @@ func TestHoldsReleaseExactlyWhatWasShown(t *testing.T) {
 		t.Error("want the same thing held once")
 	}
 	second, _ := hold(`{"role":"b"}`)
-	if _, err := decide(first.ID, first.Digest, HoldReleased, "ann", 1); !errors.Is(err, ErrChanged) {
+	if _, err := decide(first.ID, first.Digest, HoldReleased, "ann", 1); !errors.Is(err, ErrChanged) || strings.Contains(err.Error(), ErrChanged.Error()) {
 		t.Errorf("want the superseded hold not released, got %v", err)
 	}
 	if _, err := decide(second.ID, first.Digest, HoldReleased, "ann", 1); !errors.Is(err, ErrChanged) {
@@ -296,7 +298,16 @@ func TestHoldsReleaseExactlyWhatWasShown(t *testing.T) {
 		t.Errorf("want it remembered as discarded, got %q, %v", s, err)
 	}
 	third, _ := hold(`{"role":"c"}`)
+	if done, err := decide(third.ID, third.Digest, HoldDiscarded, "ann", 2); done || err != nil {
+		t.Errorf("want one word not to end it, got %v, %v", done, err)
+	}
+	if codes, err := HeldAs(db.Read(), k); err != nil || fmt.Sprint(codes) != "[unknown-role]" {
+		t.Errorf("want the one code of what is open, got %v, %v", codes, err)
+	}
 	update(t, db, func(tx *store.Tx) error { _, err := EndHolds(tx, k, true, t0, "other", "unknown-role"); return err })
+	if codes, err := HeldAs(db.Read(), k); err != nil || len(codes) > 0 {
+		t.Errorf("want nothing open, got %v, %v", codes, err)
+	}
 	if list, _ := Holds(db.Read()); len(list) != 0 {
 		t.Errorf("want no hold open, got %d", len(list))
 	}
@@ -304,8 +315,13 @@ func TestHoldsReleaseExactlyWhatWasShown(t *testing.T) {
 	if len(all) != 3 || fmt.Sprint(all[1].By) != "[ann bob]" || all[2].ID != third.ID || all[2].State != HoldEnded {
 		t.Errorf("want three holds remembered, got %+v", all)
 	}
-	if got := fmt.Sprint(kinds(t, db)); got != "[held released held released held released]" {
-		t.Errorf("want each hold and its end on the ledger, got %s", got)
+	if got := fmt.Sprint(kinds(t, db)); got != "[held released held operator operator operator operator released held operator released]" {
+		t.Errorf("want each hold, each word and each end on the ledger, got %s", got)
+	}
+	for e, err := range ledger.Entries(t.Context(), db.DB, 0) {
+		if r, ok := e.Body.(*entry.Released); err != nil || ok && r.Action == entry.ReleasedExpired && (len(r.By) > 0 || r.Reason != "") {
+			t.Errorf("want nobody named for what expired, got %+v, %v", r, err)
+		}
 	}
 }
 
@@ -457,5 +473,33 @@ func TestBooks(t *testing.T) {
 	update(t, db, func(tx *store.Tx) error { return CloseIntent(tx, 9) })
 	if err := db.Update(t.Context(), func(tx *store.Tx) error { return CloseIntent(tx, 9) }); !errors.Is(err, ErrNotFound) {
 		t.Errorf("want an intent closed once, got %v", err)
+	}
+}
+
+func TestFirstDue(t *testing.T) {
+	db := open(t)
+	update(t, db, func(tx *store.Tx) error {
+		for i, s := range []Subject{
+			{Lane: plan.Give, Due: t0.Add(time.Hour)}, {Lane: plan.Give, Due: t0, Urgent: true}, {Lane: plan.Delete, Due: t0.Add(-time.Hour)},
+			{Lane: plan.Disable, Due: t0.Add(time.Minute)}, {Lane: plan.Disable, Due: t0.Add(2 * time.Minute)}, {Lane: plan.Idle},
+		} {
+			s.SubjectKey = SubjectKey{Issuer: "i", Subject: fmt.Sprint(i)}
+			if err := SaveFacts(tx, &s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	got, err := FirstDue(db.Read())
+	want := [plan.Delete + 1]time.Time{plan.Disable: t0.Add(time.Minute), plan.Give: t0, plan.Delete: t0.Add(-time.Hour)}
+	for lane := range want {
+		if err != nil || !got[lane].Equal(want[lane]) {
+			t.Errorf("lane %s: want %v, got %v, %v", plan.Lane(lane), want[lane], got[lane], err)
+		}
+	}
+	for from, want := range map[time.Time]time.Time{t0.Add(-2 * time.Hour): t0.Add(-time.Hour), t0: t0.Add(time.Minute), t0.Add(time.Hour): {}} {
+		if next, err := NextDue(db.Read(), from); err != nil || !next.Equal(want) {
+			t.Errorf("after %v: want %v, got %v, %v", from, want, next, err)
+		}
 	}
 }

@@ -21,6 +21,9 @@ type Stream struct {
 	OpenedAt     time.Time
 }
 
+// AlarmKey names the generation in alarms.
+func (s *Stream) AlarmKey() string { return fmt.Sprintf("%s#%d@%s", s.Name, s.Generation, s.Issuer) }
+
 func latestGeneration(r Reader, iss, name string) (latest int, err error) {
 	err = r.QueryRow(`SELECT COALESCE(MAX(generation), 0) FROM stream WHERE iss = ? AND stream = ?`, iss, name).Scan(&latest)
 	return latest, err
@@ -36,8 +39,8 @@ func openGeneration(tx *store.Tx, iss, name string, pin Pin, now time.Time) erro
 	if _, err := tx.Exec(`UPDATE stream SET state = 'closed' WHERE iss = ? AND stream = ?`, iss, name); err != nil {
 		return fmt.Errorf("open generation: %w", err)
 	}
-	_, err := tx.Exec(`INSERT INTO stream (iss, stream, generation, state, joined_seq, head_seq, head_hash, highest_seq, opened_at) VALUES (?, ?, ?, 'live', ?, ?, ?, ?, ?)`,
-		iss, name, pin.Generation, int64(pin.Head+1), int64(pin.Head), pin.Hash[:], int64(pin.Head), ms(now))
+	_, err := tx.Exec(`INSERT INTO stream (iss, stream, generation, state, joined_seq, head_seq, head_hash, highest_seq, unrostered, opened_at) VALUES (?, ?, ?, 'live', ?, ?, ?, ?, ?, ?)`,
+		iss, name, pin.Generation, int64(pin.Head+1), int64(pin.Head), pin.Hash[:], int64(pin.Head), pin.Head > 0, ms(now))
 	if err != nil {
 		return fmt.Errorf("open generation: %w", err)
 	}
@@ -65,11 +68,11 @@ func listStreams(r Reader, where string, args ...any) (list []*Stream, err error
 	err = each(r, func(scan func(...any) error) error {
 		s := new(Stream)
 		err := scan(&s.Ref, &s.Issuer, &s.Name, &s.Generation, &s.State, &s.Joined, &s.Head, digest{&s.HeadHash}, &s.Highest,
-			instant{&s.GapSince}, &s.ForkSeq, instant{&s.Issued}, instant{&s.HeartbeatIAT}, instant{&s.HeartbeatAt}, instant{&s.ReceivedAt}, instant{&s.OpenedAt})
+			instant{&s.GapSince}, &s.ForkSeq, &s.Covered, &s.Unrostered, &s.RuledOut, instant{&s.Issued}, instant{&s.HeartbeatIAT}, instant{&s.HeartbeatAt}, instant{&s.ReceivedAt}, instant{&s.OpenedAt})
 		list = append(list, s)
 		return err
 	}, `SELECT ref, iss, stream, generation, state, joined_seq, head_seq, head_hash, highest_seq,
-		gap_since, fork_seq, issued_at, heartbeat_iat, heartbeat_at, received_at, opened_at FROM stream`+where, args...)
+		gap_since, fork_seq, covered_seq, unrostered, ruled_out_seq, issued_at, heartbeat_iat, heartbeat_at, received_at, opened_at FROM stream`+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read streams: %w", err)
 	}
@@ -79,9 +82,9 @@ func listStreams(r Reader, where string, args ...any) (list []*Stream, err error
 // SaveStream writes what intake changes of a generation.
 func SaveStream(tx *store.Tx, s *Stream) error {
 	_, err := tx.Exec(`UPDATE stream SET state = ?, head_seq = ?, head_hash = ?, highest_seq = ?, gap_since = ?, fork_seq = ?,
-		issued_at = ?, heartbeat_iat = ?, heartbeat_at = ?, received_at = ? WHERE ref = ?`,
+		covered_seq = ?, unrostered = ?, ruled_out_seq = ?, issued_at = ?, heartbeat_iat = ?, heartbeat_at = ?, received_at = ? WHERE ref = ?`,
 		string(s.State), int64(s.Head), s.HeadHash[:], int64(s.Highest), ms(s.GapSince), int64(s.ForkSeq),
-		ms(s.Issued), ms(s.HeartbeatIAT), ms(s.HeartbeatAt), ms(s.ReceivedAt), s.Ref)
+		int64(s.Covered), s.Unrostered, int64(s.RuledOut), ms(s.Issued), ms(s.HeartbeatIAT), ms(s.HeartbeatAt), ms(s.ReceivedAt), s.Ref)
 	if err != nil {
 		return fmt.Errorf("save stream %d: %w", s.Ref, err)
 	}
@@ -99,6 +102,18 @@ func FreshSince(r Reader, iss string) (since time.Time, ok bool, err error) {
 		return time.Time{}, false, fmt.Errorf("read freshness: %w", err)
 	}
 	return at(least), n > 0, nil
+}
+
+// OpenedAt is when the last stream of an issuer, or the last generation of one, was let be followed.
+func OpenedAt(r Reader, iss string) (opened time.Time, err error) {
+	err = r.QueryRow(`SELECT COALESCE(MAX(opened_at), 0) FROM stream WHERE iss = ? AND state <> 'closed'`, iss).Scan(instant{&opened})
+	return opened, err
+}
+
+// LastOpened grows with every stream, and every generation of one, that an operator lets be followed.
+func LastOpened(r Reader) (ref int64, err error) {
+	err = r.QueryRow(`SELECT COALESCE(MAX(ref), 0) FROM stream`).Scan(&ref)
+	return ref, err
 }
 
 // Issuers lists the issuers of the streams that are followed.

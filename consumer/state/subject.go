@@ -26,14 +26,20 @@ type Subject struct {
 	FactAt   time.Time
 	Account  json.RawMessage // the executor's own; nil where it knows nothing
 	Counted  int64           // the Rev whose effect was counted against the limits
+	Taken    int64           // the Rev of which roles that are taken were counted
+	SaidAt   time.Time       // iat of the last event or roster that named the person
+	Unnamed  bool            // has access, and the last roster does not name the person
+	Extended time.Time       // an operator let leases last at least until then
 }
 
-const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted`
+const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted, taken, said_at, unnamed, extended, stated_generation, stated_seq`
 
 func scanSubject(scan func(...any) error) (*Subject, error) {
 	s := new(Subject)
 	var doc, account []byte
-	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted); err != nil {
+	c := &s.Doc.Confirmed
+	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted, &s.Taken,
+		instant{&s.SaidAt}, &s.Unnamed, instant{&s.Extended}, &c.Generation, &c.Seq); err != nil {
 		return nil, err
 	}
 	if len(account) > 0 {
@@ -41,6 +47,14 @@ func scanSubject(scan func(...any) error) (*Subject, error) {
 	}
 	if err := json.Unmarshal(doc, &s.Doc); err != nil {
 		return nil, fmt.Errorf("subject %s: read its facts: %w", s.Subject, err)
+	}
+	for _, w := range s.Doc.Wants {
+		if !w.Doubted { // a roster confirmed none that was disowned since
+			c.Engagement = w.Engagement
+		}
+	}
+	if c.Engagement == 0 || c.Generation == 0 {
+		*c = fence.Position{}
 	}
 	return s, nil
 }
@@ -82,9 +96,9 @@ func SaveFacts(tx *store.Tx, s *Subject) error {
 		return fmt.Errorf("subject %s: %w", s.Subject, err)
 	}
 	s.Rev++
-	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, attempts = 0, note = ''`,
-		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)))
+	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at, said_at, unnamed, locked) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, said_at = ?10, lease_at = IIF(said_at < ?10, 0, lease_at), unnamed = ?11, locked = ?12, word = x'', attempts = 0, note = ''`,
+		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)), ms(s.SaidAt), s.Unnamed, s.Doc.Lock != nil)
 	if err != nil {
 		return fmt.Errorf("subject %s: save its facts: %w", s.Subject, err)
 	}
@@ -94,6 +108,9 @@ func SaveFacts(tx *store.Tx, s *Subject) error {
 // Raise puts a person into a lane now, unless the lane that stands goes first anyway.
 func (s *Subject) Raise(lane plan.Lane, due time.Time, urgent bool) {
 	if lane == plan.Idle {
+		if s.Held() && due.Before(s.Due) { // what a fact leaves is judged anew, and not behind the hold of before
+			s.Due = due
+		}
 		return
 	}
 	switch {
@@ -168,6 +185,19 @@ func Lock(tx *store.Tx, k SubjectKey, lock *fence.Lock, lane plan.Lane, now time
 	}
 	_, err = tx.Exec(`UPDATE subject SET note = ? WHERE iss = ? AND subject = ?`, releasedByHand, k.Issuer, k.Subject)
 	return err
+}
+
+// Locked lists the persons whom operators cut by hand, in the order of their keys.
+func Locked(r Reader) (list []*Subject, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		list = append(list, s)
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject WHERE locked = 1 ORDER BY iss, subject`)
+	if err != nil {
+		return nil, fmt.Errorf("read who is cut by hand: %w", err)
+	}
+	return list, nil
 }
 
 // EachSubject calls f for every person in the order of their keys, until f returns an error.

@@ -69,6 +69,9 @@ func TrustKey(tx *store.Tx, k *Key, pin Pin, by By) error {
 	if err := oneVoice(tx, k); err != nil {
 		return err
 	}
+	if err := ownStream(tx, k); err != nil {
+		return err
+	}
 	jwk, err := jose.JSONWebKey{Key: pub}.MarshalJSON()
 	if err != nil {
 		return fmt.Errorf("trust key: %w", err)
@@ -127,6 +130,25 @@ func oneVoice(r Reader, k *Key) error {
 	return nil
 }
 
+// ownStream refuses a key by which one person could say a fact and approve it: whoever approves signs nothing else, in
+// a stream that has nothing else.
+func ownStream(r Reader, k *Key) error {
+	approves := k.May(schema.KindApproval)
+	if approves && len(k.Kinds) > 1 {
+		return fmt.Errorf("want a key that signs approvals to sign nothing else, got %v", k.Kinds)
+	}
+	list, err := Keys(r)
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		if o.Issuer == k.Issuer && o.Stream == k.Stream && o.May(schema.KindApproval) != approves {
+			return fmt.Errorf("stream %s of %s has key %s, which signs %v: want approvals in a stream of their own", o.Stream, o.Issuer, o.KID, o.Kinds)
+		}
+	}
+	return nil
+}
+
 func (k *Key) speaksOfPeople() bool {
 	for _, kind := range []schema.Kind{schema.KindJoiner, schema.KindMover, schema.KindLeaver, schema.KindSuspend, schema.KindResume, schema.KindRoster} {
 		if k.May(kind) {
@@ -146,15 +168,26 @@ func RetireKey(tx *store.Tx, kid string, last admit.Point, by By) error {
 	if r := k.Retired; r != nil && (last.Generation > r.Generation || last.Generation == r.Generation && last.Seq > r.Seq) {
 		return fmt.Errorf("key %s was retired at generation %d, seq %d; it cannot be made good for more again", kid, r.Generation, r.Seq)
 	}
-	if _, err = tx.Exec(`UPDATE trusted_key SET state = 'retired', retired_generation = ?, retired_seq = ? WHERE kid = ?`, last.Generation, int64(last.Seq), kid); err != nil {
-		return fmt.Errorf("retire key: %w", err)
+	_, err = k.end(tx, last, last, entry.TrustRetire, by)
+	return err
+}
+
+// RevokeKey makes a key good up to a point of its stream, or less where it was retired before that, since from there
+// on it was not its owner's. It returns the entry that says so.
+func RevokeKey(tx *store.Tx, k *Key, last admit.Point, by By) (index int64, err error) {
+	good := last
+	if r := k.Retired; r != nil && (r.Generation < last.Generation || r.Generation == last.Generation && r.Seq < last.Seq) {
+		good = *r
 	}
-	action := entry.TrustRetire
-	if last == (admit.Point{}) {
-		action = entry.TrustRevoke
+	return k.end(tx, good, last, entry.TrustRevoke, by)
+}
+
+func (k *Key) end(tx *store.Tx, good, said admit.Point, action string, by By) (index int64, err error) {
+	if _, err = tx.Exec(`UPDATE trusted_key SET state = 'retired', retired_generation = ?, retired_seq = ? WHERE kid = ?`, good.Generation, int64(good.Seq), k.KID); err != nil {
+		return 0, fmt.Errorf("retire key: %w", err)
 	}
-	return record(tx, by.Now, &entry.Trust{Action: action, Key: kid, Use: entry.UseSign, Issuer: k.Issuer, Stream: k.Stream,
-		Generation: last.Generation, AtSeq: last.Seq, By: by.Login, Reason: entry.Text(by.Reason)})
+	return ledger.Append(tx, entry.New(by.Now, &entry.Trust{Action: action, Key: k.KID, Use: entry.UseSign, Issuer: k.Issuer, Stream: k.Stream,
+		Generation: said.Generation, AtSeq: said.Seq, By: by.Login, Reason: entry.Text(by.Reason)}))
 }
 
 // TrustGeneration follows a later generation of a stream, and puts that on the ledger. Earlier ones are

@@ -53,6 +53,54 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 	return nil
 }
 
+// Redate waits anew for every date that is still to come and looks anew at every lease, by a clock that was put right.
+func Redate(tx *store.Tx, now time.Time) error {
+	dates := map[SubjectKey]time.Time{}
+	err := EachSubject(tx, func(s *Subject) error {
+		if next := s.Doc.Next(now); !next.IsZero() && !s.Held() {
+			dates[s.SubjectKey] = next
+		}
+		return nil
+	})
+	for k, next := range dates {
+		if err == nil {
+			_, err = tx.Exec(`UPDATE subject SET next_at = ? WHERE iss = ? AND subject = ?`, ms(next), k.Issuer, k.Subject)
+		}
+	}
+	if err == nil {
+		_, err = tx.Exec(`UPDATE subject SET lease_at = 0`)
+	}
+	if err != nil {
+		return fmt.Errorf("wait anew for dates: %w", err)
+	}
+	return nil
+}
+
+// BringForward keeps, after the clock went back by -offset, how long what is tried again, or waits behind a hold, has
+// still to wait, and how long ago the effects were that count against limits. What was due by the clock of before is
+// due: whoever looks finds the date that it may have to wait for.
+func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = MAX(?1, due + ?2) WHERE lane > 0 AND due > ?1 AND due < ?3 AND (attempts > 0 OR note LIKE 'held:%')`,
+		ms(now), offset.Milliseconds(), ms(Never))
+	if err == nil {
+		_, err = tx.Exec(`UPDATE subject SET due = ?1 WHERE lane > 0 AND due > ?1 AND due <= ?2 AND attempts = 0 AND note NOT LIKE 'held:%'`, ms(now), ms(now.Add(-offset)))
+	}
+	if err == nil {
+		_, err = tx.Exec(`UPDATE hold SET expires = MAX(?1, expires + ?2) WHERE state = 'open' AND expires > ?1`, ms(now), offset.Milliseconds())
+	}
+	if err == nil {
+		_, err = tx.Exec(`INSERT INTO effect (at, class, n) SELECT MIN(?1, at + ?2) / ?3 * ?3, class, n FROM effect WHERE at > ?1
+			ON CONFLICT (at, class) DO UPDATE SET n = n + excluded.n`, ms(now), offset.Milliseconds(), time.Minute.Milliseconds())
+	}
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM effect WHERE at > ?`, ms(now))
+	}
+	if err != nil {
+		return fmt.Errorf("bring what waits forward: %w", err)
+	}
+	return nil
+}
+
 // Wake makes a person due in a lane, as if a fact came now; what waits behind a hold of many is left to it.
 func Wake(tx *store.Tx, k SubjectKey, lane plan.Lane, now time.Time) error {
 	s, err := LoadSubject(tx, k)
@@ -65,6 +113,18 @@ func Wake(tx *store.Tx, k SubjectKey, lane plan.Lane, now time.Time) error {
 		return fmt.Errorf("subject %s: make it due: %w", k.Subject, err)
 	}
 	return nil
+}
+
+// TakenOnce notes that the roles which are taken from a person now were counted against the limits.
+func TakenOnce(tx *store.Tx, k SubjectKey, rev int64) error {
+	_, err := tx.Exec(`UPDATE subject SET taken = ? WHERE iss = ? AND subject = ?`, rev, k.Issuer, k.Subject)
+	return err
+}
+
+// Lacks notes that a look showed somebody to lack something of what is to be given.
+func Lacks(tx *store.Tx, k SubjectKey, rev int64) error {
+	_, err := tx.Exec(`UPDATE subject SET lacking = ? WHERE iss = ? AND subject = ?`, rev, k.Issuer, k.Subject)
+	return err
 }
 
 // CountOnce notes that the effect of what is due for a person now was counted against the limits.

@@ -14,10 +14,10 @@ import (
 	"jmlbridge/internal/envelope"
 )
 
-// The test binary is also the mid-point's process.
+// The test binary is also the processes that the rows start.
 func TestMain(m *testing.M) {
-	if file := os.Getenv(asMidpoint); file != "" {
-		os.Exit(serveMidpoint(file))
+	if code, started := helper(); started {
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
 }
@@ -25,9 +25,9 @@ func TestMain(m *testing.M) {
 // Every row is measured, small. What comes out is not judged: no timed tests.
 func TestRows(t *testing.T) {
 	args := []string{"-o", "json", "-messages", "48", "-rounds", "2", "-leavers", "2", "-people", "30", "-latency", "1ms", "-dir", filepath.Join(t.TempDir(), "b")}
-	want := []string{"intake", "publish", "leaver-idle", "leaver-busy", "memory"}
+	want := []string{"intake", "roster", "publish", "keystore-sign", "keystore-open", "bus-publish", "bus-intake", "bus-publish-away", "bus-intake-away", "bus-websocket", "leaver-idle", "leaver-busy", "memory"}
 	if testing.Short() {
-		want = want[:2]
+		want = want[:3]
 		args = append(args, "-only", strings.Join(want, ","))
 	}
 	var out, errs bytes.Buffer
@@ -48,7 +48,7 @@ func TestRows(t *testing.T) {
 		if x.Name != want[i] || x.Ours == nil || x.Ours.Value <= 0 || x.Goal == "" || len(x.Notes) == 0 {
 			t.Errorf("row %s: %+v", want[i], x)
 		}
-		if i < 2 && (x.Limit == nil || x.Limit.Value <= 0 || x.Ratio <= 0) {
+		if i < 3 && (x.Limit == nil || x.Limit.Value <= 0 || x.Ratio <= 0) {
 			t.Errorf("row %s has no limit beside it: %+v", want[i], x)
 		}
 	}

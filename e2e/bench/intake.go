@@ -18,7 +18,6 @@ import (
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/envelope"
 	"jmlbridge/internal/queue"
-	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/schema"
 )
 
@@ -51,38 +50,16 @@ func meter(q *queueProcess, f func() error) (s spent, err error) {
 // intakeRow fills the mid-point, and takes all of it in: fetched, opened, admitted, on the ledger,
 // committed and settled. The limit only verifies and decrypts the same octets on all cores.
 func intakeRow(ctx context.Context, o *options) (_ []*row, err error) {
-	p, err := newPair()
+	g, err := natsRig(ctx, filepath.Join(o.dir, "intake"))
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(o.dir, "intake")
-	q, err := startMidpoint(ctx, dir)
-	if err != nil {
+	defer func() { err = errors.Join(err, g.close()) }()
+	if err := g.enclave(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, q.stop()) }()
-	from, err := newSender(ctx, filepath.Join(dir, "sender"), p)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, from.db.Close()) }()
-	to, err := newReceiver(ctx, filepath.Join(dir, "receiver"), p)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, to.db.Close()) }()
-	pub, err := natsqueue.OpenPublisher(q.producer)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, pub.Close()) }()
-	rec, err := natsqueue.OpenReceiver(q.consumer)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rec.Close()) }()
+	from, to, t := g.from, g.to, g.tap
 
-	t := &tap{to: pub}
 	n := o.messages / o.rounds
 	var ours, limit []spent
 	var total, octets int
@@ -102,8 +79,8 @@ func intakeRow(ctx context.Context, o *options) (_ []*row, err error) {
 			return nil, fmt.Errorf("want %d messages relayed, got %d", n, len(msgs))
 		}
 		total += n
-		takeIn := func() (spent, error) { return meter(q, func() error { return to.takeIn(ctx, rec, n) }) }
-		only := func() (spent, error) { return meter(q, func() error { return to.openAll(ctx, msgs) }) }
+		takeIn := func() (spent, error) { return meter(g.queue, func() error { return to.takeIn(ctx, g.rec, n) }) }
+		only := func() (spent, error) { return meter(g.queue, func() error { return to.openAll(ctx, msgs) }) }
 		var a, b spent
 		switch {
 		case round > o.rounds:
@@ -215,14 +192,20 @@ func (c *counted) Settle(ctx context.Context, batch []queue.Delivery) error {
 	return err
 }
 
-// takeIn runs the intake until n messages are settled.
+// takeIn runs an intake until n messages are settled.
 func (r *receiver) takeIn(ctx context.Context, q intake.Queue, n int) error {
+	_, err := r.run(ctx, q, n)
+	return err
+}
+
+// run is takeIn, and returns the intake, which has ended.
+func (r *receiver) run(ctx context.Context, q intake.Queue, n int) (*intake.Intake, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundTime)
 	defer cancel()
 	c := &counted{Queue: q, left: n, done: make(chan struct{})}
 	in, err := intake.New(intake.Config{DB: r.db, Queue: c, Name: enclaveName, Ring: r.ring, Now: time.Now, Log: slog.New(slog.DiscardHandler), StaleAfter: 5 * time.Minute})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fetching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -231,9 +214,9 @@ func (r *receiver) takeIn(ctx context.Context, q intake.Queue, n int) error {
 	select {
 	case <-c.done:
 		stop()
-		return <-ended
+		return in, <-ended
 	case err := <-ended:
-		return errors.Join(fmt.Errorf("intake ended with %d messages not settled", c.left), err, ctx.Err())
+		return in, errors.Join(fmt.Errorf("intake ended with %d messages not settled", c.left), err, ctx.Err())
 	}
 }
 

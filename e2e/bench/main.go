@@ -24,18 +24,26 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"jmlbridge/internal/queue/anyqueue"
 )
 
 const usage = `bench measures the bridge beside its own limits, on this machine and in this run.
 
-  go run ./e2e/bench                     every row, the two large ones with 10,000 people
+  go run ./e2e/bench                     every row, the three large ones with 10,000 people
   go run ./e2e/bench -full               the same with 100,000 people; takes some minutes
   go run ./e2e/bench -only intake,publish
   go run ./e2e/bench -o json
 
 Rows:
   intake        fetch, open, admit, record, commit, settle; beside only opening the same messages
+  roster        a roster that changes nothing, taken in and applied; beside reading it once
   publish       the producer's relay; beside nats.go publishing the same octets
+  keystore-sign, keystore-open   keys in a store 15 ms away, many operations at once; beside one at a time
+  bus-publish   the same as publish through Azure Service Bus, beside its client's batched sends
+  bus-intake    the same as intake, beside its client that receives and completes in parallel
+  bus-publish-away, bus-intake-away   both with an endpoint whose answers take -away
+  bus-websocket messages carried over WebSockets, beside plain TLS
   leaver-idle   from signed to account disabled, on top of the tenant's own response times
   leaver-busy   the same behind a backlog of joiners, with the tenant's write quota
   memory        peak resident memory of "consumer run" with that many people
@@ -52,8 +60,9 @@ type options struct {
 	messages int // of intake and publish, over all rounds
 	rounds   int
 	leavers  int
-	people   int           // behind which the busy leaver stands, and of whom memory is measured
+	people   int           // in the roster, behind whom the busy leaver stands, and of whom memory is measured
 	latency  time.Duration // of each answer of the tenant
+	away     time.Duration // of each answer of a Service Bus endpoint that is not on this machine
 	dir      string
 	progress func(format string, args ...any)
 }
@@ -64,14 +73,37 @@ var rows = []struct {
 	run   func(context.Context, *options) ([]*row, error)
 }{
 	{[]string{"intake"}, intakeRow},
+	{[]string{"roster"}, rosterRow},
 	{[]string{"publish"}, publishRow},
+	{[]string{"keystore-sign", "keystore-open"}, keystoreRows}, // one store serves both
+	{[]string{"bus-publish", "bus-intake"}, busNear},           // one endpoint serves both
+	{[]string{"bus-publish-away", "bus-intake-away"}, busFar},
+	{[]string{"bus-websocket"}, webRow},
 	{[]string{"leaver-idle"}, idleRow},
 	{[]string{"leaver-busy", "memory"}, busyRows}, // one stage serves both
 }
 
-func main() {
+// helper runs this process as one of those that the rows start, if it was started as one.
+func helper() (code int, started bool) {
 	if file := os.Getenv(asMidpoint); file != "" {
-		os.Exit(serveMidpoint(file))
+		return serveMidpoint(file), true
+	}
+	if dir := os.Getenv(asBus); dir != "" {
+		return serveBus(dir), true
+	}
+	if len(os.Args) > 1 && os.Args[1] == anyqueue.ChildCommand {
+		if err := anyqueue.RunChild(os.Stdin, os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+			return 1, true
+		}
+		return 0, true
+	}
+	return 0, false
+}
+
+func main() {
+	if code, started := helper(); started {
+		os.Exit(code)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr) // 0 measured, 1 failed, 2 misused
@@ -103,11 +135,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	only := fs.String("only", "", "comma-separated `names` of the rows to measure (default: all)")
 	output := fs.String("o", "table", "output `format`: table or json")
 	fs.BoolVar(&o.full, "full", false, "100,000 people in place of 10,000")
-	fs.IntVar(&o.messages, "messages", 20_000, "messages of intake and of publish, over all rounds")
+	fs.IntVar(&o.messages, "messages", 40_000, "messages of intake and of publish, over all rounds")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds in which ours and the limit take turns")
 	fs.IntVar(&o.leavers, "leavers", 20, "idle leavers")
-	fs.IntVar(&o.people, "people", 0, "people of leaver-busy and memory (default 10000, with -full 100000)")
+	fs.IntVar(&o.people, "people", 0, "people of roster, leaver-busy and memory (default 10000, with -full 100000)")
 	fs.DurationVar(&o.latency, "latency", 50*time.Millisecond, "of every answer of the tenant")
+	fs.DurationVar(&o.away, "away", 15*time.Millisecond, "of every answer of the Service Bus endpoint in the rows that end in -away")
 	fs.StringVar(&o.dir, "dir", "", "`folder` for everything, which is kept (default: a temporary one)")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -154,6 +187,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	}
 	if o.latency < 0 || o.latency > 5*time.Second {
 		return nil, fmt.Errorf("-latency: want 0s to 5s, got %s", o.latency)
+	}
+	if o.away < 0 || o.away > time.Second {
+		return nil, fmt.Errorf("-away: want 0s to 1s, got %s", o.away)
 	}
 	return o, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"jmlbridge/internal/config"
+	"jmlbridge/internal/queue/anyqueue"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/producer/midpoint"
 )
@@ -111,12 +112,12 @@ func startMidpoint(ctx context.Context, dir string) (_ *queueProcess, err error)
 		into *natsqueue.Config
 	}{{made.Producers[enclaveName], &q.producer}, {made.Consumers[enclaveName], &q.consumer}} {
 		var file struct {
-			Queue natsqueue.Config `yaml:"queue"`
+			Queue anyqueue.Config `yaml:"queue"`
 		}
 		if _, err := config.Load(filepath.Join(c.dir, midpoint.QueueFile), &file); err != nil {
 			return nil, err
 		}
-		*c.into = file.Queue.In(c.dir)
+		*c.into = file.Queue.NATS.In(c.dir)
 		c.into.URL = []string{"tls://" + at}
 	}
 	return q, nil

@@ -20,33 +20,18 @@ const publishGoal = 0.8
 // publishes the same octets with nats.go alone, asynchronously with all of the library's window, to the
 // same stream of the same server.
 func publishRow(ctx context.Context, o *options) (_ []*row, err error) {
-	p, err := newPair()
+	g, err := natsRig(ctx, filepath.Join(o.dir, "publish"))
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(o.dir, "publish")
-	q, err := startMidpoint(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, q.stop()) }()
-	from, err := newSender(ctx, filepath.Join(dir, "sender"), p)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, from.db.Close()) }()
-	pub, err := natsqueue.OpenPublisher(q.producer)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, pub.Close()) }()
-	raw, err := newRaw(q.producer)
+	defer func() { err = errors.Join(err, g.close()) }()
+	raw, err := newRaw(g.queue.producer)
 	if err != nil {
 		return nil, err
 	}
 	defer raw.nc.Close()
+	from, t := g.from, g.tap
 
-	t := &tap{to: pub}
 	n := o.messages / o.rounds
 	var ours, limit []spent
 	var octets int
@@ -58,11 +43,11 @@ func publishRow(ctx context.Context, o *options) (_ []*row, err error) {
 		// In turns: in every second round the library goes first, with the octets of the round before.
 		var a, b spent
 		relay := func() error {
-			a, err = meter(q, func() error { return from.relay(ctx, t) })
+			a, err = meter(g.queue, func() error { return from.relay(ctx, t) })
 			return err
 		}
 		alone := func() error {
-			b, err = meter(q, func() error { return raw.publish(ctx, fmt.Sprintf("raw-%d", round), t.msgs) })
+			b, err = meter(g.queue, func() error { return raw.publish(ctx, fmt.Sprintf("raw-%d", round), t.msgs) })
 			return err
 		}
 		if round%2 == 0 {
@@ -125,7 +110,7 @@ func newRaw(c natsqueue.Config) (*raw, error) {
 func (r *raw) publish(ctx context.Context, run string, msgs []queue.Message) error {
 	futures := make([]jetstream.PubAckFuture, len(msgs))
 	for i, m := range msgs {
-		f, err := r.js.PublishAsync(r.subject, m.Body, jetstream.WithMsgID(fmt.Sprintf("%s-%d", run, i)))
+		f, err := r.js.PublishAsync(r.subject, m.Body, jetstream.WithMsgID(fmt.Sprintf("%s-%d", run, i)), jetstream.WithStallWait(roundTime))
 		if err != nil {
 			return err
 		}

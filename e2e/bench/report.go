@@ -37,7 +37,7 @@ type row struct {
 	What  string   `json:"what"`
 	Ours  *measure `json:"ours"`
 	Limit *measure `json:"limit,omitempty"` // measured in the same run
-	Ratio float64  `json:"ratio,omitempty"` // how much of the limit we reach
+	Ratio float64  `json:"ratio,omitempty"` // ours against the limit
 	Goal  string   `json:"goal"`
 	Met   bool     `json:"met"`
 	Notes []string `json:"notes,omitempty"`

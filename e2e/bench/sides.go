@@ -127,6 +127,25 @@ func (s *sender) say(ctx context.Context, n int) error {
 	return nil
 }
 
+// join stores n joiners.
+func (s *sender) join(ctx context.Context, n int) error {
+	for left := n; left > 0; {
+		now := schema.At(time.Now())
+		var subjects []string
+		for ; left > 0 && len(subjects) < stored; left-- {
+			subjects = append(subjects, subject(s.people))
+			s.people++
+		}
+		_, err := s.box.Update(ctx, audience, subjects, func(id string, last register.State) (register.Decision, error) {
+			return register.Emit(last, register.Said{Event: &schema.Joiner{Person: person(id), Roles: []string{"soc-analyst"}, Start: now}}, time.Now())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func subject(i int) string { return fmt.Sprintf("%07d", 1_000_000+i) }
 
 // person is as full as HR systems give them.
@@ -229,7 +248,7 @@ func newReceiver(ctx context.Context, dir string, p pair) (_ *receiver, err erro
 		return nil, err
 	}
 	err = r.db.Update(ctx, func(tx *store.Tx) error {
-		return state.TrustKey(tx, &state.Key{Public: der, Key: admit.Key{Issuer: issuer, Stream: streamName, Kinds: schema.Kinds}}, state.Pin{}, state.By{Login: "bench", Now: time.Now()})
+		return state.TrustKey(tx, &state.Key{Public: der, Key: admit.Key{Issuer: issuer, Stream: streamName, Kinds: schema.ProducerKinds}}, state.Pin{}, state.By{Login: "bench", Now: time.Now()})
 	})
 	if err != nil {
 		return nil, errors.Join(err, r.db.Close())

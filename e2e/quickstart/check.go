@@ -198,7 +198,7 @@ func (s *story) lookBack(ctx context.Context) error {
 	switch {
 	case err == nil:
 		check("consumer status --check: no alarm, nothing held", nil)
-	case errors.As(err, &exit) && exit.Code == 3:
+	case errors.As(err, &exit) && exit.Code >= 3: // by severity
 		check("", []string{"consumer status --check says that something needs a person:\n" + strings.TrimSpace(res.Stdout)})
 	default:
 		return err
@@ -222,8 +222,10 @@ func (s *story) where(addresses []string) string {
 	for _, a := range addresses {
 		_, address, _ := strings.Cut(a, " ")
 		switch {
-		case strings.Contains(s.bridge.Tenant.Graph, address):
+		case strings.Contains(s.bridge.Tenant.Graph, address), s.containers && strings.HasSuffix(address, fmt.Sprintf(":%d", stage.TenantPort)):
 			names = append(names, "the tenant")
+		case s.containers:
+			names = append(names, "the way out to the mid-point")
 		default:
 			names = append(names, "the mid-point")
 		}

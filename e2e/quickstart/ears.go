@@ -30,7 +30,9 @@ func listen(p *stage.Process) *ears {
 		defer tick.Stop()
 		for {
 			if pid := p.PID(); pid != 0 {
-				e.look(pid)
+				for _, one := range stage.Family(pid) { // a child may speak to the mid-point
+					e.look(one)
+				}
 			}
 			select {
 			case <-e.end:

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,8 +43,9 @@ type step struct {
 // the tenant's journal, each for itself; what one of them claims is not taken for what another one saw.
 type follower struct {
 	*stage.Stage
-	screen *screen
-	people map[string]*person
+	screen  *screen
+	foreign bool // somebody else runs the programs, and has their logs
+	people  map[string]*person
 
 	began     time.Time // the export was handed to the producer
 	logMark   int
@@ -65,8 +67,8 @@ type follower struct {
 // doubt is a claim of the consumer that the tenant's journal does not bear out.
 type doubt struct{ subject, text string }
 
-func newFollower(s *stage.Stage, out *screen) *follower {
-	return &follower{Stage: s, screen: out, journal: map[string][]tenant.Entry{}, accounts: map[string]string{},
+func newFollower(s *stage.Stage, out *screen, foreign bool) *follower {
+	return &follower{Stage: s, screen: out, foreign: foreign, journal: map[string][]tenant.Entry{}, accounts: map[string]string{},
 		intents: map[int64]*entry.Intent{}, cuts: map[string]*cut{}, last: map[string]string{}}
 }
 
@@ -135,7 +137,16 @@ func (f *follower) look(ctx context.Context) error {
 	for _, l := range f.Producer.Lines(f.logMark) {
 		f.logMark = l.N
 		if l.Msg() == "published" {
-			f.published(l)
+			at := l.Time
+			if t, err := time.Parse(time.RFC3339Nano, l.String("time")); err == nil {
+				at = t
+			}
+			f.published(at, uint64(l.Int("first_seq")), uint64(l.Int("last_seq")))
+		}
+	}
+	if f.foreign {
+		if err := f.askPublished(ctx); err != nil {
+			return err
 		}
 	}
 	entries, err := f.Ledger.Entries(ctx, f.nextEntry)
@@ -168,13 +179,39 @@ func (f *follower) look(ctx context.Context) error {
 
 func ref(e stage.Entry) string { return fmt.Sprintf("#%d", e.Index) }
 
-func (f *follower) published(l stage.Line) {
-	at := l.Time
-	if t, err := time.Parse(time.RFC3339Nano, l.String("time")); err == nil {
-		at = t
+// askPublished asks the producer's own status how far the mid-point has confirmed, where its log is not ours to
+// read. Messages are sent in order, so what waits is the newest.
+func (f *follower) askPublished(ctx context.Context) error {
+	if f.confirmed >= f.highest() {
+		return nil
 	}
-	last := uint64(l.Int("last_seq"))
-	for seq := uint64(l.Int("first_seq")); seq <= last; seq++ {
+	res, err := f.ProducerDo(ctx, "status", "-o", "json")
+	if err != nil {
+		return err
+	}
+	var st struct {
+		Enclaves []struct{ Seq, Waiting uint64 }
+	}
+	if err := json.Unmarshal([]byte(res.Stdout), &st); err != nil || len(st.Enclaves) != 1 {
+		return fmt.Errorf("read the producer's status: %w", cmp.Or(err, errors.New("want one enclave in it")))
+	}
+	if confirmed := st.Enclaves[0].Seq - st.Enclaves[0].Waiting; confirmed > f.confirmed {
+		f.published(time.Now(), f.confirmed+1, confirmed)
+	}
+	return nil
+}
+
+// highest is the highest number that was announced.
+func (f *follower) highest() (seq uint64) {
+	for n := range f.announced {
+		seq = max(seq, n)
+	}
+	return seq
+}
+
+// published takes up that the mid-point confirmed some messages.
+func (f *follower) published(at time.Time, first, last uint64) {
+	for seq := first; seq <= last; seq++ {
 		if subject := f.announced[seq]; subject != "" {
 			f.add(step{at: at, subject: subject, stage: sQueued, text: "signed, encrypted, confirmed", ref: fmt.Sprintf("seq %d", seq)})
 		}

@@ -88,26 +88,39 @@ func (s *story) build(ctx context.Context) error {
 		return nil
 	}
 	s.bin = filepath.Join(s.dir, "bin")
-	done := s.screen.busy("building producer, consumer, auditor and sandbox (the first time takes some minutes)")
+	done := s.screen.busy("building the programs (the first time takes some minutes)")
 	began := time.Now()
 	_, err := stage.Build(ctx, s.bin)
 	s.buildTime = time.Since(began)
 	done()
-	if err == nil {
-		s.screen.item("built", fmt.Sprintf("producer, consumer, auditor and sandbox in %.1fs", s.buildTime.Seconds()))
+	if err != nil {
+		return err
 	}
-	return err
+	built, err := os.ReadDir(s.bin)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range built {
+		names = append(names, f.Name())
+	}
+	s.screen.item("built", fmt.Sprintf("%s in %.1fs", strings.Join(names, ", "), s.buildTime.Seconds()))
+	return nil
 }
 
 func (s *story) setUp(ctx context.Context) (err error) {
 	s.screen.section("2  Set up both sides")
-	var flags []string
-	if s.faults != "" {
-		flags = []string{"-faults", s.faults}
+	if s.containers {
+		s.bridge, err = stage.Attach(ctx, s.inContainers())
+	} else {
+		var flags []string
+		if s.faults != "" {
+			flags = []string{"-faults", s.faults}
+		}
+		done := s.screen.busy("making keys, credentials and configurations")
+		s.bridge, err = stage.New(ctx, stage.Config{Dir: s.dir, Programs: stage.In(s.bin), Sandbox: flags, Queue: s.queue})
+		done()
 	}
-	done := s.screen.busy("making keys, credentials and configurations")
-	s.bridge, err = stage.New(ctx, stage.Config{Dir: s.dir, Programs: stage.In(s.bin), Sandbox: flags})
-	done()
 	if err != nil {
 		return err
 	}
@@ -120,7 +133,11 @@ func (s *story) setUp(ctx context.Context) (err error) {
 		s.breakGlass = fmt.Sprintf("%+v", *u)
 	}
 	s.screen.item("tenant", fmt.Sprintf("a rehearsal tenant that speaks Microsoft Graph over TLS: an identity to cut, another to grant, %d groups, and a break-glass account", len(stage.Groups())))
-	s.screen.item("mid-point", "a NATS server: certificate, and one credential each for the two sides")
+	midpoint := "a NATS server: certificate, and one credential each for the two sides"
+	if s.queue == stage.ServiceBus {
+		midpoint = "a namespace that speaks the Service Bus dialect of AMQP over TLS: one queue, and one right each for the two sides (send, listen)"
+	}
+	s.screen.item("mid-point", midpoint)
 	s.screen.item("enclave", "decryption key, ledger key, database, and a policy: role -> groups, limits, protected accounts")
 	s.screen.item("commercial", "signing key "+short(b.SigningKID)+", database, and what the columns of the HR export mean")
 	s.screen.item("carried", "across by hand, public only: the enclave's encryption key to the producer, the producer's card to the enclave, which compared its key id")
@@ -132,10 +149,16 @@ func short(id string) string { return id[:min(len(id), 8)] + "..." }
 func (s *story) start(ctx context.Context) error {
 	s.screen.section("3  Start")
 	b := s.bridge
-	if err := b.Start(ctx); err != nil {
-		return err
+	if !s.containers {
+		if err := b.Start(ctx); err != nil {
+			return err
+		}
 	}
 	s.ears = listen(b.Consumer)
+	if s.containers {
+		s.screen.say("Each program runs in a container of its own: producer on the networks commercial and midpoint; the mid-point on midpoint; the enclave's " +
+			"way out on midpoint and enclave; consumer and tenant on enclave alone, which has no other way.")
+	}
 	for _, p := range []struct {
 		process    *stage.Process
 		name, text string
@@ -145,9 +168,12 @@ func (s *story) start(ctx context.Context) error {
 		{b.Producer, "producer", "says a heartbeat every second, so that silence is noticed"},
 		{b.Consumer, "consumer", "dials out to mid-point and tenant, and listens nowhere"},
 	} {
-		s.screen.item(p.name, fmt.Sprintf("pid %-7d %s", p.process.PID(), p.text))
+		if !s.containers { // there it is 1 for each
+			p.text = fmt.Sprintf("pid %-7d %s", p.process.PID(), p.text)
+		}
+		s.screen.item(p.name, p.text)
 	}
-	s.follow = newFollower(b, s.screen)
+	s.follow = newFollower(b, s.screen, s.containers)
 	return nil
 }
 
@@ -162,7 +188,8 @@ func (s *story) firstAct(ctx context.Context) error {
 	s.screen.legend(sPlanned, "decided by the enclave's own policy; on its ledger before anything is touched")
 	s.screen.legend(sApplied, "done in the tenant, as the tenant's own journal has it")
 	s.screen.legend(sLedger, "the outcome, on the ledger under a signed checkpoint")
-	s.screen.say("Times count from handing over the export; #n is an entry of the enclave's ledger.")
+	s.screen.say("Times count from handing over the export; #n is an entry of the enclave's ledger. A message counts as queued " +
+		"when the producer logs its confirmation; the enclave may have it a moment sooner.")
 	if err := s.act(ctx, "hr-1.csv", stage.Export(firstExport...), s.first); err != nil || len(s.problems) > 0 {
 		return err
 	}
@@ -246,7 +273,11 @@ func (s *story) stop() error {
 // auditAll lets the auditor, who has the published folder and public keys only, judge the ledger.
 func (s *story) auditAll(ctx context.Context) error {
 	s.screen.section("7  The auditor")
-	s.screen.say("All programs have ended cleanly. The auditor gets the published folder, the ledger's public key, the producer's card and the " +
+	ended := "All programs have ended cleanly."
+	if s.containers {
+		ended = "The programs run on; the ledger grows with every heartbeat, and whoever verifies it judges what stands under one checkpoint."
+	}
+	s.screen.say(ended + " The auditor gets the published folder, the ledger's public key, the producer's card and the " +
 		"checkpoint that was kept elsewhere, and opens no connection.")
 	b := s.bridge
 	s.screen.print("")
@@ -280,21 +311,38 @@ func (s *story) verdict() {
 	if s.buildTime > 0 {
 		built = fmt.Sprintf(", and %.1fs before it to build", s.buildTime.Seconds())
 	}
-	s.screen.box(green,
+	lines := []string{
 		"Everything came out as promised",
 		fmt.Sprintf("%d people lost their access, the slowest %.2fs after HR's export was handed over.", cuts, slowest.Seconds()),
 		"The auditor's verdict: the ledger verifies.",
 		fmt.Sprintf("It took %.1fs%s.", took, built),
 		"",
-		"Everything is left in "+s.dir,
+	}
+	timeline := fmt.Sprintf("%s timeline 10008 %s --ledger-key %s", b.Programs.Auditor, b.Ledger.Dir, filepath.Join(b.AuditorDir, "ledger.vkey"))
+	if s.containers {
+		compose, service := "docker compose", "story"
+		if s.queue == stage.ServiceBus {
+			compose, service = compose+" --profile servicebus", service+"-servicebus"
+		}
+		s.screen.box(green, append(lines, "The containers run on; look around with docker compose logs, ps and exec.", "What is left of them, keys included, ends with "+compose+" down --volumes.")...)
+		timeline = compose + " run --rm --no-deps --entrypoint '' " + service + " " + timeline
+	} else {
+		s.screen.box(green, append(lines, s.left()...)...)
+	}
+	s.screen.print("")
+	s.screen.say("One leaver's whole story, proved against the ledger's key:")
+	s.screen.print("  " + s.screen.paint(bold, timeline))
+}
+
+// left says where everything is.
+func (s *story) left() []string {
+	return []string{
+		"Everything is left in " + s.dir,
 		"  commercial/  the producer: configuration, HR exports, keys, database, its own ledger",
 		"  enclave/     the consumer: configuration, policy, keys, database, ledger, alarms",
 		"  midpoint/    the queue between them",
 		"  tenant/      the rehearsal tenant's journal, request by request",
 		"  auditor/     the public keys that an auditor needs",
 		"  logs/        what every program said",
-	)
-	s.screen.print("")
-	s.screen.say("One leaver's whole story, proved against the ledger's key:")
-	s.screen.print("  " + s.screen.paint(bold, fmt.Sprintf("%s timeline 10008 %s --ledger-key %s", b.Programs.Auditor, b.Ledger.Dir, filepath.Join(b.AuditorDir, "ledger.vkey"))))
+	}
 }

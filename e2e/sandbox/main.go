@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"jmlbridge/e2e/sandbox/tenant"
 )
 
@@ -36,6 +38,7 @@ The control API (see endpoints.json; header "Authorization: Bearer" with control
 
   GET    /state, /state/comparable      who and what is there; comparable leaves ids and times out
   GET    /journal?since=N               every request, as JSON Lines
+  GET    /passwords                     those that clients sent, from memory: for looking whether anybody else kept one
   GET    /faults                        faults in force, and how often each has struck
   POST   /faults                        YAML or JSON, one or a list: kind (error drop break html gateway garbage throttle
                                         unauthorized ignore delay), method, path, body (regular expressions), app, skip,
@@ -69,7 +72,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
 		return 2
 	}
-	if err := serve(ctx, cfg, dir, stdout); err != nil {
+	defer dir.Close() // and with it ends the hold on the folder
+	if err := serve(ctx, cfg, dir.Name(), stdout); err != nil {
 		fmt.Fprintf(stderr, "sandbox: %v\n", err)
 		var misused *tenant.ConfigError
 		if errors.As(err, &misused) {
@@ -81,13 +85,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // parse reads the flags and the files that they name.
-func parse(args []string, stderr io.Writer) (tenant.Config, string, error) {
+func parse(args []string, stderr io.Writer) (tenant.Config, *os.File, error) {
 	fs := flag.NewFlagSet("sandbox", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
 	cfg := tenant.Config{}
-	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "`address` of the tenant; loopback only")
-	fs.StringVar(&cfg.Control, "control", "127.0.0.1:0", "`address` of the control API; loopback only, empty for none")
+	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "`address` of the tenant; loopback only, unless -name is given")
+	fs.StringVar(&cfg.Name, "name", "", "`host` name or address that it has on a private network, such as that of containers; whoever is there gets to it")
+	fs.StringVar(&cfg.Control, "control", "127.0.0.1:0", "`address` of the control API: loopback only, or unix:PATH; empty for none")
 	dir := fs.String("dir", "", "`folder` for certificates, credentials and the journal (required)")
 	seed := fs.String("seed", "", "YAML or JSON `file` with tenant, apps, groups, units and users")
 	faults := fs.String("faults", "", "YAML or JSON `file` with faults in force from the start")
@@ -107,21 +112,21 @@ func parse(args []string, stderr io.Writer) (tenant.Config, string, error) {
 	fs.IntVar(&cfg.JournalKeep, "journal-keep", 0, "journal entries kept in memory for the control API; 0 means 50000, -1 none")
 	noJournal := fs.Bool("no-journal", false, "write no journal.jsonl (for benchmarks)")
 	if err := fs.Parse(args); err != nil {
-		return cfg, "", err
+		return cfg, nil, err
 	}
 	if fs.NArg() > 0 {
-		return cfg, "", fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return cfg, nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if *dir == "" {
-		return cfg, "", errors.New("-dir is required: a folder for certificates, credentials and the journal")
+		return cfg, nil, errors.New("-dir is required: a folder for certificates, credentials and the journal")
 	}
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
-		return cfg, "", err
+		return cfg, nil, err
 	}
 	if *seed != "" {
 		var err error
 		if cfg.Seed, err = tenant.ReadSeed(*seed); err != nil {
-			return cfg, "", err
+			return cfg, nil, err
 		}
 	}
 	if *tenantID != "" {
@@ -130,10 +135,10 @@ func parse(args []string, stderr io.Writer) (tenant.Config, string, error) {
 	if *faults != "" {
 		raw, err := os.ReadFile(*faults)
 		if err != nil {
-			return cfg, "", fmt.Errorf("read faults: %w", err)
+			return cfg, nil, fmt.Errorf("read faults: %w", err)
 		}
 		if cfg.Faults, err = tenant.ParseFaults(raw); err != nil {
-			return cfg, "", fmt.Errorf("%s: %w", *faults, err)
+			return cfg, nil, fmt.Errorf("%s: %w", *faults, err)
 		}
 	}
 	if n := cfg.Quotas.Writes.N; *quotas || n > 0 {
@@ -143,14 +148,35 @@ func parse(args []string, stderr io.Writer) (tenant.Config, string, error) {
 		}
 	}
 	cfg.Replication.IndexLag = max(cfg.Replication.IndexLag, cfg.Replication.Lag)
+	folder, err := hold(*dir)
+	if err != nil {
+		return cfg, nil, err
+	}
 	if !*noJournal {
 		f, err := os.OpenFile(filepath.Join(*dir, "journal.jsonl"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 		if err != nil {
-			return cfg, "", fmt.Errorf("open journal: %w", err)
+			folder.Close()
+			return cfg, nil, fmt.Errorf("open journal: %w", err)
 		}
 		cfg.Journal = f // closed with the process: a request may be under way to the end
 	}
-	return cfg, *dir, nil
+	return cfg, folder, nil
+}
+
+// hold keeps every other sandbox off a folder, until the file is closed or the process ends.
+func hold(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("another sandbox works in %s: give this one a folder of its own", dir)
+		}
+		return nil, err
+	}
+	return f, nil
 }
 
 // endpoints is the form of endpoints.json and of the line printed when ready.

@@ -34,6 +34,10 @@ func TestRun(t *testing.T) {
 	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		t.Fatal(err)
 	}
+	var refusal bytes.Buffer
+	if code := run(ctx, []string{"-dir", dir}, io.Discard, &refusal); code != 2 || !strings.Contains(refusal.String(), "another sandbox works in") {
+		t.Fatalf("a second one in the folder: exit %d, %s", code, &refusal)
+	}
 	var left endpoints
 	if err := json.Unmarshal(read(t, filepath.Join(dir, "endpoints.json")), &left); err != nil {
 		t.Fatal(err)
@@ -98,7 +102,7 @@ func TestExampleSeed(t *testing.T) {
 	if u := state.User("by.hand@rehearsal.example"); u == nil || u.Properties["department"] != "Operations" || len(u.Groups) != 1 {
 		t.Fatalf("user: %+v", u)
 	}
-	if len(state.Groups) != 4 || len(state.Units) != 1 {
+	if len(state.Groups) != 5 || len(state.Units) != 1 {
 		t.Fatalf("%d groups, %d units", len(state.Groups), len(state.Units))
 	}
 }

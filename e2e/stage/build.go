@@ -7,11 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 )
 
-// Programs are the four programs as files.
+// Programs are the bridge's programs, and those of its rehearsal, as files.
 type Programs struct {
-	Producer, Consumer, Auditor, Sandbox string
+	Producer, Consumer, Auditor string
+	Sandbox, ServiceBus, Egress string
+	NATS                        string // the stock server
 }
 
 // Build builds the programs into dir with the Go toolchain on PATH. flags go to `go build`, for example
@@ -25,13 +28,23 @@ func Build(ctx context.Context, dir string, flags ...string) (Programs, error) {
 		return Programs{}, err
 	}
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
-	args = append(args, "jmlbridge/producer", "jmlbridge/consumer", "jmlbridge/consumer/auditor", "jmlbridge/e2e/sandbox")
+	args = append(args, "jmlbridge/producer", "jmlbridge/consumer", "jmlbridge/consumer/auditor", "jmlbridge/e2e/sandbox", "jmlbridge/e2e/servicebus", "jmlbridge/e2e/egress",
+		"github.com/nats-io/nats-server/v2")
+	work, err := os.MkdirTemp(dir, "go-tmp-") // go leaves its own behind where it is interrupted early
+	if err != nil {
+		return Programs{}, err
+	}
+	defer os.RemoveAll(work)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+work)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // with the compilers under way
 	cmd.WaitDelay = stopTime
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
+	if err = launch(cmd); err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return Programs{}, ctx.Err()
 		}
@@ -44,6 +57,7 @@ func Build(ctx context.Context, dir string, flags ...string) (Programs, error) {
 func In(dir string) Programs {
 	return Programs{
 		Producer: filepath.Join(dir, "producer"), Consumer: filepath.Join(dir, "consumer"),
-		Auditor: filepath.Join(dir, "auditor"), Sandbox: filepath.Join(dir, "sandbox"),
+		Auditor: filepath.Join(dir, "auditor"), Sandbox: filepath.Join(dir, "sandbox"), ServiceBus: filepath.Join(dir, "servicebus"), Egress: filepath.Join(dir, "egress"),
+		NATS: filepath.Join(dir, "nats-server"),
 	}
 }

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -43,6 +44,7 @@ func (c *Config) defaults() {
 	or(&c.LedgerInterval, 100*time.Millisecond)
 	or(&c.Workers, 16)
 	or(&c.Writes, 100)
+	or(&c.Rehires, 100)
 	or(&c.LogLevel, "info")
 	or(&c.KeyKind, "P-256")
 	or(&c.Grace, "30d")
@@ -127,10 +129,19 @@ func (s *Stage) policyYAML() string {
 	return b.String()
 }
 
+var nkeyLine = regexp.MustCompile(`(?m)^( *)nkey: .*$`)
+
 // consumerYAML takes the queue block from the file that the mid-point's owner handed over; its key files
 // lie in queue/.
 func (s *Stage) consumerYAML(queue string) string {
-	queue = strings.NewReplacer("ca: ", "ca: queue/", "nkey: ", "nkey: queue/").Replace(queue)
+	queue = strings.NewReplacer("ca: ", "ca: queue/", "nkey: ", "nkey: queue/", "connection_file: ", "connection_file: queue/", "certificate_file: ", "certificate_file: queue/", "secret_file: ", "secret_file: queue/").Replace(queue)
+	if s.Pull != "" && !strings.Contains(queue, "pull: ") { // what a mid-point of ours hands over says so itself
+		queue = strings.TrimSpace(queue) + "\n  pull: " + s.Pull
+	}
+	if s.Network != nil {
+		queue = nkeyLine.ReplaceAllString(queue, "$0\n${1}proxy: http://"+s.Network.Proxy)
+		queue = strings.ReplaceAll(queue, "proxy: none", "proxy: http://"+s.Network.Proxy)
+	}
 	return fmt.Sprintf(`enclave: {uri: %s, name: %s}
 database: consumer.db
 ledger: {dir: ledger, key: keys/ledger.pem, checkpoint_copy: ../auditor/%s, interval: %s}
@@ -146,6 +157,7 @@ tenant:
   writes_per_second: %g
   workers: %d
 stale_after: %s
+disk: {reserve_mib: 8}
 alarms: {file: alarms.jsonl}
 liveness: {file: alive.json, interval: 1s}
 log: {level: %s, format: json}
@@ -160,7 +172,7 @@ database: producer.db
 ledger: {dir: ledger, key: keys/ledger.pem, origin: jmlbridge.internal/gov-1/producer}
 signing: {key: keys/signing.pem}
 heartbeat: %s
-limits: {rehires: {count: 100}}
+limits: {rehires: {count: %d}}
 enclaves:
   - name: %s
     audience: %s
@@ -168,7 +180,7 @@ enclaves:
     queue_file: queue/queue.yaml
     scope:
 %ssource:
-%s`, Issuer, Stream, s.Heartbeat, Enclave, EnclaveURI, indent(s.Scope, 6), indent(s.Source, 2))
+%s`, Issuer, Stream, s.Heartbeat, s.Rehires, Enclave, EnclaveURI, indent(s.Scope, 6), indent(s.Source, 2))
 }
 
 func indent(text string, n int) string {

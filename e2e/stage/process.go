@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	stopTime  = 30 * time.Second // for a program to end after it was asked to
-	startTime = 60 * time.Second // for a program to say that it is ready
+	stopTime  = 90 * time.Second // for a program to end after it was asked to
+	startTime = 3 * time.Minute  // for a program to say that it is ready
 	keepLines = 20_000           // lines of a process in memory; its log file has all
 	maxLine   = 1 << 20          // octets of a line; what is longer is cut
 )
@@ -27,6 +27,9 @@ type Process struct {
 	Name string
 	// Env is added to the environment of the next Start.
 	Env []string
+
+	foreign bool // started, watched and ended by somebody else, who also has what it writes
+	pid     int  // of a foreign process, where it can be seen
 
 	path   string
 	args   []string
@@ -166,6 +169,9 @@ func (p *Process) add(l Line) {
 
 // PID of the running process; 0 when it does not run.
 func (p *Process) PID() int {
+	if p.foreign {
+		return p.pid
+	}
 	if !p.Running() {
 		return 0
 	}
@@ -176,6 +182,9 @@ func (p *Process) PID() int {
 
 // Running says that the process was started and has not ended.
 func (p *Process) Running() bool {
+	if p.foreign {
+		return true // as far as anybody told us
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.done == nil {
@@ -293,7 +302,7 @@ func (p *Process) Wait(ctx context.Context) error {
 // Stop asks the process to end as an operator does, by SIGTERM, and waits. One that does not run is no
 // error. One that does not end in time is killed, and that is.
 func (p *Process) Stop(ctx context.Context) error {
-	if !p.Running() {
+	if p.foreign || !p.Running() {
 		return nil
 	}
 	if err := p.signal(syscall.SIGTERM); err != nil {
@@ -310,7 +319,7 @@ func (p *Process) Stop(ctx context.Context) error {
 
 // Kill ends the process without any warning, by SIGKILL, and waits until it is gone.
 func (p *Process) Kill() error {
-	if !p.Running() {
+	if p.foreign || !p.Running() {
 		return nil
 	}
 	if err := p.signal(syscall.SIGKILL); err != nil {

@@ -64,6 +64,28 @@ func SocketsOf(pid int) (s Sockets, err error) {
 	return s, err
 }
 
+// Family is a process and its children, as they are now.
+func Family(pid int) []int {
+	list := []int{pid}
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return list
+	}
+	for _, name := range all {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The fields begin behind the name, which may hold anything: state, then the parent.
+		if f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])); len(f) > 1 && f[1] == strconv.Itoa(pid) {
+			if child, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+				list = append(list, child)
+			}
+		}
+	}
+	return list
+}
+
 func socketInodes(dir string) (map[string]bool, error) {
 	fds, err := os.ReadDir(dir)
 	if err != nil {

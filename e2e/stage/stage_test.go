@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 func set(t *testing.T, c stage.Config) (context.Context, *stage.Stage) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	c.Dir, c.Programs = filepath.Join(t.TempDir(), "bridge"), programs
 	s, err := stage.New(ctx, c)

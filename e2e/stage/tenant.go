@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -58,9 +59,16 @@ func newTenant(ep Endpoints) (*Tenant, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no certificate", ep.CA)
 	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	if path, ok := strings.CutPrefix(ep.Control, "unix:"); ok {
+		ep.Control = "https://localhost" // a name in its certificate
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+	}
 	return &Tenant{
 		Endpoints: ep, token: strings.TrimSpace(string(token)),
-		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}},
+		client: &http.Client{Timeout: time.Minute, Transport: transport},
 	}, nil
 }
 
@@ -92,6 +100,15 @@ func (t *Tenant) State(ctx context.Context) (tenant.Snapshot, error) {
 		err = json.Unmarshal(body, &s)
 	}
 	return s, err
+}
+
+// Passwords are those that clients sent so far, one for each request that had one.
+func (t *Tenant) Passwords(ctx context.Context) (list []string, err error) {
+	body, err := t.do(ctx, http.MethodGet, "/passwords", nil)
+	if err == nil {
+		err = json.Unmarshal(body, &list)
+	}
+	return list, err
 }
 
 // Comparable is the tenant without ids and times: equal texts are equal tenants.

@@ -47,6 +47,8 @@ type CredentialConfig struct {
 	CertificateFile string `yaml:"certificate_file"`
 	// SecretFile holds the secret and nothing else; only its owner can read it.
 	SecretFile string `yaml:"secret_file"`
+	// Development says that a client-secret is meant: nobody is warned of it.
+	Development bool `yaml:"development,omitempty"`
 	// TokenFile is the projected service account token of a workload identity. Default: AZURE_FEDERATED_TOKEN_FILE.
 	TokenFile string `yaml:"token_file"`
 }
@@ -142,6 +144,9 @@ func (cfg CredentialConfig) check() error {
 		return fmt.Errorf("credential: kind is %q; expected %s, %s, %s or %s",
 			cfg.Kind, ClientCertificate, ManagedIdentity, WorkloadIdentity, ClientSecret)
 	}
+	if cfg.Development && cfg.Kind != ClientSecret {
+		return fmt.Errorf("credential: development is set, but kind %s has no use for it", cfg.Kind)
+	}
 	for _, k := range need {
 		if k.value == "" {
 			return fmt.Errorf("credential: %s is missing; kind %s needs it", k.name, cfg.Kind)
@@ -166,6 +171,9 @@ func readCertificate(path string) ([]*x509.Certificate, crypto.PrivateKey, error
 	pem, err := readSecret(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !bytes.Contains(pem, []byte("-----BEGIN ")) { // the library would take it for PKCS #12 and say what is wrong with that
+		return nil, nil, fmt.Errorf("%s: expected a certificate and its private key, both in PEM; there is no PEM in it", path)
 	}
 	certs, key, err := azidentity.ParseCertificates(pem, nil)
 	if err != nil {

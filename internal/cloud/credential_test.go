@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -18,15 +19,21 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"jmlbridge/internal/outbound"
 )
 
 const (
@@ -112,7 +119,7 @@ func TestEveryCloudsToken(t *testing.T) {
 	t.Setenv("AZURE_AUTHORITY_HOST", "https://login.elsewhere.example/")
 	for _, cfg := range []Config{
 		{Name: AzurePublic}, {Name: AzureGovernment}, {Name: AzureGovernmentDoD},
-		{Name: Custom, Authority: "https://login.internal:8443", GraphRoot: "https://graph.internal/v1.0"},
+		{Name: Custom, Authority: "https://login.internal:8443", GraphRoot: "https://graph.internal/v1.0", ServiceBus: "bus.internal", KeyStore: "vault.internal"},
 	} {
 		c, err := cfg.Cloud()
 		if err != nil {
@@ -132,17 +139,24 @@ func TestEveryCloudsToken(t *testing.T) {
 				if len(a.asked) != 0 {
 					t.Error("making a credential sent something")
 				}
-				token, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{c.Scope}})
-				if err != nil || token.Token != "t" {
-					t.Fatalf("%v, %v", token, err)
+				for _, scope := range scopes(c) {
+					token, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{scope}})
+					if err != nil || token.Token != "t" {
+						t.Fatalf("%v, %v", token, err)
+					}
 				}
 				for _, asked := range a.asked {
 					if !strings.Contains(asked, " "+c.Authority+tenant+"/") {
 						t.Errorf("asked %s, expected only %s", asked, c.Authority)
 					}
 				}
-				if len(a.forms) != 1 || !strings.Contains(" "+a.forms[0].Get("scope")+" ", " "+c.Scope+" ") || a.forms[0].Get("client_id") != client {
+				if len(a.forms) != len(scopes(c)) {
 					t.Fatalf("asked with %v", a.forms)
+				}
+				for i, scope := range scopes(c) {
+					if form := a.forms[i]; !slices.Contains(strings.Fields(form.Get("scope")), scope) || form.Get("client_id") != client {
+						t.Errorf("asked with %v, expected scope %s", form, scope)
+					}
 				}
 				switch form := a.forms[0]; cred.Kind {
 				case ClientSecret:
@@ -162,6 +176,53 @@ func TestEveryCloudsToken(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// scopes are of everything that we ask tokens for in a cloud.
+func scopes(c Cloud) []string {
+	list := []string{c.Scope, ServiceBusScope}
+	for _, k := range c.KeyStores {
+		list = append(list, k.Resource+"/.default")
+	}
+	return list
+}
+
+// TestScopes spells out what each cloud's tokens are for: nothing here is made from something else.
+func TestScopes(t *testing.T) {
+	for name, want := range map[string][]string{
+		AzurePublic: {"https://graph.microsoft.com/.default", "https://servicebus.azure.net//.default",
+			"https://vault.azure.net/.default", "https://managedhsm.azure.net/.default"},
+		AzureGovernment: {"https://graph.microsoft.us/.default", "https://servicebus.azure.net//.default",
+			"https://vault.usgovcloudapi.net/.default", "https://managedhsm.usgovcloudapi.net/.default"},
+		AzureGovernmentDoD: {"https://dod-graph.microsoft.us/.default", "https://servicebus.azure.net//.default",
+			"https://vault.usgovcloudapi.net/.default", "https://managedhsm.usgovcloudapi.net/.default"},
+	} {
+		c, err := Config{Name: name}.Cloud()
+		if got := scopes(c); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// TestDiscoveryWouldBeSeen: the transport by which the other tests see that nobody else is asked does see it
+// where instance discovery is on, which is the library's default.
+func TestDiscoveryWouldBeSeen(t *testing.T) {
+	a := &authority{}
+	c, err := Config{Name: Custom, Authority: "https://login.internal:8443"}.Cloud()
+	if err != nil {
+		t.Fatal(err)
+	}
+	credential, err := azidentity.NewClientSecretCredential(tenant, client, "s3cret", &azidentity.ClientSecretCredentialOptions{
+		ClientOptions: azcore.ClientOptions{Cloud: c.Azure(), Transport: &http.Client{Transport: a}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{ServiceBusScope}})
+	if !slices.ContainsFunc(a.asked, func(s string) bool {
+		return strings.Contains(s, "/common/discovery/instance") && !strings.Contains(s, c.Authority)
+	}) {
+		t.Errorf("discovery at a public host was not seen: %q", a.asked)
 	}
 }
 
@@ -217,12 +278,52 @@ func TestManagedIdentity(t *testing.T) {
 			}
 		}
 	}
-	tr, err := NewTransport(TransportConfig{Proxy: "http://proxy.internal:3128"})
+	way, err := outbound.New(outbound.Config{Proxy: "http://proxy.internal:3128"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if direct(tr).(*http.Transport).Proxy != nil {
+	if direct(way.Transport()).(*http.Transport).Proxy != nil {
 		t.Error("the host's endpoint is reached through the proxy")
+	}
+}
+
+// TestManagedIdentityOfAppService: where the host says that its endpoint is another one, that is asked, past the
+// proxy, with the host's own secret; for every service's resource.
+func TestManagedIdentityOfAppService(t *testing.T) {
+	client := rand.Text() // of this run: the library keeps tokens of one identity and resource for the whole process
+	var mu sync.Mutex
+	var resources []string
+	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path != "/msi/token" || r.Header.Get("X-IDENTITY-HEADER") != "host secret" || r.URL.Query().Get("client_id") != client {
+			t.Errorf("asked %s with %v", r.URL, r.Header)
+		}
+		resources = append(resources, r.URL.Query().Get("resource"))
+		fmt.Fprintf(w, `{"access_token":"t","expires_on":"%d","token_type":"Bearer"}`, time.Now().Add(time.Hour).Unix())
+	}))
+	defer host.Close()
+	t.Setenv("IDENTITY_ENDPOINT", host.URL+"/msi/token")
+	t.Setenv("IDENTITY_HEADER", "host secret")
+	way, err := outbound.New(outbound.Config{Proxy: "http://127.0.0.1:1"}) // nobody listens there
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := Config{Name: AzurePublic}.Cloud()
+	credential, err := c.NewCredential(CredentialConfig{Kind: ManagedIdentity, Client: client}, way.Transport())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, scope := range scopes(c) {
+		token, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{scope}})
+		if err != nil || token.Token != "t" {
+			t.Fatalf("%s: %v", scope, err)
+		}
+		want = append(want, strings.TrimSuffix(scope, "/.default"))
+	}
+	if !slices.Equal(resources, want) {
+		t.Errorf("asked for %q, expected %q", resources, want)
 	}
 }
 
@@ -230,7 +331,8 @@ func TestBadCredentials(t *testing.T) {
 	key := rsaKey(t, 2048)
 	cert, private := certificate(t, key)
 	_, other := certificate(t, rsaKey(t, 2048))
-	small, smallKey := certificate(t, rsaKey(t, 1024))
+	var small, smallKey []byte
+	fips140.WithoutEnforcement(func() { small, smallKey = certificate(t, rsaKey(t, 1024)) })
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

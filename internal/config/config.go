@@ -206,13 +206,21 @@ func (f *File) explain(err error) error {
 	}
 	var mismatch *yaml.TypeError
 	if errors.As(err, &mismatch) {
-		return f.at(mismatch.Token, "want %s, got %s", word(mismatch.DstType.String()), word(mismatch.SrcType.String()))
+		return f.at(mismatch.Token, "%swant %s, got %s", keyOf(mismatch.Token), word(mismatch.DstType.String()), word(mismatch.SrcType.String()))
 	}
 	var other yaml.Error
 	if errors.As(err, &other) {
 		return f.at(other.GetToken(), "%s", other.GetMessage())
 	}
 	return f.whole("%v", err)
+}
+
+// keyOf names the key whose value a token is; nothing where it is not a plain one.
+func keyOf(value *token.Token) string {
+	if value == nil || value.Prev == nil || value.Prev.Type != token.MappingValueType || value.Prev.Prev == nil {
+		return ""
+	}
+	return value.Prev.Prev.Value + ": "
 }
 
 func word(goType string) string {

@@ -54,7 +54,8 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"unknown key":     {"name: a\nnmae: b\n", `a.yaml:2:1: unknown key "nmae"`},
 		"unknown deep":    {"name: a\ninner:\n  c: d\n", `a.yaml:3:3: unknown key "c"`},
-		"wrong type":      {"count: many\n", `a.yaml:1:8: want a whole number, got text`},
+		"wrong type":      {"count: many\n", `a.yaml:1:8: count: want a whole number, got text`},
+		"wrong type deep": {"inner: {every: [a]}\n", "a.yaml:1:"},
 		"list for text":   {"name: [a]\n", `a.yaml:1:7: `},
 		"bad duration":    {"name: a\nevery: 60\n", `a.yaml:2:8: want a duration like 90s, 5m, 24h or 14d, got "60"`},
 		"twice":           {"name: a\nname: b\n", `a.yaml:2:1: `},
@@ -144,4 +145,38 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("error does not name the file: %v", err)
 		}
 	})
+}
+
+// TestPathOr: a path alone, or a mapping that is as strict as any other, with the place of what is wrong.
+func TestPathOr(t *testing.T) {
+	type Inner struct {
+		Vault string `yaml:"vault"`
+	}
+	type other struct {
+		File  string `yaml:"file"`
+		Inner `yaml:",inline"`
+	}
+	type doc struct {
+		Key  PathOr[other]   `yaml:"key"`
+		List []PathOr[other] `yaml:"list"`
+	}
+	var d doc
+	if _, err := Parse("x.yaml", []byte("key: {file: a, vault: b}\nlist:\n  - keys/x.pem\n  - vault: v\n"), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Key.Other == nil || d.Key.Path != "" || d.Key.Other.File != "a" || d.Key.Other.Vault != "b" ||
+		len(d.List) != 2 || d.List[0].Path != "keys/x.pem" || d.List[0].Other != nil || d.List[1].Other == nil || d.List[1].Other.Vault != "v" {
+		t.Errorf("%+v", d)
+	}
+	for text, says := range map[string]string{
+		"key: {vualt: b}\n":          `x.yaml:1:7: unknown key "vualt"`,
+		"list:\n  - a\n  - {x: 1}\n": `x.yaml:3:6: unknown key "x"`,
+		"key: [a]\n":                 "x.yaml:1:",
+		"key: {vault: {a: b}}\n":     "x.yaml:1:",
+	} {
+		var d doc
+		if _, err := Parse("x.yaml", []byte(text), &d); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v; expected it to say %q", text, err, says)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 )
@@ -96,3 +97,23 @@ type valueError struct {
 }
 
 func (e *valueError) Error() string { return e.reason }
+
+// PathOr is a file, written as its path alone, or a T, written as a mapping.
+type PathOr[T any] struct {
+	Path  string // empty if Other is set
+	Other *T
+}
+
+// UnmarshalYAML reads a scalar or a mapping.
+func (p *PathOr[T]) UnmarshalYAML(n ast.Node) error {
+	if text, ok := scalar(n); ok {
+		*p = PathOr[T]{Path: text}
+		return nil
+	}
+	other := new(T)
+	if err := yaml.NodeToValue(n, other, yaml.Strict()); err != nil {
+		return err
+	}
+	*p = PathOr[T]{Other: other}
+	return nil
+}

@@ -10,6 +10,7 @@ package directory
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -71,9 +72,18 @@ type Receipt struct {
 	Requests []Request
 }
 
+// MarkPrefix begins every mark.
+const MarkPrefix = "jmlbridge:"
+
 // Mark is the text by which an account is known to be the bridge's: the only place that holds a
 // subject id of any length.
 func Mark(issuer, subject string) string {
 	sum := sha256.Sum256([]byte(issuer))
-	return "jmlbridge:" + hex.EncodeToString(sum[:6]) + ":" + subject
+	return MarkPrefix + hex.EncodeToString(sum[:6]) + ":" + subject
+}
+
+// MarkedSubject is the subject of a mark of issuer; ok is false where the mark is another issuer's, or none.
+func MarkedSubject(issuer, mark string) (subject string, ok bool) {
+	subject, ok = strings.CutPrefix(mark, Mark(issuer, ""))
+	return subject, ok && subject != ""
 }

@@ -33,7 +33,7 @@ func TestErrorText(t *testing.T) {
 		{&Error{Op: "get", Code: CodeThrottled, Status: 429, After: time.Second, Kinds: []error{&ThrottledError{time.Second}}},
 			"get: the tenant throttles (throttled, status 429), retry after 1s"},
 		{&Error{Op: "get", Code: CodeNoConnection, Kinds: []error{ErrAmbiguous, ErrUnsent}, Cause: context.Canceled},
-			"get: no usable answer: it may have taken effect: the request was not sent (no-connection): context canceled"},
+			"get: the request was not sent (no-connection): context canceled"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("%s\nexpected %s", got, tt.want)

@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -84,7 +85,11 @@ const (
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
+	unsent := slices.Contains(e.Kinds, ErrUnsent)
 	for _, k := range e.Kinds {
+		if unsent && k == ErrAmbiguous {
+			continue // what was not sent has not taken effect
+		}
 		if _, ok := k.(*ThrottledError); ok {
 			k = ErrThrottled // the wait stands at the end
 		}

@@ -42,6 +42,7 @@ type BehindError struct {
 	Published int64  // entries that the checkpoint there names; 0 if there is none
 	Database  int64  // entries in the database
 	Err       error  // of a foreign checkpoint
+	Was       string // of a missing one: where it was published last
 }
 
 func (e *BehindError) Unwrap() error { return e.Err }
@@ -54,6 +55,9 @@ func (e *BehindError) Error() string {
 	case ProblemForked:
 		return fmt.Sprintf("%s names %d entries that are not those of the database, which has %d: the database went on from an older copy, or is another one. Put the right one back, or run recover", at, e.Published, e.Database)
 	case ProblemMissing:
+		if e.Was != e.Path {
+			return fmt.Sprintf("%s is not there, though this database (%d entries) published to %s: nothing shows that the database is not an old copy. Name that folder or move it here, or run recover", at, e.Database, e.Was)
+		}
 		return fmt.Sprintf("%s is gone, though this database (%d entries) published there: nothing shows that the database is not an old copy. Mount or restore the folder, or run recover", at, e.Database)
 	default:
 		return fmt.Sprintf("%s is not of this ledger (the database has %d entries): %v. Check the path and the ledger key", at, e.Database, e.Err)
@@ -65,7 +69,8 @@ func (e *BehindError) Error() string {
 // final; another error means that nothing was found out.
 //
 // A tiles folder that is gone is written again from the database by the next Publish, but only if
-// the copy is there and agrees.
+// the copy is there and agrees. A new place may be named for either, but not for all at once: where nothing
+// that was published is found, only a database that never published may start.
 func CheckNotBehind(ctx context.Context, c Config) error {
 	var tilesErr *BehindError
 	err := c.checkPlace(ctx, PlaceTiles)
@@ -74,10 +79,45 @@ func CheckNotBehind(ctx context.Context, c Config) error {
 			err = nil // the copy decides alone
 		}
 	}
-	if err != nil || c.Copy == "" {
+	if err == nil && c.Copy != "" {
+		err = c.checkPlace(ctx, PlaceCopy)
+	}
+	if err != nil || c.found() {
 		return err
 	}
-	return c.checkPlace(ctx, PlaceCopy)
+	was, err := PublishedAt(ctx, c.DB)
+	switch {
+	case err != nil || was == "":
+		return err
+	case c.found():
+		return CheckNotBehind(ctx, c) // the first one was published since
+	}
+	f, err := frontier(c.DB.Read())
+	if err != nil {
+		return err
+	}
+	return &BehindError{Place: PlaceTiles, Path: c.path(PlaceTiles), Problem: ProblemMissing, Database: f.Size, Was: was}
+}
+
+// found reports whether a checkpoint is anywhere where it is to be.
+func (c *Config) found() bool {
+	for _, p := range []Place{PlaceTiles, PlaceCopy} {
+		if path := c.path(p); path != "" {
+			if _, err := os.Stat(path); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// PublishedAt is where the database published its checkpoints last; empty where it never did.
+func PublishedAt(ctx context.Context, db *store.DB) (path string, err error) {
+	err = db.Read().QueryRowContext(ctx, "SELECT path FROM ledger_place ORDER BY name = ? DESC LIMIT 1", string(PlaceTiles)).Scan(&path)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read where the ledger was published: %w", err)
+	}
+	return path, nil
 }
 
 func (c *Config) path(p Place) string {
@@ -97,13 +137,13 @@ func (c *Config) checkPlace(ctx context.Context, p Place) error {
 		return err
 	}
 	fail := func(problem string, published int64, err error) error {
-		return &BehindError{p, path, problem, published, f.Size, err}
+		return &BehindError{Place: p, Path: path, Problem: problem, Published: published, Database: f.Size, Err: err}
 	}
 	if errors.Is(rerr, fs.ErrNotExist) {
 		var was string
 		err := c.DB.Read().QueryRowContext(ctx, "SELECT path FROM ledger_place WHERE name = ?", string(p)).Scan(&was)
 		if errors.Is(err, sql.ErrNoRows) || err == nil && was != absolute(path) {
-			return nil // never published, or the configuration names a new place
+			return nil // never published, or the configuration names a new place: the other decides
 		}
 		if err != nil {
 			return fmt.Errorf("read where the ledger was published: %w", err)
@@ -111,7 +151,7 @@ func (c *Config) checkPlace(ctx context.Context, p Place) error {
 		if _, err := os.Stat(path); err == nil {
 			return c.checkPlace(ctx, p) // the first one was published since
 		}
-		return fail(ProblemMissing, 0, nil)
+		return &BehindError{Place: p, Path: path, Problem: ProblemMissing, Database: f.Size, Was: path}
 	}
 	if rerr != nil {
 		return fmt.Errorf("read the published checkpoint: %w", rerr)
@@ -161,15 +201,23 @@ func absolute(path string) string {
 	return path
 }
 
-// sign makes the checkpoint and opens it again: a broken key is found out here and not by an auditor.
-func sign(c tiles.Checkpoint, s note.Signer, v note.Verifier) ([]byte, error) {
-	raw, err := tiles.Sign(c, s)
+// sign makes the checkpoint and opens it again: a broken key is found out here and not by an auditor. Where there
+// is a second key, a checkpoint without its signature is none.
+func (c *Config) sign(head tiles.Checkpoint) ([]byte, error) {
+	var second []note.Signer
+	if c.Second != nil {
+		second = append(second, c.Second)
+	}
+	raw, err := tiles.Sign(head, c.Signer, second...)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
-	again, err := tiles.OpenCheckpoint(raw, v)
-	if err == nil && again != c {
+	again, err := tiles.OpenCheckpoint(raw, c.Verifier)
+	if err == nil && again != head {
 		err = errors.New("it reads back as another")
+	}
+	if err == nil && c.Second != nil {
+		err = tiles.CheckSecond(raw, c.SecondVerifier)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint just signed does not verify: %w", err)

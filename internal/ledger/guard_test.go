@@ -108,6 +108,17 @@ func TestGuard(t *testing.T) {
 		{"both gone", func(w *world) { publish(w); remove(w.c.Dir); remove(w.c.Copy) }, ProblemMissing, PlaceTiles},
 		{"copy gone", func(w *world) { publish(w); remove(w.c.Copy) }, ProblemMissing, PlaceCopy},
 		{"copy configured anew", func(w *world) { publish(w); w.c.Copy += "2" }, "", ""},
+		{"tiles configured anew, no copy kept", func(w *world) { w.c.Copy = ""; publish(w); w.c.Dir += "2" }, ProblemMissing, PlaceTiles},
+		{"everything configured anew", func(w *world) { publish(w); w.c.Dir += "2"; w.c.Copy += "2" }, ProblemMissing, PlaceTiles},
+		{"everything moved", func(w *world) {
+			publish(w)
+			for _, at := range []*string{&w.c.Dir, &w.c.Copy} {
+				if err := os.Rename(*at, *at+"2"); err != nil {
+					t.Fatal(err)
+				}
+				*at += "2"
+			}
+		}, "", ""},
 		{"tiles gone, no copy kept", func(w *world) { w.c.Copy = ""; publish(w); remove(w.c.Dir) }, ProblemMissing, PlaceTiles},
 		{"other key", func(w *world) {
 			publish(w)
@@ -158,7 +169,7 @@ func TestAnotherRunnerThatPublishedIsNotOverwritten(t *testing.T) {
 	for i := range 20 {
 		longer.Append([32]byte{byte(i)})
 	}
-	raw, err := sign(tiles.Checkpoint{Size: 20, Root: longer.Root()}, w.c.Signer, w.c.Verifier)
+	raw, err := w.c.sign(tiles.Checkpoint{Size: 20, Root: longer.Root()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +215,7 @@ func TestRunPublishesWhatCommitsWake(t *testing.T) {
 		}
 		return r.Checkpoint().Size
 	}
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for n := int64(1); n <= 5; n++ {
 		w.append(1)
 		p.Wake()

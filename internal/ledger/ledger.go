@@ -60,6 +60,7 @@ INSERT INTO ledger_archived VALUES (1, 0);
 // tail is the frontier while a unit of work appends to it: read once, written once.
 type tail struct {
 	tiles.Frontier
+	body []byte // of the entry that is written: one after the other in the same memory
 }
 
 type tailKey struct{}
@@ -74,7 +75,7 @@ func Append(tx *store.Tx, entries ...entry.Entry) (first int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		t = &tail{*f}
+		t = &tail{Frontier: *f}
 		tx.SetValue(tailKey{}, t)
 		tx.Before(func() error {
 			if _, err := tx.Exec("UPDATE ledger_frontier SET size = ?, hashes = ? WHERE one = 1", t.Size, t.MarshalHashes()); err != nil {
@@ -85,14 +86,13 @@ func Append(tx *store.Tx, entries ...entry.Entry) (first int64, err error) {
 	}
 	first = t.Size
 	for _, e := range entries {
-		body, err := entry.Encode(e)
-		if err != nil {
+		if t.body, err = entry.Append(t.body[:0], e); err != nil {
 			return 0, err
 		}
-		if _, err := tx.Exec("INSERT INTO ledger_entry VALUES (?, ?)", t.Size, body); err != nil {
+		if _, err := tx.Exec("INSERT INTO ledger_entry VALUES (?, ?)", t.Size, t.body); err != nil {
 			return 0, fmt.Errorf("append to the ledger: %w", err)
 		}
-		t.Frontier.Append(tlog.RecordHash(body))
+		t.Frontier.Append(tlog.RecordHash(t.body))
 	}
 	return first, nil
 }

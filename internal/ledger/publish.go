@@ -63,9 +63,15 @@ type Config struct {
 	DB       *store.DB
 	Signer   note.Signer   // its name is the origin of the checkpoints
 	Verifier note.Verifier // of the same key
-	Dir      string        // holds the folders tiles and archive
-	Copy     string        // checkpoint_copy: a file that each checkpoint is copied to; "" for none
-	Archive  Source        // nil: no archive is kept
+
+	// Second signs each checkpoint as well, by a key elsewhere. A checkpoint that it did not sign is not
+	// published, and the next publication tries again. Both nil: there is no second key.
+	Second         note.Signer
+	SecondVerifier note.Verifier
+
+	Dir     string // holds the folders tiles and archive
+	Copy    string // checkpoint_copy: a file that each checkpoint is copied to; "" for none
+	Archive Source // nil: no archive is kept
 
 	// Interval is the least time between two publications by Run; 0 publishes as fast as the disk
 	// lets it. What is not published yet is durable, but could still be rewritten by the machine.
@@ -98,6 +104,10 @@ func New(c Config) (*Publisher, error) {
 	}
 	if c.Signer.Name() != c.Verifier.Name() || c.Signer.KeyHash() != c.Verifier.KeyHash() {
 		return nil, errors.New("ledger publisher: signer and verifier are not of one key")
+	}
+	if (c.Second == nil) != (c.SecondVerifier == nil) || c.Second != nil && (c.Second.Name() != c.Signer.Name() ||
+		c.Second.KeyHash() != c.SecondVerifier.KeyHash() || c.Second.KeyHash() == c.Signer.KeyHash()) {
+		return nil, errors.New("ledger publisher: the second signer and verifier are not of one other key under the same name")
 	}
 	return &Publisher{c: c, wake: make(chan struct{}, 1), last: map[Place][]byte{}, known: map[Place]bool{}}, nil
 }
@@ -251,7 +261,7 @@ func (p *Publisher) publishTiles(ctx context.Context, target *tiles.Frontier) er
 // a crash leaves it unpublished, and a later one takes its place.
 func (p *Publisher) storeCheckpoint(ctx context.Context, target *tiles.Frontier) ([]byte, error) {
 	c := tiles.Checkpoint{Size: target.Size, Root: target.Root()}
-	raw, err := sign(c, p.c.Signer, p.c.Verifier)
+	raw, err := p.c.sign(c)
 	if err != nil {
 		return nil, err
 	}
@@ -287,7 +297,7 @@ func (p *Publisher) place(ctx context.Context, at Place, step Step, raw []byte) 
 		return fmt.Errorf("publish checkpoint: %w", err)
 	case err != nil && p.last[at] != nil: // someone hears of it; the next try writes it again
 		p.last[at] = nil
-		return &BehindError{Place: at, Path: path, Problem: ProblemMissing, Database: p.edge.Size}
+		return &BehindError{Place: at, Path: path, Problem: ProblemMissing, Database: p.edge.Size, Was: path}
 	}
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("publish checkpoint: its folder must be there; is the volume mounted? %w", err)

@@ -4,6 +4,8 @@ package program
 
 import (
 	"crypto/fips140"
+	"fmt"
+	"runtime"
 	"runtime/debug"
 
 	"jmlbridge/internal/ledger/entry"
@@ -31,6 +33,16 @@ func Version() string {
 		}
 	}
 	return v
+}
+
+// Line is what this program says of itself on one line: its version, its Go, and which FIPS 140-3 module does its
+// cryptography. A module called latest is that of the Go release, and has no certificate of its own.
+func Line() string {
+	module := "off"
+	if f := FIPS(); f.Enabled {
+		module = f.Version
+	}
+	return fmt.Sprintf("%s (%s, FIPS 140-3 module %s)", Version(), runtime.Version(), module)
 }
 
 // FIPS says whether the Go FIPS 140-3 module does the cryptography of this process.

@@ -9,12 +9,13 @@
 // make us late.
 //
 // Adapters are in the folders below (memqueue for tests, natsqueue for NATS JetStream) and all pass
-// the one conformance suite, queuetest. They do not import each other.
+// the one conformance suite, queuetest, undisturbed and with faults on the way. They do not import each other.
 package queue
 
 import (
 	"context"
 	"errors"
+	"time"
 
 	"jmlbridge/schema"
 )
@@ -41,12 +42,17 @@ type Delivery struct {
 	Body     []byte
 	Position Position
 
+	// DeadLettered says that the mid-point had put the message aside (it waited too long, or was delivered
+	// too often) and that it was fetched from there. It is the mid-point's word and decides nothing: such a
+	// message is judged like any other, and shown, since a leaver that was put aside must not be a silent one.
+	DeadLettered bool
+
 	// Lease is the adapter's own handle for Settle. Nobody else looks inside or makes one.
 	Lease any
 }
 
 // Publisher puts messages on one queue. It is safe for concurrent use, but order is promised only
-// within one Publish.
+// within one Publish, and only while no other program publishes to the same queue.
 type Publisher interface {
 	// Publish puts msgs on the queue in their order and returns how many leading ones the queue has
 	// confirmed as durable. The error is nil if and only if n is len(msgs).
@@ -80,6 +86,11 @@ type Receiver interface {
 	// one at worst comes again. A receiver that keeps its cursor inside ("dark") settles by doing
 	// nothing.
 	Settle(ctx context.Context, batch []Delivery) error
+
+	// Leased is for how long from now messages may be leased to nobody: to a process that was killed, to a
+	// connection that was lost. They come again, after others that were sent later. It is the mid-point's word or
+	// a guess at it, and decides only whom a gap wakes and when; zero says that there are none.
+	Leased() time.Duration
 
 	// Close ends the connection and a Fetch under way. Closing twice is no error.
 	Close() error

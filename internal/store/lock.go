@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -37,10 +38,24 @@ const (
 	lockPause = 10 * time.Millisecond
 )
 
+// lockFile lies beside the database itself: whoever reaches that by a link takes the same lock. A database that does
+// not exist has its own beside where it would be.
+func lockFile(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if os.IsNotExist(err) {
+		real, err = path, nil
+	}
+	return real + ".lock", err
+}
+
 // Take becomes the one runner on the database at path, or returns a *LockedError. Reading
 // and short commands need no lock.
 func Take(path string) (*Lock, error) {
-	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	at, err := lockFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("lock database: %w", err)
+	}
+	f, err := os.OpenFile(at, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock database: %w", err)
 	}
@@ -72,7 +87,11 @@ func Take(path string) (*Lock, error) {
 
 // Holder is the process id of the runner on the database at path, or 0 when there is none.
 func Holder(path string) (int, error) {
-	f, err := os.Open(path + ".lock")
+	at, err := lockFile(path)
+	if err != nil {
+		return 0, err
+	}
+	f, err := os.Open(at)
 	if os.IsNotExist(err) {
 		return 0, nil
 	}

@@ -11,8 +11,11 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -55,7 +58,7 @@ const (
 	checkpointAt  = 4000     // pages in the WAL at which SQLite moves them home
 	walLimit      = 64 << 20 // octets that the WAL file keeps after a checkpoint
 	maxGroup      = 64       // units in one shared transaction
-	maxStatements = 512      // prepared statements kept; queries are constants, so this is never reached
+	maxStatements = 512      // prepared statements kept, of the writer and of the readers; queries are constants, so this is never reached
 )
 
 // DB is an open file: one connection that writes, a few that read. Its methods may be called from
@@ -64,7 +67,7 @@ type DB struct {
 	path   string
 	base   string  // of the data source names
 	writes *sql.DB // one connection, pinned by w; nil when opened for reading
-	reads  *sql.DB
+	reads  *Reader
 	w      *writer
 	group  group
 	once   sync.Once
@@ -144,7 +147,7 @@ func checked(path string, s Schema, write bool) (*DB, error) {
 	info, err := os.Stat(path)
 	switch {
 	case os.IsNotExist(err):
-		return nil, refusef(path, "it does not exist; check the path and the mount. Opening never creates: a new database is made by init, once")
+		return nil, refusef(path, "it does not exist; check the path and the mount. Opening never creates: a new database is made by init, once; for one that is lost, put its newest backup back, or see recover")
 	case err != nil:
 		return nil, fmt.Errorf("open database: %w", err)
 	case !info.Mode().IsRegular():
@@ -177,9 +180,11 @@ func open(path string) (*DB, error) {
 	// mode=rw: SQLite itself must not create either. Pragmas are constants of this package.
 	db := &DB{path: path, base: "file:" + (&url.URL{Path: abs}).EscapedPath() + fmt.Sprintf(
 		"?mode=rw&_dqs=0&_busy_timeout=%d&_synchronous=FULL&_foreign_keys=1&_pragma=temp_store(MEMORY)", busyTimeout)}
-	if db.reads, err = sql.Open("sqlite", db.base+fmt.Sprintf("&_pragma=cache_size(-%d)&_query_only=1", readerCache)); err != nil {
+	reads, err := sql.Open("sqlite", db.base+fmt.Sprintf("&_pragma=cache_size(-%d)&_query_only=1", readerCache))
+	if err != nil {
 		return nil, err
 	}
+	db.reads = newReader(reads)
 	db.reads.SetMaxOpenConns(maxReaders)
 	db.reads.SetMaxIdleConns(maxReaders)
 	return db, nil
@@ -202,8 +207,12 @@ func (db *DB) openWriter() (err error) {
 // check holds the file against s.
 func (db *DB) check(s Schema, write bool) error {
 	var app, version int
-	if err := db.reads.QueryRow("PRAGMA application_id").Scan(&app); err != nil {
-		return refusef(db.path, "want a database of %s, but SQLite cannot read the file (%v); restore it from a backup", s.Name, err)
+	if err := db.reads.QueryRow("PRAGMA application_id").Scan(&app); IsFull(err) {
+		return fmt.Errorf("open database %s: %w", db.path, err)
+	} else if isDamaged(err) {
+		return refusef(db.path, "want a database of %s, but the file is none, or is damaged (%v); check the path, and restore a backup only if it is the right one", s.Name, err)
+	} else if err != nil {
+		return refusef(db.path, "it could not be looked at (%v), which does not mean that it is damaged. The folder, the file, and those that end in -wal and -shm beside it must be this login's to read and write, on a volume that is not read-only: run the command as the login that owns them", err)
 	}
 	if err := db.reads.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
 		return fmt.Errorf("database %s: read version: %w", db.path, err)
@@ -247,7 +256,7 @@ func (db *DB) migrate(s Schema) error {
 func (db *DB) Path() string { return db.path }
 
 // Read is the pool of reading connections; it refuses writes.
-func (db *DB) Read() *sql.DB { return db.reads }
+func (db *DB) Read() *Reader { return db.reads }
 
 // Checkpoint moves the WAL into the database file, as far as readers let it.
 func (db *DB) Checkpoint(ctx context.Context) error {
@@ -260,6 +269,36 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 	defer db.w.put()
 	_, err := db.w.conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 	return err
+}
+
+// Backup copies the whole of the database, as of one moment, to a new file that only this login can read, synced, and returns that
+// file's digest and size. Neither reading nor writing waits for it.
+func (db *DB) Backup(ctx context.Context, path string) (digest [sha256.Size]byte, size int64, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite fills an empty file
+	if err != nil {
+		return digest, 0, refusef(db.path, "want a new file for its backup, which never overwrites: %v", err)
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			_ = os.Remove(path) // half a copy is none
+		}
+	}()
+	c, err := sql.Open("sqlite", db.base)
+	if err != nil {
+		return digest, 0, fmt.Errorf("copy database %s: %w", db.path, err)
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
+		return digest, 0, fmt.Errorf("copy database %s: %w", db.path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return digest, 0, err
+	}
+	h := sha256.New()
+	if size, err = io.Copy(h, f); err != nil {
+		return digest, 0, err
+	}
+	return [sha256.Size]byte(h.Sum(nil)), size, nil
 }
 
 // Close waits for a running transaction, checkpoints and closes. A second Close does nothing.

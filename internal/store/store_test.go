@@ -200,6 +200,10 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.Chmod(wide, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	shut := filepath.Join(dir, "shut.db") // what stands in the way of its -wal is as good as a folder that may not be written
+	if err := errors.Join(Create(shut, testSchema), os.Mkdir(shut+"-wal", 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	newer, other := testSchema, testSchema
 	newer.Version = 2
 	other.App++
@@ -213,7 +217,8 @@ func TestOpenRefuses(t *testing.T) {
 		want       string
 	}{
 		{"missing", filepath.Join(dir, "missing.db"), testSchema, "does not exist"},
-		{"not a database", text, testSchema, "SQLite cannot read"},
+		{"not a database", text, testSchema, "restore a backup only"},
+		{"folder that is not ours", shut, testSchema, "run the command as the login"},
 		{"other program", good, other, "application id"},
 		{"newer", newest, testSchema, "newer program"},
 		{"no way up", good, newer, "upgrade through an older release"},
@@ -334,6 +339,16 @@ func TestReadersAndCommandsBesideARunner(t *testing.T) {
 	if got := keys(t, status); got != "0 1 2 3" {
 		t.Errorf("want all four, got %q", got)
 	}
+	link := filepath.Join(t.TempDir(), "other.db")
+	if err := os.Symlink(db.Path(), link); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Take(link); !errors.As(err, &locked) {
+		t.Errorf("by a link there is a second runner: %v, %v", l, err)
+	}
+	if pid, err := Holder(link); err != nil || pid != os.Getpid() {
+		t.Errorf("by a link: holder %d, %v", pid, err)
+	}
 	if err := lock.Release(); err != nil {
 		t.Fatal(err)
 	}
@@ -370,5 +385,49 @@ func TestClosed(t *testing.T) {
 	}
 	if err := db.Do(context.Background(), put("x")); !errors.Is(err, errClosed) {
 		t.Errorf("want errClosed, got %v", err)
+	}
+}
+
+// The prepared form of a query is kept and is nobody's alone: run within itself, while it is read from, and
+// after the table was changed, it says what is so.
+func TestPreparedFormsAreKept(t *testing.T) {
+	db := create(t)
+	ctx := context.Background()
+	const list = "SELECT k FROM t ORDER BY k"
+	count := func(each func(string, []any, func(func(...any) error) error) error) (n int) {
+		t.Helper()
+		err := each(list, nil, func(func(...any) error) error {
+			return each(list, nil, func(func(...any) error) error { n++; return nil })
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for n := 1; n <= 3; n++ {
+		if err := db.Tx(ctx, put(fmt.Sprint(n))); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(db.Read().Each); got != n*n {
+			t.Errorf("reading: want %d rows within rows, got %d", n*n, got)
+		}
+		if err := db.Tx(ctx, func(tx *Tx) error {
+			if got := count(tx.Each); got != n*n {
+				t.Errorf("in a transaction: want %d rows within rows, got %d", n*n, got)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A reader that has ended holds nothing: the log can be moved home whole.
+	if err := db.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(db.Path() + "-wal"); err != nil || info.Size() != 0 {
+		t.Errorf("want an empty log after a checkpoint, got %v, %v", info, err)
+	}
+	if err := db.Read().QueryRow("SELECT nonsense FROM t").Scan(new(int)); err == nil {
+		t.Error("want a query that cannot be prepared to fail")
 	}
 }

@@ -88,9 +88,11 @@ func (w *writer) exec(query string) error {
 type Tx struct {
 	w      *writer
 	values map[any]any
-	before []func() error
-	after  []func()
-	ended  bool
+
+	running map[string]bool // queries whose prepared form Each is reading from
+	before  []func() error
+	after   []func()
+	ended   bool
 }
 
 // Exec runs a statement; its prepared form is kept for the next transaction. query is a constant,
@@ -121,8 +123,8 @@ func (tx *Tx) QueryRow(query string, args ...any) *sql.Row {
 	return s.QueryRow(args...)
 }
 
-// Query runs a query. It is prepared anew each time, since the same text may be running already.
-// Close the rows before the unit ends; [Tx.Each] does that by itself.
+// Query runs a query. It is prepared anew each time, since the same text may be running already; [Tx.Each]
+// knows better. Close the rows before the unit ends.
 func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 	if tx.ended {
 		return nil, errEnded
@@ -132,17 +134,30 @@ func (tx *Tx) Query(query string, args ...any) (*sql.Rows, error) {
 
 // Each runs a query and calls row for every row; scan reads its columns. An error of row ends it.
 func (tx *Tx) Each(query string, args []any, row func(scan func(...any) error) error) error {
-	rows, err := tx.Query(query, args...)
+	rows, done, err := tx.rows(query, args)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows.Scan); err != nil {
-			return err
-		}
+	defer done()
+	return drain(rows, row)
+}
+
+// rows runs a query in its prepared form, unless that is running already.
+func (tx *Tx) rows(query string, args []any) (rows *sql.Rows, done func(), err error) {
+	if tx.ended || tx.running[query] {
+		rows, err = tx.Query(query, args...)
+		return rows, func() {}, err
 	}
-	return rows.Err()
+	s, err := tx.w.stmt(query)
+	if err != nil {
+		return nil, nil, err
+	}
+	if tx.running == nil {
+		tx.running = map[string]bool{}
+	}
+	rows, err = s.Query(args...)
+	tx.running[query] = err == nil
+	return rows, func() { tx.running[query] = false }, err
 }
 
 // script runs SQL of several statements.

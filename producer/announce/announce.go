@@ -96,7 +96,7 @@ type HeldBack struct {
 	What   string   `json:"what"` // absences, transfers or rehires
 	Count  int      `json:"count"`
 	Why    string   `json:"why"`
-	Flag   string   `json:"flag,omitempty"` // lets exactly these pass
+	Flag   string   `json:"flag,omitempty"` // with Count lets these pass
 	People []string `json:"subjects"`
 }
 
@@ -222,8 +222,17 @@ func (p *Plan) hold(what string, set []Change, why, flag string) {
 	p.HeldBack = append(p.HeldBack, h)
 }
 
-// managers drops references to people whom the enclave was never told of and is not about to be: an id
-// of someone who does not cross must not cross either.
+// DropStranger leaves out of p the reference to a manager whom the enclave was not told of and is not about to be, and
+// reports that it did: an id of someone who does not cross must not cross either. p may share its manager with others.
+func DropStranger(p *schema.Person, told func(subject string) bool) bool {
+	if p.Manager == nil || told(p.Manager.Value) {
+		return false
+	}
+	p.Manager = nil
+	return true
+}
+
+// managers drops the references to strangers, and notes it where it would have crossed.
 func (p *Plan) managers(e Enclave, snap *source.Snapshot, states map[string]register.State, now time.Time) []source.Record {
 	joining := map[string]bool{}
 	for i := range snap.Records {
@@ -236,12 +245,8 @@ func (p *Plan) managers(e Enclave, snap *source.Snapshot, states map[string]regi
 	records := slices.Clone(snap.Records)
 	for i := range records {
 		rec := &records[i]
-		m := rec.Person.Manager
-		if m == nil || joining[m.Value] || states[m.Value].Status != "" {
-			continue
-		}
-		rec.Person.Manager = nil
-		if joining[rec.Subject] || states[rec.Subject].Status.Live() {
+		stranger := DropStranger(&rec.Person, func(m string) bool { return joining[m] || states[m].Status != "" })
+		if stranger && (joining[rec.Subject] || states[rec.Subject].Status.Live()) {
 			p.Notes = append(p.Notes, source.Note{Line: rec.Lines[0], Subject: rec.Subject, Text: "the manager is not announced to this enclave; left out"})
 		}
 	}

@@ -79,6 +79,9 @@ func (e Enclave) stream() jetstream.StreamConfig {
 		Duplicates:  e.DuplicateWindow,
 		Replicas:    1,
 		DenyDelete:  true,
+		// Nobody settles what is read dark: it goes by age, and is read by number.
+		MaxAge:      e.Keep,
+		AllowDirect: e.dark(),
 	}
 }
 
@@ -109,6 +112,9 @@ func create(ctx context.Context, a *admin) error {
 	if _, err := a.js.CreateStream(ctx, e.stream()); err != nil {
 		return fmt.Errorf("create stream %s: %w", e.Stream(), err)
 	}
+	if e.dark() {
+		return nil
+	}
 	if _, err := a.js.CreateConsumer(ctx, e.Stream(), e.consumer()); err != nil {
 		return fmt.Errorf("create the consumer of stream %s: %w", e.Stream(), err)
 	}
@@ -123,13 +129,19 @@ func adjust(ctx context.Context, a *admin) error {
 	e := a.enclave
 	_, err := a.js.Stream(ctx, e.Stream())
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("enclave %s has no stream in this store: is it the right store, or has the enclave not been added yet?", e.Name)
+		return refusef("store", "enclave %s has no stream in this store: is it the right store, or has the enclave not been added yet?", e.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", e.Stream(), err)
 	}
 	if _, err := a.js.UpdateStream(ctx, e.stream()); err != nil {
 		return fmt.Errorf("stream %s in the store does not fit the configuration: %w", e.Stream(), err)
+	}
+	if e.dark() { // one that was there before would only stand for something that nobody does
+		if err := a.js.DeleteConsumer(ctx, e.Stream(), durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("remove the consumer of stream %s, which is pulled dark: %w", e.Stream(), err)
+		}
+		return nil
 	}
 	if _, err := a.js.CreateOrUpdateConsumer(ctx, e.Stream(), e.consumer()); err != nil {
 		return fmt.Errorf("the consumer of stream %s does not fit the configuration: %w", e.Stream(), err)

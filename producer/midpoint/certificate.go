@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -57,7 +58,11 @@ func makeAuthority(dir string, hosts []string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	certPEM, keyPEM, err := issue(filepath.Join(dir, caDir), hosts, now)
+	signer, err := readAuthority(filepath.Join(dir, caDir), now)
+	if err != nil {
+		return err
+	}
+	certPEM, keyPEM, err := issue(signer, hosts, now)
 	if err != nil {
 		return err
 	}
@@ -67,18 +72,27 @@ func makeAuthority(dir string, hosts []string, now time.Time) error {
 }
 
 // Renew replaces the server's certificate and key with new ones from the authority in the folder ca,
-// for the same names. A running server takes them up by itself; clients notice nothing.
+// for the same names. A running server takes them up by itself; clients notice nothing. An authority other than
+// the present certificate's is refused: clients believe that one alone, and would not come in any more.
 func Renew(cfg Config, ca string, now time.Time) error {
-	pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
+	pair, err := readPair(cfg.Cert, cfg.Key)
 	if err != nil {
-		return fmt.Errorf("the present certificate: %w", err)
+		return err
+	}
+	signer, err := readAuthority(ca, now)
+	if err != nil {
+		return err
+	}
+	if err := pair.Leaf.CheckSignatureFrom(signer.Leaf); err != nil { // its dates do not matter: it may have ended
+		return refusef("", "the authority in %s did not sign the present certificate, %s, and no client would believe a new one from it; want the folder %s that midpoint init made with this mid-point (its %s is the one that the clients have). Nothing was changed",
+			ca, cfg.Cert, caDir, caFile)
 	}
 	var hosts []string
 	for _, ip := range pair.Leaf.IPAddresses {
 		hosts = append(hosts, ip.String())
 	}
 	hosts = append(hosts, pair.Leaf.DNSNames...)
-	certPEM, keyPEM, err := issue(ca, hosts, now)
+	certPEM, keyPEM, err := issue(signer, hosts, now)
 	if err != nil {
 		return err
 	}
@@ -103,16 +117,54 @@ func Renew(cfg Config, ca string, now time.Time) error {
 	return nil
 }
 
-// issue signs a server certificate with the authority in the folder ca.
-func issue(ca string, hosts []string, now time.Time) (certPEM, keyPEM []byte, err error) {
+// readAuthority reads the authority in the folder ca, and refuses one that ends before a certificate of now would.
+func readAuthority(ca string, now time.Time) (tls.Certificate, error) {
 	signer, err := tls.LoadX509KeyPair(filepath.Join(ca, caFile), filepath.Join(ca, caKeyFile))
 	if err != nil {
-		return nil, nil, fmt.Errorf("the authority in %s: %w", ca, err)
+		return tls.Certificate{}, refusef("", "the authority in %s: want the folder with %s and %s that init made: %v", ca, caFile, caKeyFile, err)
 	}
 	if now.Add(serverLife).After(signer.Leaf.NotAfter) {
-		return nil, nil, fmt.Errorf("the authority in %s ends on %s, too soon for another server certificate: make a new mid-point and carry its files to the clients",
+		return tls.Certificate{}, refusef("", "the authority in %s ends on %s, too soon for another server certificate: make a new mid-point and carry its files to the clients",
 			ca, signer.Leaf.NotAfter.Format(time.DateOnly))
 	}
+	return signer, nil
+}
+
+// checkIssued refuses what no client would believe: an authority in dir that did not sign the server's certificate, whose
+// file they are to get, and a URL of a host that the certificate does not name.
+func checkIssued(dir string, cfg Config, at string) error {
+	pair, err := readPair(cfg.Cert, cfg.Key)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, caDir, caFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("the authority's certificate: %w; want the folder that midpoint init made", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return fmt.Errorf("%s holds no certificate; want it as midpoint init made it", name)
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := pair.Leaf.CheckSignatureFrom(ca); err != nil { // its dates do not matter: it may have ended
+		return fmt.Errorf("the authority in %s did not sign %s, and clients who have its certificate would not believe this server: want the folder that midpoint init made with it. Nothing was changed", name, cfg.Cert)
+	}
+	u, err := url.Parse(at)
+	if err != nil {
+		return err
+	}
+	if err := pair.Leaf.VerifyHostname(u.Hostname()); err != nil {
+		return fmt.Errorf("the URL for the clients, %s: %w, so that none would connect; name a host that stands in %s. Nothing was changed", at, err, cfg.Cert)
+	}
+	return nil
+}
+
+// issue signs a server certificate with the authority.
+func issue(signer tls.Certificate, hosts []string, now time.Time) (certPEM, keyPEM []byte, err error) {
 	cert := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: "jmlbridge mid-point"},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(serverLife),
@@ -171,7 +223,7 @@ type certificate struct {
 
 func newCertificate(cert, key string, log *slog.Logger) (*certificate, error) {
 	if cert == "" || key == "" {
-		return nil, errors.New("cert and key: expected both; the mid-point speaks TLS only")
+		return nil, refusef("cert", "not set, or no key beside it; expected both: the mid-point speaks TLS only")
 	}
 	c := &certificate{cert: cert, key: key, log: log}
 	return c, c.load()
@@ -181,27 +233,51 @@ func newCertificate(cert, key string, log *slog.Logger) (*certificate, error) {
 func (c *certificate) load() error {
 	st, err := os.Stat(c.cert)
 	if err != nil {
-		return fmt.Errorf("cert: %w", err)
+		return refusef("cert", "%v", err)
 	}
 	if c.pair != nil && st.ModTime().Equal(c.seen) {
 		return nil
 	}
 	if st, err := os.Stat(c.key); err != nil {
-		return fmt.Errorf("key: %w", err)
+		return refusef("key", "%v", err)
 	} else if mode := st.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("key: %s can be used by others (mode %04o); chmod 600 it, and renew the certificate if others had access", c.key, mode)
+		return refusef("key", "%s can be used by others (mode %04o); chmod 600 it, and renew the certificate if others had access", c.key, mode)
 	}
-	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+	pair, err := readPair(c.cert, c.key)
 	if err != nil {
-		return fmt.Errorf("cert and key: %w", err)
+		return err
 	}
 	if left := time.Until(pair.Leaf.NotAfter); left <= 0 {
-		return fmt.Errorf("cert: %s ended on %s; no client would connect: renew it", c.cert, pair.Leaf.NotAfter.Format(time.DateOnly))
+		return refusef("cert", "%s ended on %s; no client would connect: renew it", c.cert, pair.Leaf.NotAfter.Format(time.DateOnly))
 	} else if left < warnBefore {
 		c.log.Warn("the server's certificate ends soon, renew it", "ends", pair.Leaf.NotAfter)
 	}
 	c.pair, c.seen = &pair, st.ModTime()
 	return nil
+}
+
+// readPair reads the server's certificate and its key, and tells which of the two is wrong.
+func readPair(cert, key string) (tls.Certificate, error) {
+	certPEM, err := os.ReadFile(cert)
+	if err != nil {
+		return tls.Certificate{}, refusef("cert", "%v", err)
+	}
+	block, _ := pem.Decode(certPEM)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return tls.Certificate{}, refusef("cert", "%s holds no certificate; expected one in PEM, as init made it", cert)
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return tls.Certificate{}, refusef("cert", "%s: %v", cert, err)
+	}
+	keyPEM, err := os.ReadFile(key)
+	if err != nil {
+		return tls.Certificate{}, refusef("key", "%v", err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return tls.Certificate{}, refusef("key", "%s: expected the private key of %s, in PEM: %v", key, cert, err)
+	}
+	return pair, nil
 }
 
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {

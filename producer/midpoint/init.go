@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"jmlbridge/internal/queue/anyqueue"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/store"
 )
@@ -47,6 +52,9 @@ type Setup struct {
 	// Enclaves are the short names, [A-Z0-9-].
 	Enclaves []string
 
+	// Dark says that the enclaves pull dark: see Enclave.Pull.
+	Dark bool
+
 	// Now dates the certificates; nil: time.Now.
 	Now func() time.Time
 }
@@ -78,6 +86,16 @@ func Init(ctx context.Context, dir string, s Setup, log *slog.Logger) (*Made, er
 	if len(s.Hosts) == 0 {
 		return nil, errors.New("no host name given: clients check the server's certificate by the name that they connect to")
 	}
+	for _, h := range s.Hosts {
+		if err := checkHost(h); err != nil {
+			return nil, err
+		}
+	}
+	for i, name := range s.Enclaves {
+		if slices.Contains(s.Enclaves[:i], name) {
+			return nil, fmt.Errorf("enclave %s is given twice; each has one queue and its own credentials", name)
+		}
+	}
 	_, port, err := splitListen(s.Listen)
 	if err != nil {
 		return nil, err
@@ -85,15 +103,17 @@ func Init(ctx context.Context, dir string, s Setup, log *slog.Logger) (*Made, er
 	if _, err := os.Lstat(dir); err == nil {
 		return nil, fmt.Errorf("%s exists already; init makes a new folder and overwrites nothing", dir)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(filepath.Clean(dir)), ".midpoint-init-")
-	if err != nil {
+	tmp := filepath.Join(filepath.Dir(filepath.Clean(dir)), ".midpoint-init-"+filepath.Base(dir)) // of one name: the next init of dir finds what a killed one left
+	if err := os.Mkdir(tmp, 0o700); errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s is there: an init of %s was killed, or it still runs. Nobody has used what is in it, the authority's key among it. When no init runs any more, remove it, and init again. Nothing was changed", tmp, dir)
+	} else if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp) // of what is left of it
 
 	cfg := Config{Listen: s.Listen, Store: storeDir, Cert: certFile, Key: keyFile}
 	for _, name := range s.Enclaves {
-		cfg.Enclaves = append(cfg.Enclaves, Enclave{Name: name})
+		cfg.Enclaves = append(cfg.Enclaves, newEnclave(name, s.Dark))
 	}
 	if err := makeAuthority(tmp, s.Hosts, s.Now()); err != nil {
 		return nil, err
@@ -120,17 +140,39 @@ func Init(ctx context.Context, dir string, s Setup, log *slog.Logger) (*Made, er
 	return made(dir, cfg.Enclaves), nil
 }
 
+var hostOK = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+
+// checkHost refuses what cannot stand in a certificate and behind tls://. The last label of a name begins with a letter,
+// so that no mistyped address is taken for one.
+func checkHost(h string) error {
+	if net.ParseIP(h) != nil || len(h) <= 253 && hostOK.MatchString(h) {
+		return nil
+	}
+	return fmt.Errorf("host %q: want a DNS name like queue.mssp.example or an IP address, alone: no scheme, port, path or space", h)
+}
+
+func newEnclave(name string, dark bool) Enclave {
+	e := Enclave{Name: name}
+	if dark {
+		e.Pull = anyqueue.Dark
+	}
+	return e
+}
+
 // configHead stands at the top of the configuration that Init writes.
 const configHead = `# The mid-point. File names are relative to this file.
 #
 # listen      host:port where clients connect; no host: every interface
 # store       the folder with the queues; made by init, never by starting
 # cert, key   the server's certificate and key (PEM); taken up without a restart when they change
+# liveness    a file that is rewritten every 15 s while the server answers (alive.json beside this file)
 # enclaves    who is served; for each:
 #   name                [A-Z0-9-]; makes the stream JML-<name> and the subject jml.<name>
 #   producer, consumer  public keys of the two credentials
 #   max_mib             how much may wait for the enclave, in MiB (1024); when full, the producer keeps the rest
 #   lease               when a message that was pulled and not settled comes again (30s)
+#   pull                acked, or dark: the enclave only reads, and its credential may do nothing else (acked)
+#   keep                dark only: how long a message stays, read or not (168h)
 #   duplicate_window    how long a message that is published again is recognised (10m)
 
 `
@@ -138,8 +180,8 @@ const configHead = `# The mid-point. File names are relative to this file.
 // Add makes credentials, stream and consumer for one more enclave of the mid-point in dir, whose
 // configuration is cfg. The server must not be running. The configuration file is the operator's:
 // Add does not rewrite it, the returned Enclave is to be put into it.
-func Add(ctx context.Context, dir string, cfg Config, name, url string, log *slog.Logger) (*Made, error) {
-	e := Enclave{Name: name}
+func Add(ctx context.Context, dir string, cfg Config, name, url string, dark bool, log *slog.Logger) (*Made, error) {
+	e := newEnclave(name, dark)
 	if !nameOK.MatchString(name) {
 		return nil, fmt.Errorf("enclave %q: expected 1 to 32 of A-Z, 0-9 and inner -", name)
 	}
@@ -147,6 +189,22 @@ func Add(ctx context.Context, dir string, cfg Config, name, url string, log *slo
 		if have.Name == name {
 			return nil, fmt.Errorf("enclave %s is in the configuration already", name)
 		}
+	}
+	if err := natsqueue.CheckURL(url); err != nil { // before it stands in the clients' files
+		return nil, fmt.Errorf("the URL for the clients: %w", err)
+	}
+	if err := checkIssued(dir, cfg, url); err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, role := range roles {
+		if to := filepath.Join(dir, role, name); exists(to) {
+			there = append(there, to)
+		}
+	}
+	if len(there) > 0 {
+		return nil, fmt.Errorf("%s: there already, and enclave %s is not in the configuration: it was taken out, or an add was killed. Where no client uses these credentials, remove that, and add again; where the enclave is to come back, put it under enclaves: again. Nothing was changed",
+			strings.Join(there, " and "), name)
 	}
 	if err := makeClients(dir, &e, url); err != nil {
 		return nil, err
@@ -168,6 +226,11 @@ func Add(ctx context.Context, dir string, cfg Config, name, url string, log *slo
 		return nil, err
 	}
 	return made(dir, []Enclave{e}), nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 var roles = []string{natsqueue.RoleProducer, natsqueue.RoleConsumer}
@@ -196,8 +259,9 @@ func clientURL(host string, port int) string {
 	return fmt.Sprintf("tls://%s:%d", host, port)
 }
 
-// makeClients makes both credentials of e, a folder each, and notes the public halves in e.
-func makeClients(dir string, e *Enclave, url string) error {
+// makeClients makes both credentials of e, a folder each, and notes the public halves in e. Where it fails it takes back
+// what it made.
+func makeClients(dir string, e *Enclave, url string) (err error) {
 	if !nameOK.MatchString(e.Name) { // it becomes a folder's name
 		return fmt.Errorf("enclave %q: expected 1 to 32 of A-Z, 0-9 and inner -", e.Name)
 	}
@@ -205,6 +269,14 @@ func makeClients(dir string, e *Enclave, url string) error {
 	if err != nil {
 		return err
 	}
+	var made []string
+	defer func() {
+		if err != nil {
+			for _, to := range made {
+				err = errors.Join(err, os.RemoveAll(to))
+			}
+		}
+	}()
 	for _, role := range roles {
 		to := filepath.Join(dir, role, e.Name)
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
@@ -213,6 +285,7 @@ func makeClients(dir string, e *Enclave, url string) error {
 		if err := os.Mkdir(to, 0o700); err != nil { // never into a folder that is there
 			return err
 		}
+		made = append(made, to)
 		kp, err := nkeys.CreateUser()
 		if err != nil {
 			return err
@@ -225,7 +298,11 @@ func makeClients(dir string, e *Enclave, url string) error {
 		if err != nil {
 			return err
 		}
-		text, err := yaml.Marshal(map[string]natsqueue.Config{"queue": e.client(role, url)})
+		block := anyqueue.Config{NATS: e.client(role, url)}
+		if role == natsqueue.RoleConsumer {
+			block.Pull = e.Pull
+		}
+		text, err := yaml.Marshal(map[string]anyqueue.Config{"queue": block})
 		if err != nil {
 			return err
 		}

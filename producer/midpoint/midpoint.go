@@ -43,6 +43,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"jmlbridge/internal/liveness"
 	"jmlbridge/internal/queue/natsqueue"
 )
 
@@ -86,7 +87,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 }
 
 // Start starts the server on a store that Init made, and returns when it is ready for clients. ctx
-// bounds the start only.
+// bounds the start only. Where the configuration, or a file that it names, is in the way, the error is
+// a *RefusedError.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
@@ -158,6 +160,13 @@ func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*serve
 	}
 	if listen != nil {
 		listen(opts)
+		// The server itself tells its log alone that it cannot, and only time shows it.
+		l, err := net.Listen("tcp", cfg.Listen)
+		if err != nil {
+			lock.Close()
+			return nil, fmt.Errorf("the mid-point cannot listen on %s: %w", cfg.Listen, err)
+		}
+		l.Close()
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
@@ -189,8 +198,12 @@ func start(ctx context.Context, cfg Config, log *slog.Logger, listen func(*serve
 	if err := checkLive(srv, cfg); err != nil {
 		return nil, err
 	}
+	pulse := liveness.NewPulse("")
+	if listen != nil {
+		pulse = liveness.NewPulse(cfg.Liveness)
+	}
 	for _, a := range s.admins {
-		s.trims.Go(func() { a.trim(living, log) })
+		s.trims.Go(func() { a.trim(living, pulse, log) })
 	}
 	if listen != nil {
 		if !srv.ReadyForConnections(readyWait) {
@@ -252,15 +265,16 @@ func producerMay(e Enclave) *server.Permissions {
 	}
 }
 
-// consumerMay: look its one durable consumer up, pull from it, acknowledge to it, hear the answers.
+// consumerMay: look its one durable consumer up, pull from it, acknowledge to it, hear the answers; or, dark, read
+// its one stream by number, hear the answers, and nothing that would change anything.
 func consumerMay(e Enclave) *server.Permissions {
 	at := e.Stream() + "." + durable
+	may := []string{"$JS.API.CONSUMER.INFO." + at, "$JS.API.CONSUMER.MSG.NEXT." + at, "$JS.ACK." + at + ".>"}
+	if e.dark() {
+		may = []string{"$JS.API.DIRECT.GET." + e.Stream()}
+	}
 	return &server.Permissions{
-		Publish: &server.SubjectPermission{Allow: []string{
-			"$JS.API.CONSUMER.INFO." + at,
-			"$JS.API.CONSUMER.MSG.NEXT." + at,
-			"$JS.ACK." + at + ".>",
-		}},
+		Publish:   &server.SubjectPermission{Allow: may},
 		Subscribe: &server.SubjectPermission{Allow: []string{natsqueue.InboxOf(natsqueue.RoleConsumer, e.Stream()) + ".>"}},
 	}
 }
@@ -297,11 +311,11 @@ func checkLive(srv *server.Server, cfg Config) error {
 func splitListen(listen string) (string, int, error) {
 	host, p, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", 0, fmt.Errorf("listen: %q: expected host:port", listen)
+		return "", 0, refusef("listen", "%q: expected host:port", listen)
 	}
 	port, err := strconv.ParseUint(p, 10, 16)
 	if err != nil {
-		return "", 0, fmt.Errorf("listen: %q: expected a port number", listen)
+		return "", 0, refusef("listen", "%q: expected a port number after the colon", listen)
 	}
 	if host == "" {
 		host = "0.0.0.0"
@@ -321,11 +335,11 @@ func checkStore(dir string) error {
 	raw, err := os.ReadFile(filepath.Join(dir, marker))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("store: %s holds no mid-point store; is its disk mounted? (a new one is made by init only)", dir)
+		return refusef("store", "%s holds no mid-point store; is its disk mounted? (a new one is made by init only)", dir)
 	case err != nil:
-		return fmt.Errorf("store: %w", err)
+		return refusef("store", "%v", err)
 	case string(raw) != markerText:
-		return fmt.Errorf("store: %s is of another version: expected %q, found %q", dir, markerText, string(raw[:min(len(raw), 80)]))
+		return refusef("store", "%s is of another version: expected %q, found %q", dir, markerText, string(raw[:min(len(raw), 80)]))
 	}
 	return nil
 }

@@ -8,12 +8,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"jmlbridge/internal/outbound/proxytest"
+	"jmlbridge/internal/porttest"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/queue/queuetest"
@@ -36,9 +39,12 @@ func testLog(t *testing.T) *slog.Logger {
 func newSetup(t *testing.T, edit func(*midpoint.Config)) *setup {
 	t.Helper()
 	s := &setup{t: t, dir: filepath.Join(t.TempDir(), "mp")}
-	var err error
+	free, err := porttest.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.made, err = midpoint.Init(t.Context(), s.dir, midpoint.Setup{
-		Hosts: []string{"localhost", "127.0.0.1"}, Listen: "127.0.0.1:0", Enclaves: []string{"GOV-1", "GOV-2"},
+		Hosts: []string{"localhost", "127.0.0.1"}, Listen: free.String(), Enclaves: []string{"GOV-1", "GOV-2"},
 	}, testLog(t))
 	if err != nil {
 		t.Fatal(err)
@@ -92,13 +98,15 @@ func readQueue(t testing.TB, folder, addr string) natsqueue.Config {
 		t.Fatal(err)
 	}
 	var f struct {
-		Queue natsqueue.Config `yaml:"queue"`
+		Queue struct {
+			NATS natsqueue.Config `yaml:"nats"`
+		} `yaml:"queue"`
 	}
 	if err := yaml.UnmarshalWithOptions(raw, &f, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
-	f.Queue.URL = []string{"tls://" + addr}
-	return f.Queue.In(folder)
+	f.Queue.NATS.URL = []string{"tls://" + addr}
+	return f.Queue.NATS.In(folder)
 }
 
 func (s *setup) publisher(c natsqueue.Config) *natsqueue.Publisher {
@@ -122,26 +130,43 @@ func (s *setup) receiver(c natsqueue.Config) *natsqueue.Receiver {
 }
 
 // The embedded mid-point with the credentials that it hands out is a queue like any other.
-func TestConformance(t *testing.T) {
-	queuetest.Run(t, func(t *testing.T, set queuetest.Settings) queuetest.Queue {
-		if set.MaxMessages > 0 {
-			t.Skip("the mid-point is limited by size; TestFull has that")
-		}
-		s := newSetup(t, func(c *midpoint.Config) { c.Enclaves[0].Lease = set.Lease })
-		s.start()
-		conf := func(folder string) natsqueue.Config {
-			c := s.client(folder)
-			c.Patience = set.Patience
-			return c
-		}
-		return queuetest.Queue{
-			Publisher: func() queue.Publisher { return s.publisher(conf(s.made.Producers["GOV-1"])) },
-			Receiver:  func() queue.Receiver { return s.receiver(conf(s.made.Consumers["GOV-1"])) },
-			Stop:      s.stop,
-			Start:     s.start,
-		}
-	})
+func TestConformance(t *testing.T) { queuetest.Run(t, conforming) }
+
+func TestConformanceDisturbed(t *testing.T) { queuetest.RunDisturbed(t, conforming) }
+
+// conforming is a queue of the conformance suite: behind a proxy whose connections break, where faults are asked for.
+func conforming(t *testing.T, set queuetest.Settings) queuetest.Queue {
+	if set.MaxMessages > 0 {
+		t.Skip("the mid-point is limited by size; TestFull has that")
+	}
+	s := newSetup(t, func(c *midpoint.Config) { c.Enclaves[0].Lease = set.Lease })
+	s.start()
+	stop, start, proxy := s.stop, s.start, ""
+	var struck func() int
+	if set.Faults != 0 {
+		p := proxytest.New(t, "")
+		p.Break(set.Faults, breaks)
+		p.To(s.srv.Addr())
+		struck, proxy = p.Broken, p.URL()
+		stop = func() { p.To(""); s.stop() }
+		start = func() { s.cfg.Listen = "127.0.0.1:0"; s.start(); p.To(s.srv.Addr()) }
+	}
+	conf := func(folder string) natsqueue.Config {
+		c := s.client(folder)
+		c.Patience, c.Proxy = set.Patience, proxy
+		return c
+	}
+	return queuetest.Queue{
+		Publisher: func() queue.Publisher { return s.publisher(conf(s.made.Producers["GOV-1"])) },
+		Receiver:  func() queue.Receiver { return s.receiver(conf(s.made.Consumers["GOV-1"])) },
+		Stop:      stop,
+		Start:     start,
+		Struck:    struck,
+	}
 }
+
+// breaks is how many connections break in a test of the suite.
+const breaks = 9
 
 // A stream at its size limit refuses, keeps what it has, and goes on when there is room.
 func TestFull(t *testing.T) {
@@ -226,6 +251,23 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// A port that another program has is named at once.
+func TestPortInUse(t *testing.T) {
+	s := newSetup(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := s.cfg
+	cfg.Listen = l.Addr().String()
+	for range 2 { // the store is free again
+		if _, err := midpoint.Start(t.Context(), cfg, testLog(t)); err == nil || !strings.Contains(err.Error(), "cannot listen on "+cfg.Listen) {
+			t.Fatalf("on a port in use: %v", err)
+		}
+	}
+}
+
 func TestStartRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -297,7 +339,15 @@ func TestInitRefuses(t *testing.T) {
 		{"no host", "new", func(s *midpoint.Setup) { s.Hosts = nil }, "no host name"},
 		{"no enclave", "new", func(s *midpoint.Setup) { s.Enclaves = nil }, "enclaves: none"},
 		{"enclave that is a path", "new", func(s *midpoint.Setup) { s.Enclaves = []string{"../X"} }, "expected 1 to 32"},
-		{"enclave twice", "new", func(s *midpoint.Setup) { s.Enclaves = []string{"A", "A"} }, "exists"},
+		{"enclave twice", "new", func(s *midpoint.Setup) { s.Enclaves = []string{"A", "A"} }, "enclave A is given twice"},
+		{"empty host", "new", func(s *midpoint.Setup) { s.Hosts = []string{""} }, `host "": want a DNS name`},
+		{"host with a space", "new", func(s *midpoint.Setup) { s.Hosts = []string{"bad host"} }, `host "bad host": want a DNS name`},
+		{"host with a space behind", "new", func(s *midpoint.Setup) { s.Hosts = []string{"localhost "} }, `host "localhost ": want`},
+		{"host that is a URL", "new", func(s *midpoint.Setup) { s.Hosts = []string{"https://queue.example"} }, "no scheme, port"},
+		{"host with a port", "new", func(s *midpoint.Setup) { s.Hosts = []string{"queue.example:4222"} }, "no scheme, port"},
+		{"host that is a path", "new", func(s *midpoint.Setup) { s.Hosts = []string{"a/b"} }, "no scheme, port"},
+		{"host that is no address", "new", func(s *midpoint.Setup) { s.Hosts = []string{"10.0.0.256"} }, "or an IP address"},
+		{"second host", "new", func(s *midpoint.Setup) { s.Hosts = []string{"::1", "queue.example."} }, `host "queue.example."`},
 		{"bad port", "new", func(s *midpoint.Setup) { s.Listen = ":many" }, "expected a port number"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -312,6 +362,33 @@ func TestInitRefuses(t *testing.T) {
 				t.Fatalf("left behind: %v, %v; expected nothing new", left, err)
 			}
 		})
+	}
+}
+
+// An init that was killed leaves the authority's key: the next one of the same folder names it, and makes nothing.
+func TestInitThatWasKilled(t *testing.T) {
+	parent := t.TempDir()
+	dir, left := filepath.Join(parent, "mp"), filepath.Join(parent, ".midpoint-init-mp")
+	if err := os.Mkdir(left, 0o700); err != nil { // its first step
+		t.Fatal(err)
+	}
+	set := midpoint.Setup{Hosts: []string{"localhost"}, Enclaves: []string{"GOV-1"}}
+	for range 2 {
+		if _, err := midpoint.Init(t.Context(), dir, set, testLog(t)); err == nil || !strings.Contains(err.Error(), left+" is there: an init of "+dir+" was killed") {
+			t.Fatalf("after one that was killed: %v", err)
+		}
+		if _, err := os.Stat(left); err != nil {
+			t.Fatalf("what may be another's was taken away: %v", err)
+		}
+	}
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := midpoint.Init(t.Context(), dir, set, testLog(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("one that was done left its folder: %v", err)
 	}
 }
 
@@ -383,12 +460,59 @@ func TestRenew(t *testing.T) {
 // An enclave added later gets credentials and a stream of its own; the others keep theirs.
 func TestAdd(t *testing.T) {
 	s := newSetup(t, nil)
-	m, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-3", "tls://localhost:4222", testLog(t))
+	if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-3", "tls://localhost:4222", false, testLog(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-1", "tls://localhost:4222", false, testLog(t)); err == nil {
+		t.Fatal("an enclave that is there was added again")
+	}
+	// What is in the way is named, and nothing is left beside it; what an add that was killed left can be removed.
+	for _, in := range [][]string{{"producer/GOV-3"}, {"consumer/GOV-3"}, {"producer/GOV-3", "consumer/GOV-3"}} {
+		var named []string
+		for _, role := range []string{"producer", "consumer"} {
+			if err := os.RemoveAll(filepath.Join(s.dir, role, "GOV-3")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range in {
+			named = append(named, filepath.Join(s.dir, name))
+			if err := os.Mkdir(filepath.Join(s.dir, name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-3", "tls://localhost:4222", false, testLog(t)); err == nil || !strings.Contains(err.Error(), strings.Join(named, " and ")+": there already") {
+			t.Errorf("with %v in the way: %v", in, err)
+		}
+		for _, role := range []string{"producer", "consumer"} {
+			name := filepath.Join(s.dir, role, "GOV-3")
+			if _, err := os.Stat(name); (err == nil) != slices.Contains(named, name) {
+				t.Errorf("with %v in the way, %s: %v", in, name, err)
+			}
+		}
+	}
+	for _, role := range []string{"producer", "consumer"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, role, "GOV-3")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-3", "tls://localhost:4222", false, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-1", "tls://localhost:4222", testLog(t)); err == nil {
-		t.Fatal("an enclave that is there was added again")
+	// No client would believe these.
+	other := newSetup(t, nil)
+	for url, want := range map[string]string{"tls://queue.example:4222": "queue.example", "tls://127.0.0.2:4222": "127.0.0.2"} {
+		if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-4", url, false, testLog(t)); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "name a host") {
+			t.Errorf("by %s: %v", url, err)
+		}
+	}
+	if _, err := midpoint.Add(t.Context(), other.dir, s.cfg, "GOV-4", "tls://localhost:4222", false, testLog(t)); err == nil || !strings.Contains(err.Error(), "did not sign") {
+		t.Errorf("into another mid-point's folder: %v", err)
+	}
+	for _, dir := range []string{s.dir, other.dir} {
+		if _, err := os.Stat(filepath.Join(dir, "producer", "GOV-4")); !os.IsNotExist(err) {
+			t.Errorf("credentials of the refused one are left behind: %v", err)
+		}
 	}
 	s.cfg.Enclaves = append(s.cfg.Enclaves, m.Enclaves...)
 	s.start()
@@ -405,7 +529,7 @@ func TestAdd(t *testing.T) {
 			t.Fatalf("%s: %d messages, %v", name, len(batch), err)
 		}
 	}
-	if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-4", "tls://localhost:4222", testLog(t)); err == nil {
+	if _, err := midpoint.Add(t.Context(), s.dir, s.cfg, "GOV-4", "tls://localhost:4222", false, testLog(t)); err == nil {
 		t.Fatal("an enclave was added under a running server")
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, "producer", "GOV-4")); !os.IsNotExist(err) {

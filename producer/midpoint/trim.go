@@ -7,17 +7,20 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"jmlbridge/internal/liveness"
 )
 
 const (
 	trimLook  = time.Second      // how often a stream is looked at
 	trimAfter = 10 * time.Second // how long settled messages may stay in a stream with room
-	trimAtOne = 4096             // settled messages that are worth trimming at once
+	trimAtOne = 16384            // settled messages that are worth trimming at once: the block at the edge is written anew
 )
 
 // trim removes settled messages until ctx ends. It removes exactly those up to the consumer's
-// acknowledgement floor: below it the enclave has settled every single one.
-func (a *admin) trim(ctx context.Context, log *slog.Logger) {
+// acknowledgement floor: below it the enclave has settled every single one. A look that the server answers is
+// its sign of life.
+func (a *admin) trim(ctx context.Context, pulse *liveness.Pulse, log *slog.Logger) {
 	tick := time.NewTicker(trimLook)
 	defer tick.Stop()
 	var stream jetstream.Stream // made at the first look
@@ -45,6 +48,11 @@ func (a *admin) trim(ctx context.Context, log *slog.Logger) {
 				log.Error("settled messages cannot be trimmed; the stream will fill up", "enclave", a.enclave.Name, "err", err)
 			}
 			failing = err != nil
+			if err == nil {
+				if err := pulse.Tell(); err != nil {
+					log.Error("could not write the liveness file", "err", err)
+				}
+			}
 		}
 	}
 }
@@ -52,6 +60,10 @@ func (a *admin) trim(ctx context.Context, log *slog.Logger) {
 // trimOnce looks at the stream and trims it if that is worth a write: when many messages are settled,
 // when less than half of the room is left, or when some have been there long enough.
 func (a *admin) trimOnce(ctx context.Context, stream jetstream.Stream, due bool) (bool, error) {
+	if a.enclave.dark() { // nobody settles: what is there goes by its age
+		_, err := stream.Info(ctx)
+		return false, err
+	}
 	consumer, err := stream.Consumer(ctx, durable)
 	if err != nil {
 		return false, err

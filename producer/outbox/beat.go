@@ -125,8 +125,11 @@ func (b *Box) roster(tx *store.Tx, c *chain) ([]Sent, error) {
 	}
 	var live []schema.LiveEngagement
 	var closed []schema.ClosedEngagement
-	since := b.c.Now().Add(-b.c.ClosedFor).Unix()
-	err = tx.Each("SELECT subject, doc FROM person WHERE chain = ? AND (status <> 'closed' OR said >= ?) ORDER BY subject", []any{c.ref, since},
+	// ClosedFor counts from when a leaver was said or takes effect, whichever is later: one that was announced long ahead is
+	// still to come, and whoever stands in no list is taken for forgotten.
+	since := b.c.Now().Add(-b.c.ClosedFor)
+	err = tx.Each("SELECT subject, doc FROM person WHERE chain = ? AND (status <> 'closed' OR said >= ? OR json_extract(doc, '$.since') >= ?) ORDER BY subject",
+		[]any{c.ref, since.Unix(), schema.At(since).String()},
 		func(scan func(...any) error) error {
 			var subject, doc string
 			if err := scan(&subject, &doc); err != nil {

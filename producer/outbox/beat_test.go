@@ -226,3 +226,32 @@ func TestStates(t *testing.T) {
 		t.Errorf("%v %v", got, err)
 	}
 }
+
+// A leaver that was announced long ahead stays in the rosters until it has taken effect and ClosedFor after that.
+func TestRosterKeepsAPlannedLeaver(t *testing.T) {
+	b, m := setup(t), &midpoint{}
+	b.joins(t, gov1, "E1", "E2")
+	effective := schema.At(b.clock.now().AddDate(0, 2, 0))
+	if _, err := b.Update(t.Context(), gov1, []string{"E1"}, b.emit(&schema.Leaver{Effective: effective, Reason: "resignation"})); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		at     time.Time
+		stated bool
+	}{
+		{b.clock.now().AddDate(0, 1, 0), true}, // long said, and still to come
+		{effective.Time().AddDate(0, 0, 13), true},
+		{effective.Time().AddDate(0, 0, 15), false},
+	} {
+		b.clock.pass(c.at.Sub(b.clock.now()))
+		if _, err := b.Roster(t.Context(), gov1, 0); err != nil {
+			t.Fatal(err)
+		}
+		b.drain(t, gov1, m)
+		sets := b.chainOf(t, gov1, m.messages())
+		closed := sets[len(sets)-1].Event.(*schema.Roster).Closed
+		if stated := len(closed) == 1 && closed[0] == (schema.ClosedEngagement{Subject: "E1", Engagement: 1, Effective: effective}); stated != c.stated || !stated && len(closed) != 0 {
+			t.Errorf("at %s: %+v", c.at.Format(time.DateOnly), closed)
+		}
+	}
+}

@@ -17,6 +17,13 @@ func (e *UnknownEnclaveError) Error() string {
 	return fmt.Sprintf("enclave %s has no chain in the database yet; begin one with: producer enclave add", e.Audience)
 }
 
+// A KnownEnclaveError says that an enclave's chain has begun already.
+type KnownEnclaveError struct{ Audience string }
+
+func (e *KnownEnclaveError) Error() string {
+	return fmt.Sprintf("enclave %s has a chain already; nothing was done", e.Audience)
+}
+
 // A ClockError says that the clock went back behind what was sent.
 type ClockError struct{ Now, Last time.Time }
 

@@ -18,7 +18,7 @@ import (
 // Init names the producer in a new database and begins a chain for each enclave. note is recorded with it.
 func Init(ctx context.Context, db *store.DB, issuer, stream string, audiences []string, now time.Time, note ...entry.Body) error {
 	return db.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec("INSERT INTO producer VALUES (1, ?, ?)", issuer, stream); err != nil {
+		if _, err := tx.Exec("INSERT INTO producer (one, issuer, stream) VALUES (1, ?, ?)", issuer, stream); err != nil {
 			return err
 		}
 		for _, a := range audiences {
@@ -39,7 +39,7 @@ func AddEnclave(ctx context.Context, db *store.DB, audience string, now time.Tim
 			return err
 		}
 		if exists {
-			return fmt.Errorf("enclave %s has a chain already", audience)
+			return &KnownEnclaveError{audience}
 		}
 		var generation int
 		if err := tx.QueryRow("SELECT coalesce(max(generation), 1) FROM chain").Scan(&generation); err != nil {
@@ -120,6 +120,9 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 			if err != nil {
 				return err
 			}
+			if b.c.Approvals {
+				continue
+			}
 			s, err := b.roster(tx, c)
 			if err != nil {
 				return err
@@ -172,6 +175,7 @@ type Status struct {
 	LastSent   *time.Time `json:"last_sent,omitempty"`
 	Heartbeat  *time.Time `json:"last_heartbeat,omitempty"` // stored, not necessarily sent
 	Roster     *time.Time `json:"last_roster,omitempty"`
+	Replaced   *Replaced  `json:"queue_process_replaced,omitempty"` // in this run or, where there is none, the last one
 }
 
 // StatusOf reads where every chain stands. It needs no more than a database opened for reading.
@@ -182,8 +186,8 @@ func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
 		(SELECT count(*) FROM person WHERE chain = ref AND status = 'closed'),
 		(SELECT count(*) FROM outbox WHERE chain = ref AND sent IS NULL),
 		(SELECT min(stored) FROM outbox WHERE chain = ref AND sent IS NULL),
-		(SELECT max(sent) FROM outbox WHERE chain = ref)
-		FROM chain ORDER BY ref`)
+		(SELECT max(sent) FROM outbox WHERE chain = ref), replaced, last, why
+		FROM chain LEFT JOIN courier ON courier.chain = ref ORDER BY ref`)
 	if err != nil {
 		return nil, fmt.Errorf("read the chains: %w", err)
 	}
@@ -193,8 +197,10 @@ func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
 		var s Status
 		var seq, heartbeat, roster int64
 		var head []byte
-		var oldest, sent *int64
-		if err := rows.Scan(&s.Audience, &s.Generation, &seq, &head, &heartbeat, &roster, &s.Active, &s.Suspended, &s.Closed, &s.Waiting, &oldest, &sent); err != nil {
+		var oldest, sent, last *int64
+		var replaced *int
+		var why *string
+		if err := rows.Scan(&s.Audience, &s.Generation, &seq, &head, &heartbeat, &roster, &s.Active, &s.Suspended, &s.Closed, &s.Waiting, &oldest, &sent, &replaced, &last, &why); err != nil {
 			return nil, fmt.Errorf("read the chains: %w", err)
 		}
 		var d schema.Digest
@@ -215,15 +221,18 @@ func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
 			return &t
 		}
 		s.Oldest, s.LastSent, s.Heartbeat, s.Roster = milli(oldest), milli(sent), seconds(heartbeat), seconds(roster)
+		if replaced != nil {
+			s.Replaced = &Replaced{*replaced, *milli(last), *why}
+		}
 		all = append(all, s)
 	}
 	return all, rows.Err()
 }
 
 // Known returns an *UnknownEnclaveError when the enclave has no chain.
-func (b *Box) Known(ctx context.Context, audience string) error {
+func Known(ctx context.Context, db *store.DB, audience string) error {
 	var known bool
-	if err := b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM chain WHERE aud = ?)", audience).Scan(&known); err != nil {
+	if err := db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM chain WHERE aud = ?)", audience).Scan(&known); err != nil {
 		return fmt.Errorf("read the chains: %w", err)
 	}
 	if !known {

@@ -45,7 +45,10 @@ type Config struct {
 	Issuer     string
 	Stream     string
 	Signer     *seal.Signer
+	Next       *seal.Signer               // what an operator may switch to; nil: nothing. Which of the two signs stands in the database
+	Sealers    int                        // messages signed and encrypted at once; 0: one on each processor. A key that is asked over the network wants more
 	Recipients map[string]*seal.Recipient // by audience: every enclave that this producer speaks to
+	Approvals  bool                       // the stream is a second signer's: nobody is registered, and no roster begins a generation
 	ClosedFor  time.Duration              // how long a roster repeats closed engagements
 	Now        func() time.Time
 	Log        *slog.Logger
@@ -155,7 +158,11 @@ func (b *Box) storeChunk(tx *store.Tx, c *chain, sets []*schema.SET, recipient *
 		drafts[i] = draft{set: s, payload: payload, hash: schema.DigestOf(payload)}
 		c.seq, c.head, c.lastIAT = s.Stream.Seq, drafts[i].hash, s.IssuedAt.Unix()
 	}
-	if err := b.seal(drafts, recipient); err != nil {
+	signer, err := b.signer(tx)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.seal(drafts, signer, recipient); err != nil {
 		return nil, err
 	}
 	now := b.c.Now()
@@ -174,7 +181,7 @@ func (b *Box) storeChunk(tx *store.Tx, c *chain, sets []*schema.SET, recipient *
 				return nil, fmt.Errorf("remember cut %d: %w", s.Stream.Seq, err)
 			}
 		}
-		if _, err := ledger.Append(tx, entry.New(now, b.record(c, d, recipient))); err != nil {
+		if _, err := ledger.Append(tx, entry.New(now, b.record(c, d, signer, recipient))); err != nil {
 			return nil, err
 		}
 		sent[i] = Sent{Audience: c.audience, Subject: s.Subject, Kind: kind, Generation: s.Stream.Generation, Seq: s.Stream.Seq, ID: s.ID, Issued: s.IssuedAt}
@@ -197,19 +204,24 @@ func put(tx *store.Tx, c *chain, d *draft, now time.Time) error {
 	return err
 }
 
-// seal signs and encrypts on all processors.
-func (b *Box) seal(drafts []draft, recipient *seal.Recipient) error {
+// seal signs and encrypts several messages at once. The first failure ends it: a key store that is away is not asked
+// for every message.
+func (b *Box) seal(drafts []draft, signer *seal.Signer, recipient *seal.Recipient) error {
 	if len(drafts) == 1 {
 		var err error
-		drafts[0].sealed, err = seal.Seal(drafts[0].payload, b.c.Signer, recipient)
+		drafts[0].sealed, err = seal.Seal(drafts[0].payload, signer, recipient)
 		return err
 	}
-	var g errgroup.Group
-	workers := min(runtime.GOMAXPROCS(0), len(drafts))
-	for w := range workers {
+	sealers := b.c.Sealers
+	if sealers <= 0 {
+		sealers = runtime.GOMAXPROCS(0)
+	}
+	sealers = min(sealers, len(drafts))
+	g, failed := errgroup.WithContext(context.Background())
+	for w := range sealers {
 		g.Go(func() (err error) {
-			for i := w; i < len(drafts); i += workers {
-				if drafts[i].sealed, err = seal.Seal(drafts[i].payload, b.c.Signer, recipient); err != nil {
+			for i := w; i < len(drafts) && failed.Err() == nil; i += sealers {
+				if drafts[i].sealed, err = seal.Seal(drafts[i].payload, signer, recipient); err != nil {
 					return err
 				}
 			}
@@ -230,13 +242,13 @@ func aboutCut(e schema.Event) (engagement int, effective schema.Instant) {
 }
 
 // record is the ledger entry of a message: ids, digests and instants, nothing of the person.
-func (b *Box) record(c *chain, d *draft, recipient *seal.Recipient) *entry.Sent {
+func (b *Box) record(c *chain, d *draft, signer *seal.Signer, recipient *seal.Recipient) *entry.Sent {
 	s := d.set
 	iat := s.IssuedAt
 	m := entry.Message{
 		Position: entry.Position{Issuer: s.Issuer, Stream: s.Stream.ID, Generation: s.Stream.Generation, Seq: s.Stream.Seq},
 		Prev:     s.Stream.Prev, Event: fmt.Sprintf("%s:v%d", s.Event.Kind(), s.Version), Subject: s.Subject, ID: s.ID, Txn: s.Txn,
-		Payload: d.hash, Wire: schema.DigestOf(d.sealed.Wire), Key: b.c.Signer.KID(), Recipient: recipient.KID(), IssuedAt: &iat, Occurred: s.Occurred,
+		Payload: d.hash, Wire: schema.DigestOf(d.sealed.Wire), Key: signer.KID(), Recipient: recipient.KID(), IssuedAt: &iat, Occurred: s.Occurred,
 	}
 	switch e := s.Event.(type) {
 	case *schema.Joiner:
@@ -249,6 +261,8 @@ func (b *Box) record(c *chain, d *draft, recipient *seal.Recipient) *entry.Sent 
 		m.Engagement, m.Effective = e.Engagement, &e.Effective
 	case *schema.Resume:
 		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Approval:
+		m.Engagement = e.Engagement
 	case *schema.Heartbeat:
 		n := len(e.Cuts)
 		m.Cuts = &n

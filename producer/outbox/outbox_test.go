@@ -209,11 +209,11 @@ func TestCrashBeforeMark(t *testing.T) {
 	b.joins(t, gov1, "1", "2")
 	m := &midpoint{}
 	r := b.relay(t, gov1, m)
-	batch, err := r.next(ctx)
-	if err != nil {
-		t.Fatal(err)
+	l := r.look(ctx, 0)
+	if l.err != nil {
+		t.Fatal(l.err)
 	}
-	for _, w := range batch {
+	for _, w := range l.batch {
 		m.got = append(m.got, w.msg) // published; the process dies here
 	}
 	if err := b.db.Close(); err != nil {

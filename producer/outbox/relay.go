@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxBatch   = 512                    // messages published at once
+	maxBatch   = 1024                   // messages published at once; the far end is idle while the next are handed over
 	maxOctets  = 8 << 20                // of those
 	pollEvery  = 100 * time.Millisecond // how soon a message of another process is seen
 	minBackoff = 250 * time.Millisecond
@@ -76,6 +76,7 @@ type relay struct {
 	to       Publisher
 
 	after   int64      // id of the last message that was confirmed: what follows is next
+	ahead   *look      // what was seen behind the batch that was under way; nil: nothing
 	marking chan error // the marking of a batch that goes on beside the next one; nil when none does
 }
 
@@ -94,21 +95,49 @@ type waiting struct {
 	msg        queue.Message
 }
 
-// step publishes one batch. What was confirmed is marked while the next one is on its way. Marking is seen
-// through even when ctx ends: what is not marked is published once more, which is harmless but not needed.
+// look is one look at the outbox.
+type look struct {
+	after int64
+	again bool      // something up to after waits once more
+	batch []waiting // what follows, where not
+	full  bool      // as much as one batch holds
+	err   error
+}
+
+// step publishes one batch. Meanwhile the next one is read, and what was confirmed before is marked. Marking is
+// seen through even when ctx ends: what is not marked is published once more, which is harmless but not needed.
 func (r *relay) step(ctx context.Context) (int, error) {
-	if err := r.back(ctx); err != nil {
-		return 0, err
+	l := r.ahead
+	r.ahead = nil
+	// A full batch may be of a while ago: what came since stands behind it.
+	if l == nil || l.after != r.after || l.err != nil || !l.again && !l.full {
+		l = r.look(ctx, r.after)
 	}
-	batch, err := r.next(ctx)
-	if err != nil || len(batch) == 0 {
-		return 0, errors.Join(err, r.marked())
+	if l.again {
+		// An operator lets messages behind the last confirmed one be published again. What is being marked waits
+		// as well, so that comes to its end first: after it, whatever waits was not published.
+		if err := r.marked(); err != nil {
+			return 0, err
+		}
+		r.after = 0
+		l = r.look(ctx, 0)
+	}
+	batch := l.batch
+	if l.err != nil || len(batch) == 0 {
+		return 0, errors.Join(l.err, r.marked())
 	}
 	msgs := make([]queue.Message, len(batch))
 	for i := range batch {
 		msgs[i] = batch[i].msg
 	}
+	ahead := make(chan *look, 1)
+	if l.full {
+		go func() { ahead <- r.look(ctx, batch[len(batch)-1].id) }()
+	} else {
+		ahead <- nil
+	}
 	n, err := r.to.Publish(ctx, msgs)
+	r.ahead = <-ahead
 	if n < 0 || n > len(batch) {
 		return 0, fmt.Errorf("the queue says that %d of %d messages were published", n, len(batch))
 	}
@@ -151,47 +180,38 @@ func (r *relay) marked() error {
 	return err
 }
 
-// back begins anew when an operator lets messages behind the last confirmed one be published again. What is
-// being marked waits as well, so that comes to its end first: after it, whatever waits was not published.
-func (r *relay) back(ctx context.Context) error {
-	var again bool
-	err := r.b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND id <= ? AND resent > 0)", r.ref, r.after).Scan(&again)
+// look says what is to be published after a message. It may run beside a Publish.
+func (r *relay) look(ctx context.Context, after int64) *look {
+	l := &look{after: after}
+	read := func(err error) *look {
+		if err != nil {
+			l.err = &databaseError{fmt.Errorf("read the outbox: %w", err)}
+		}
+		return l
+	}
+	err := r.b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND id <= ? AND resent > 0)", r.ref, after).Scan(&l.again)
+	if err != nil || l.again {
+		return read(err)
+	}
+	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, resent, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL AND id > ? ORDER BY id LIMIT ?", r.ref, after, maxBatch)
 	if err != nil {
-		return &databaseError{fmt.Errorf("read the outbox: %w", err)}
-	}
-	if !again {
-		return nil
-	}
-	err = r.marked()
-	if err == nil {
-		r.after = 0
-	}
-	return err
-}
-
-func (r *relay) next(ctx context.Context) ([]waiting, error) {
-	rows, err := r.b.db.Read().QueryContext(ctx, "SELECT id, generation, seq, event, resent, jti, body FROM outbox JOIN wire USING (id) WHERE chain = ? AND sent IS NULL AND id > ? ORDER BY id LIMIT ?", r.ref, r.after, maxBatch)
-	if err != nil {
-		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
+		return read(err)
 	}
 	defer rows.Close()
-	var batch []waiting
 	octets := 0
 	for rows.Next() && octets < maxOctets {
 		var w waiting
 		var seq int64
 		if err := rows.Scan(&w.id, &w.generation, &seq, &w.event, &w.resent, &w.msg.ID, &w.msg.Body); err != nil {
-			return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
+			return read(err)
 		}
 		w.msg.ID = queueID(w.msg.ID, w.resent)
 		w.seq = uint64(seq)
 		octets += len(w.msg.Body)
-		batch = append(batch, w)
+		l.batch = append(l.batch, w)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, &databaseError{fmt.Errorf("read the outbox: %w", err)}
-	}
-	return batch, nil
+	l.full = len(l.batch) == maxBatch || octets >= maxOctets
+	return read(rows.Err())
 }
 
 func (r *relay) markNow(ctx context.Context, batch []waiting) error {

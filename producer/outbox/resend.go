@@ -13,11 +13,15 @@ import (
 // after a roster.
 type GoneError struct {
 	Generation  int
+	Head        uint64 // the last number that was given
 	From, To    uint64 // what was asked for
 	First, Last uint64 // what is there; 0 when nothing is
 }
 
 func (e *GoneError) Error() string {
+	if last := max(e.From, e.To); last > e.Head {
+		return fmt.Sprintf("want %d to %d of generation %d, but the last number that was given is %d", e.From, e.To, e.Generation, e.Head)
+	}
 	if e.First == 0 {
 		return fmt.Sprintf("want %d to %d of generation %d, but no message of it is in the database: they are deleted a day after they were sent, once a roster covers them", e.From, e.To, e.Generation)
 	}
@@ -36,8 +40,9 @@ type Resent struct {
 
 // Resend lets messages from to to of the live generation be published once more: the same octets, under
 // another id of the queue's, since its duplicate window may know the first although the message is lost.
-// A to of 0 is the last number that was given. note goes on the ledger with it. When a number of the range
-// is not in the database any more, nothing is done and the error is a *GoneError.
+// A to of 0 is the last number that was given; from may then be the one after it, and nothing is done: nothing was lost (From
+// of the result is behind its To). note goes on the ledger with it. When a number of the range
+// is not in the database, nothing is done and the error is a *GoneError.
 func (b *Box) Resend(ctx context.Context, audience string, from, to uint64, note func(*Resent) entry.Body) (r *Resent, err error) {
 	err = b.db.Tx(ctx, func(tx *store.Tx) error {
 		c, err := b.chain(tx, audience)
@@ -46,7 +51,10 @@ func (b *Box) Resend(ctx context.Context, audience string, from, to uint64, note
 		}
 		r = &Resent{Audience: audience, Generation: c.generation, From: from, To: to}
 		if r.To == 0 {
-			r.To = max(c.seq, from)
+			if r.To = c.seq; from == c.seq+1 {
+				return nil
+			}
+			r.To = max(r.To, from)
 		}
 		// Numbers are given without holes and deleted from the lowest on, so the ends tell of all between.
 		var first, last int64
@@ -54,7 +62,7 @@ func (b *Box) Resend(ctx context.Context, audience string, from, to uint64, note
 			return fmt.Errorf("read the outbox: %w", err)
 		}
 		if from == 0 || r.To < from || first == 0 || from < uint64(first) || uint64(last) < r.To {
-			return &GoneError{Generation: c.generation, From: from, To: r.To, First: uint64(first), Last: uint64(last)}
+			return &GoneError{Generation: c.generation, Head: c.seq, From: from, To: r.To, First: uint64(first), Last: uint64(last)}
 		}
 		res, err := tx.Exec("UPDATE outbox SET sent = NULL, resent = resent + 1 WHERE chain = ? AND generation = ? AND seq BETWEEN ? AND ? AND sent IS NOT NULL",
 			c.ref, c.generation, int64(from), int64(r.To))
@@ -75,6 +83,9 @@ func (b *Box) Resend(ctx context.Context, audience string, from, to uint64, note
 	})
 	if err != nil {
 		return nil, err
+	}
+	if r.From > r.To {
+		return r, nil
 	}
 	b.c.Log.InfoContext(ctx, "resent", "aud", audience, "generation", r.Generation, "first_seq", r.From, "last_seq", r.To, "count", r.Again)
 	return r, nil

@@ -180,15 +180,19 @@ func TestResendOfWhatIsGone(t *testing.T) {
 	for _, c := range []struct {
 		from, to uint64
 		want     string
-	}{{2, 4, "4 to 4 are in the database"}, {4, 9, "4 to 4 are"}, {9, 0, "want 9 to 9"}} {
+	}{{2, 4, "4 to 4 are in the database"}, {1, 0, "4 to 4 are"}, {4, 9, "want 4 to 9 of generation 1, but the last number that was given is 4"}, {6, 0, "want 6 to 6 of generation 1, but the last number"}, {5, 5, "but the last number"}} {
 		_, err := b.Resend(ctx, gov1, c.from, c.to, resendNote)
 		var gone *GoneError
 		if !errors.As(err, &gone) || gone.First != 4 || gone.Last != 4 || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%d to %d: %v", c.from, c.to, err)
 		}
 	}
-	if _, err := b.Resend(ctx, gov2, 1, 0, resendNote); !errors.As(err, new(*GoneError)) || !strings.Contains(err.Error(), "no message") {
+	if _, err := b.Resend(ctx, gov2, 2, 0, resendNote); !errors.As(err, new(*GoneError)) || !strings.Contains(err.Error(), "the last number that was given is 0") {
 		t.Errorf("an empty chain: %v", err)
+	}
+	// The one after the last: nothing was lost, and nothing is done.
+	if r := b.resend(t, 5, 0); r.To != 4 || r.Again != 0 || r.Waiting != 0 {
+		t.Errorf("the next number: %+v", r)
 	}
 	if after, err := ledger.Size(b.db); err != nil || after != before {
 		t.Errorf("a refusal is on the ledger: %d, %d, %v", before, after, err)
@@ -219,11 +223,12 @@ func TestMigration(t *testing.T) {
 	b := setup(t)
 	b.joins(t, gov1, "1")
 	err := b.db.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Exec("ALTER TABLE outbox DROP COLUMN resent"); err != nil {
-			return err
+		for _, q := range []string{"DROP TABLE courier", "ALTER TABLE producer DROP COLUMN kid", "ALTER TABLE outbox DROP COLUMN resent", "PRAGMA user_version = 1"} {
+			if _, err := tx.Exec(q); err != nil {
+				return err
+			}
 		}
-		_, err := tx.Exec("PRAGMA user_version = 1")
-		return err
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -232,6 +237,9 @@ func TestMigration(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.open(t)
+	if err := b.CourierReplaced(ctx, gov1, "killed"); err != nil {
+		t.Error(err)
+	}
 	m := &midpoint{}
 	b.drain(t, gov1, m)
 	b.resend(t, 1, 0)

@@ -9,18 +9,30 @@ import (
 var Schema = store.Schema{
 	App:     0x4a4d4c50, // "JMLP"
 	Name:    "the producer",
-	Version: 2,
-	DDL:     ledger.DDL + ddl,
+	Version: 4,
+	DDL:     ledger.DDL + ddl + courier,
 	Migrations: map[int]string{
 		1: "ALTER TABLE outbox ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
+		2: "ALTER TABLE producer ADD COLUMN kid TEXT NOT NULL DEFAULT ''",
+		3: courier,
 	},
 }
+
+const courier = `
+CREATE TABLE courier ( -- the process that speaks to an enclave's mid-point, where it was replaced since the run began
+	chain    INTEGER PRIMARY KEY REFERENCES chain,
+	replaced INTEGER NOT NULL, -- how often
+	last     INTEGER NOT NULL, -- milliseconds
+	why      TEXT NOT NULL     -- the last time
+) STRICT;
+`
 
 const ddl = `
 CREATE TABLE producer ( -- one row: whose database this is
 	one    INTEGER PRIMARY KEY CHECK (one = 1),
 	issuer TEXT NOT NULL,
-	stream TEXT NOT NULL
+	stream TEXT NOT NULL,
+	kid    TEXT NOT NULL DEFAULT '' -- of the signing key that was switched to; empty: the configured one from the beginning
 ) STRICT;
 CREATE TABLE chain ( -- one for each enclave
 	ref         INTEGER PRIMARY KEY,

@@ -16,6 +16,10 @@ func nonsense(format string, args ...any) error {
 	return &NonsenseError{fmt.Sprintf(format, args...)}
 }
 
+// maxAhead is how far in the future an operator's cut may lie. Later than that it is a slip of the year, and would leave
+// an account open of which everyone believes that it was closed.
+const maxAhead = 2 * 365 * 24 * time.Hour
+
 // Emit decides for an event that an operator states. An engagement of 0 is filled in: the one that is
 // live, or the next for a joiner. The event is complete otherwise.
 func Emit(last State, said Said, now time.Time) (Decision, error) {
@@ -46,6 +50,9 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 		if e.Engagement != last.Engagement+1 {
 			return d, nonsense("want engagement %d for a joiner, got %d", last.Engagement+1, e.Engagement)
 		}
+		if err := notOver(e.End, now); err != nil {
+			return d, err
+		}
 		*n = State{Engagement: e.Engagement, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
 		d.Cases = []Case{Join}
 		if last.Engagement > 0 {
@@ -58,7 +65,13 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 		if schema.At(now).Before(e.Effective) {
 			return d, notYet(schema.KindMover, e.Effective)
 		}
+		if err := notOver(e.End, now); err != nil {
+			return d, err
+		}
 		n.Person, n.Roles, n.Start, n.End = e.Person, roles(e.Roles), e.Start, e.End
+		if sameDesired(&last, n) {
+			return d, nonsense("nothing of it differs from what was announced last")
+		}
 		d.Cases = []Case{Move}
 	case *schema.Leaver:
 		switch {
@@ -74,6 +87,9 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent {
 			return d, nonsense("engagement %d was closed as of %s already; of several leavers the earliest counts", last.Engagement, last.Since)
 		}
+		if err := notTooFar(schema.KindLeaver, e.Effective, now); err != nil {
+			return d, err
+		}
 		n.Engagement, n.By = e.Engagement, Operator
 		if last.Status != Closed || e.Effective.Before(last.Since) {
 			n.Since = e.Effective
@@ -86,6 +102,9 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 		}
 		if last.Status == Suspended && last.By == Operator && !e.Effective.Before(last.Since) {
 			return d, nonsense("engagement %d is suspended since %s already", last.Engagement, last.Since)
+		}
+		if err := notTooFar(schema.KindSuspend, e.Effective, now); err != nil {
+			return d, err
 		}
 		n.Status, n.By, n.Since = Suspended, Operator, e.Effective
 		d.Cases = []Case{Suspend}
@@ -110,6 +129,22 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 // notYet refuses what gives access later: a roster states the present, and would give it at once.
 func notYet(k schema.Kind, effective schema.Instant) error {
 	return nonsense("want an effective instant that has come for a %s, got %s; emit it then", k, effective)
+}
+
+// notTooFar refuses a cut of a time that nobody plans for.
+func notTooFar(k schema.Kind, effective schema.Instant, now time.Time) error {
+	if last := schema.At(now.Add(maxAhead)); last.Before(effective) {
+		return nonsense("want an effective instant at most two years ahead (%s) for a %s, got %s", last, k, effective)
+	}
+	return nil
+}
+
+// notOver refuses an engagement that has ended: it would open an account only to close it.
+func notOver(end *schema.Instant, now time.Time) error {
+	if end != nil && !schema.At(now).Before(*end) {
+		return nonsense("want an end that is still to come, or none, got %s; for someone who has left emit a leaver", *end)
+	}
+	return nil
 }
 
 // Statement returns what a roster says of the person: one of the two, or neither for someone never

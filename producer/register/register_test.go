@@ -194,6 +194,7 @@ func TestEmitRefusesNonsense(t *testing.T) {
 	at := schema.At(now)
 	later := schema.At(now.Add(time.Hour))
 	person := schema.Person{DisplayName: "A"}
+	old, ended, far := schema.At(now.AddDate(-6, 0, 0)), schema.At(now.AddDate(-5, 0, 0)), schema.At(now.AddDate(973, 0, 0))
 	live, closed := say(t, active()), say(t, active(), leaver())
 	for want, c := range map[string]struct {
 		last State
@@ -210,6 +211,11 @@ func TestEmitRefusesNonsense(t *testing.T) {
 		"is not suspended":                                         {live, &schema.Resume{Effective: at, Reason: "return"}},
 		"for a mover, got":                                         {live, &schema.Mover{Person: person, Start: at, Effective: later}},
 		"not an operator's":                                        {live, &schema.Heartbeat{}},
+		"still to come, or none, got 2021":                         {State{}, &schema.Joiner{Person: person, Start: old, End: &ended}},
+		"for someone who has left emit a leaver":                   {live, &schema.Mover{Person: person, Start: old, End: &at, Effective: at}},
+		"nothing of it differs":                                    {live, &schema.Mover{Person: live.Person, Roles: live.Roles, Start: live.Start, Effective: at}},
+		"(2028-03-01T12:00:00Z) for a leaver, got 2999":            {live, &schema.Leaver{Effective: far, Reason: "other"}},
+		"two years ahead (2028-03-01T12:00:00Z) for a suspend":     {live, &schema.Suspend{Effective: far, Reason: "leave"}},
 	} {
 		d, err := Emit(c.last, Said{Event: c.e}, now)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -218,6 +224,13 @@ func TestEmitRefusesNonsense(t *testing.T) {
 		if !reflect.DeepEqual(d.Next, c.last) {
 			t.Errorf("%s: the state changed", want)
 		}
+	}
+	planned := schema.At(now.AddDate(0, 11, 0))
+	if d, err := Emit(live, Said{Event: &schema.Leaver{Effective: planned, Reason: "resignation"}}, now); err != nil || d.Next.Since != planned {
+		t.Errorf("a leaver that is planned: %v", err)
+	}
+	if _, err := Emit(live, Said{Event: &schema.Mover{Person: live.Person, Roles: live.Roles, Start: live.Start, End: &planned, Effective: at}}, now); err != nil {
+		t.Errorf("a mover of the end alone: %v", err)
 	}
 	early := leaver()
 	early.Effective = schema.At(now.Add(-time.Hour))

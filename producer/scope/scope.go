@@ -27,7 +27,7 @@ type Rule struct {
 
 // Compile checks the rules and makes them ready. The error names the key below the rules.
 func (r *Rules) Compile() error {
-	if r.Everyone == (len(r.In) > 0) {
+	if r.Everyone == (len(r.In) > 0) || r.Everyone && r.In != nil {
 		return errors.New("want either everyone: true or rules under in; without one nobody crosses")
 	}
 	for _, list := range []struct {

@@ -67,9 +67,12 @@ func TestNobodyByDefault(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"everyone: true\nin: [{when: [{column: a, equals: b}]}]": "either",
-		"in: [{when: []}]":                                "in[0]: want at least one condition",
-		"in: [{when: [{column: a}]}]":                     "in[0].when[0]: want column and exactly one",
-		"in: [{when: [{column: a, equals: b, in: [c]}]}]": "in[0].when[0]: want column and exactly one",
+		"everyone: true\nin: []":                                 "either",
+		"in: []":                                                 "either",
+		"in: [{when: [{column: a, in: []}]}]":                    "in[0].when[0]: in: want at least one value",
+		"in: [{when: []}]":                                       "in[0]: want at least one condition",
+		"in: [{when: [{column: a}]}]":                            "in[0].when[0]: want column and exactly one",
+		"in: [{when: [{column: a, equals: b, in: [c]}]}]":        "in[0].when[0]: want column and exactly one",
 		"everyone: true\nout: [{when: [{column: a, equals: b}, {column: a, matches: (}]}]": "out[0].when[1]: matches",
 	} {
 		r := parse(t, text)

@@ -9,10 +9,12 @@ import (
 // same reports whether two rows say the same of their person, as far as anything is taken from them.
 func same(a, b *Record) bool { return len(differences([]Record{*a, *b})) == 0 }
 
-// differences names what the records disagree on.
+// differences names what the records disagree on. Rows that all say that someone left need to agree only on what
+// will cross of them.
 func differences(rs []Record) []string {
 	var names []string
 	first := &rs[0]
+	left := !slices.ContainsFunc(rs, func(r Record) bool { return r.Status != Inactive })
 	for _, f := range []struct {
 		name  string
 		equal func(a, b *Record) bool
@@ -35,6 +37,9 @@ func differences(rs []Record) []string {
 		{"reason", func(a, b *Record) bool { return a.Reason == b.Reason && a.Txn == b.Txn }},
 		{"scope", func(a, b *Record) bool { return maps.Equal(a.Cells, b.Cells) }},
 	} {
+		if left && !slices.Contains([]string{"end", "engagement", "reason"}, f.name) {
+			continue
+		}
 		for i := range rs[1:] {
 			if !f.equal(first, &rs[1+i]) {
 				names = append(names, f.name)

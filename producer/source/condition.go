@@ -30,6 +30,9 @@ func (c *Condition) Compile() error {
 	if c.Column == "" || given != 1 {
 		return fmt.Errorf("want column and exactly one of equals, in and matches")
 	}
+	if c.In != nil && len(c.In) == 0 {
+		return fmt.Errorf("in: want at least one value; a list of none holds for nobody")
+	}
 	if c.Matches != "" {
 		re, err := regexp.Compile(`^(?:` + c.Matches + `)$`)
 		if err != nil {

@@ -47,6 +47,8 @@ func (im *Importer) Read(name, format string, r io.Reader) (*Snapshot, error) {
 		rows, err = im.readCSV(name, data)
 	case JSONL:
 		rows, err = im.readJSONL(name, data)
+	case "":
+		return nil, &FileError{name, 0, fmt.Sprintf("want a name that ends in .csv, .tsv, .txt, .jsonl, .ndjson or .json, or give --format %s or %s; a workbook (.xls, .xlsx) must be exported as one of these first", CSV, JSONL)}
 	default:
 		return nil, &FileError{name, 0, fmt.Sprintf("want the format %s or %s, got %q; give --format", CSV, JSONL, format)}
 	}
@@ -71,6 +73,10 @@ func text(name string, data []byte) ([]byte, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, &FileError{name, 0, "the file is empty; an export without anyone is not taken for one in which everyone left"}
 	}
+	// A row of people is not to be taken for the header, which errors show.
+	if first, _, _ := bytes.Cut(data, []byte("\n")); bytes.IndexByte(bytes.TrimRight(first, "\r"), '\r') >= 0 {
+		return nil, &FileError{name, 1, "the lines end with a carriage return alone, as on an old Mac; want LF or CR LF: export it so, or convert it with: tr '\\r' '\\n'"}
+	}
 	if !utf8.Valid(data) {
 		at := 0
 		for at < len(data) {
@@ -92,13 +98,17 @@ func (im *Importer) readCSV(name string, data []byte) ([]row, error) {
 	cr.Comma, cr.FieldsPerRecord, cr.ReuseRecord = im.comma, -1, true
 	first, err := cr.Read()
 	if err != nil {
-		return nil, &FileError{name, 1, "the header cannot be read: " + strings.TrimPrefix(err.Error(), "parse error on ")}
+		reason := err.Error()
+		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
+			reason = unsplit(parse)
+		}
+		return nil, &FileError{name, 1, "the header cannot be read: " + reason}
 	}
 	header := make([]string, len(first))
 	for i, h := range first {
 		header[i] = strings.TrimSpace(h)
 	}
-	if err := im.checkHeader(name, header); err != nil {
+	if err := im.checkHeader(name, header, im.found(header)); err != nil {
 		return nil, err
 	}
 	want := map[int]string{}
@@ -117,11 +127,7 @@ func (im *Importer) readCSV(name string, data []byte) ([]row, error) {
 		var parse *csv.ParseError
 		switch {
 		case errors.As(err, &parse):
-			reason := parse.Err.Error()
-			if errors.Is(parse.Err, csv.ErrQuote) {
-				reason += fmt.Sprintf("; what stands from here to line %d was read as one row", parse.Line)
-			}
-			rows = append(rows, row{line: parse.StartLine, err: &RowError{Reason: reason}})
+			rows = append(rows, row{line: parse.StartLine, err: &RowError{Reason: unsplit(parse)}})
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read %s: %w", name, err)
@@ -140,6 +146,18 @@ func (im *Importer) readCSV(name string, data []byte) ([]row, error) {
 	}
 }
 
+// unsplit says why a row cannot be split into cells.
+func unsplit(e *csv.ParseError) string {
+	const want = `want a cell with quotes in it as "a ""b"" c"`
+	switch {
+	case errors.Is(e.Err, csv.ErrBareQuote):
+		return fmt.Sprintf("%s, got a quote inside a cell that does not begin with one, at octet %d of line %d", want, e.Column, e.Line)
+	case errors.Is(e.Err, csv.ErrQuote):
+		return fmt.Sprintf("%s, got a quote that is not closed or not followed by a delimiter, at octet %d of line %d; what stands from here to line %d was read as one row", want, e.Column, e.Line, e.Line)
+	}
+	return e.Err.Error()
+}
+
 // value applies the configured value map to a cell.
 func (im *Importer) value(column, cell string) string {
 	if m := im.m.Values[column]; m != nil {
@@ -150,7 +168,8 @@ func (im *Importer) value(column, cell string) string {
 	return cell
 }
 
-func (im *Importer) checkHeader(name string, header []string) error {
+// checkHeader refuses a header without the mapped columns; found says what is there instead.
+func (im *Importer) checkHeader(name string, header []string, found string) error {
 	var missing []string
 	for _, c := range im.needed {
 		n := 0
@@ -175,7 +194,7 @@ func (im *Importer) checkHeader(name string, header []string) error {
 	if missing == nil {
 		return nil
 	}
-	reason := fmt.Sprintf("wrong header: missing %s; found %s", strings.Join(missing, ", "), clipList(header))
+	reason := fmt.Sprintf("wrong header: missing %s; %s", strings.Join(missing, ", "), found)
 	if len(header) == 1 {
 		for _, d := range []struct{ char, name string }{{";", `";"`}, {"\t", `"tab"`}, {",", `","`}} {
 			if strings.Contains(header[0], d.char) {
@@ -185,6 +204,19 @@ func (im *Importer) checkHeader(name string, header []string) error {
 		}
 	}
 	return &FileError{name, 1, reason}
+}
+
+// found says what line 1 of a CSV file has, if it names one of the columns that are looked for, however it is separated
+// and spelt. A line that names none may be of a person, in a file without a header, and is not shown.
+func (im *Importer) found(line []string) string {
+	for _, text := range line {
+		for name := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(",;\t|", r) }) {
+			if slices.ContainsFunc(im.needed, func(c string) bool { return strings.EqualFold(strings.TrimSpace(name), c) }) {
+				return "found " + clipList(line)
+			}
+		}
+	}
+	return fmt.Sprintf("line 1 names none of them; its cells (%d) are not shown, since they may be a person's: want the names of the columns there", len(line))
 }
 
 func clipList(names []string) string {
@@ -204,6 +236,9 @@ func clipList(names []string) string {
 func (im *Importer) readJSONL(name string, data []byte) ([]row, error) {
 	var rows []row
 	seen := map[string]bool{}
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) && json.Valid(data) {
+		return nil, &FileError{name, 0, "want one JSON object a line, got one JSON array: write each of its objects on a line of its own, as jq -c '.[]' does"}
+	}
 	n := 0
 	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		n++
@@ -228,12 +263,15 @@ func (im *Importer) readJSONL(name string, data []byte) ([]row, error) {
 		}
 		rows = append(rows, r)
 	}
+	if len(seen) == 0 && len(rows) > 0 && rows[0].err != nil {
+		return nil, &FileError{name, rows[0].line, "want one JSON object a line, and no line is one; of this one: " + rows[0].err.Reason}
+	}
 	found := make([]string, 0, len(seen))
 	for k := range seen {
 		found = append(found, k)
 	}
 	slices.Sort(found)
-	return rows, im.checkHeader(name, found)
+	return rows, im.checkHeader(name, found, "found "+orElse(clipList(found), "no member of an object"))
 }
 
 // object reads a flat JSON object: strings, numbers, booleans, null and lists of those.

@@ -13,12 +13,12 @@ import (
 // record understands one row, or says why not.
 func (im *Importer) record(r row) (rec Record, notes []Note, bad *RowError) {
 	m := &im.m
-	for column, c := range r.cells {
-		if len(c) > maxCell {
-			return rec, nil, &RowError{Column: column, Reason: "the cell is longer than 4096 octets"}
+	get := func(column string) string {
+		if c := r.cells[column]; len(c) <= maxCell {
+			return strings.TrimSpace(c)
 		}
+		return ""
 	}
-	get := func(column string) string { return strings.TrimSpace(r.cells[column]) }
 	rec = Record{Lines: []int{r.line}, Subject: get(m.Subject), Engagement: get(m.Engagement), Status: Active, Txn: get(m.Txn)}
 	if err := checkSubject(rec.Subject); err != nil {
 		return rec, nil, &RowError{Column: m.Subject, Reason: err.Error()}
@@ -34,7 +34,15 @@ func (im *Importer) record(r row) (rec Record, notes []Note, bad *RowError) {
 			return rec, nil, unlisted(s.Column, string(v), s.Active, s.Inactive, s.Suspended)
 		}
 	}
-	if l := m.Leave; l != nil {
+	// A row that says that someone left is taken whatever else is wrong with it: nothing but its id,
+	// status, last day and reason will cross, and a misspelt country must not keep an account alive.
+	left := rec.Status == Inactive
+	for column, c := range r.cells {
+		if !left && len(c) > maxCell {
+			return rec, nil, &RowError{Column: column, Reason: "the cell is longer than 4096 octets"}
+		}
+	}
+	if l := m.Leave; l != nil && !left {
 		switch v := config.Text(get(l.Column)); {
 		case slices.Contains(l.OnLeave, v):
 			rec.Leave = OnLeave
@@ -51,9 +59,6 @@ func (im *Importer) record(r row) (rec Record, notes []Note, bad *RowError) {
 			rec.Reason = orElse(m.Reason.Values[v], schema.ReasonOther)
 		}
 	}
-	// A row that says that someone left is taken whatever else is wrong with it: nothing but its id,
-	// status, last day and reason will cross, and a misspelt country must not keep an account alive.
-	left := rec.Status == Inactive
 	var err error
 	if rec.Start, err = im.date(get(m.Start), im.calendar.starts); err != nil && !left {
 		return rec, nil, &RowError{Column: m.Start, Reason: err.Error()}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,8 +124,18 @@ func TestWholeFileRefused(t *testing.T) {
 		"header missing":     {CSV, "WorkerID,status,GivenName\n", "missing Country, Department, FamilyName, FirstDay, LastDay, Manager, OnLeave, Roles, Status (found as status: case counts), Title; found WorkerID, status, GivenName"},
 		"header twice":       {CSV, strings.Replace(good, "Title", "Status", 1), "Status 2 times"},
 		"other delimiter":    {CSV, strings.ReplaceAll(good, ",", ";"), `set source.delimiter to ";"`},
+		"CR alone":           {CSV, strings.ReplaceAll(good+"1,Active,No,Ada,Byron,DE,S,T,,,,\n", "\n", "\r"), `with: tr '\r' '\n'`},
+		"CR alone, but last": {CSV, strings.ReplaceAll(good+"1,Active,No,Ada,Byron,DE,S,T,,,,", "\n", "\r") + "\n", "a carriage return alone"},
+		"CR alone, JSON":     {JSONL, `{"WorkerID":"1"}` + "\r" + `{"WorkerID":"2","GivenName":"Ada"}` + "\r", "a carriage return alone"},
+		"no header":          {CSV, "1,Active,No,Ada,Byron,DE,S,T,,,,\n", "line 1 names none of them; its cells (12) are not shown"},
+		"nor a delimiter":    {CSV, "1;Active;No;Ada;Byron\n", "its cells (1) are not shown"},
 		"format":             {"xlsx", "x", "want the format csv or jsonl"},
-		"no JSON objects":    {JSONL, "[1]\n", "missing"},
+		"no format":          {"", "x", "a workbook (.xls, .xlsx) must be exported"},
+		"quote in a header":  {CSV, "Wor\"kerID,Status\n", `want a cell with quotes in it as "a ""b"" c"`},
+		"no JSON objects":    {JSONL, "1\n\"Ada\"\n", "export:1: want one JSON object a line, and no line is one"},
+		"JSON array":         {JSONL, `[{"WorkerID":"1"},` + "\n" + `{"WorkerID":"2"}]` + "\n", "want one JSON object a line, got one JSON array"},
+		"JSON cut off":       {JSONL, `{"WorkerID":"1","GivenName":"Ada` + "\n", "export:1: want one JSON object a line"},
+		"JSON spread out":    {JSONL, "{\n\"WorkerID\": \"1\"\n}\n", "and no line is one"},
 		"JSON other members": {JSONL, `{"a":1}` + "\n", "found a"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,7 +144,16 @@ func TestWholeFileRefused(t *testing.T) {
 			if !errors.As(err, &fe) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("want %q, got %v", c.want, err)
 			}
+			if strings.Contains(err.Error(), "Ada") {
+				t.Errorf("a person in an error: %v", err)
+			}
 		})
+	}
+	for row, want := range map[string]string{`1,Active,No,A"da`: "at octet 14 of line 2", `1,Active,No,"Ad"a`: "at octet 16 of line 2"} {
+		s := read(t, importer(t, messy()), CSV, good+row+",Byron,DE,S,T,,,,\n")
+		if len(s.Refused) != 1 || !strings.Contains(fmt.Sprint(s.Refused), "want a cell with quotes") || !strings.Contains(fmt.Sprint(s.Refused), want) {
+			t.Errorf("%s: want %s, got %+v", row, want, s.Refused)
+		}
 	}
 	if s := read(t, importer(t, messy()), CSV, "\xef\xbb\xbf"+good+"1,Active,No,Jörg,B,DE,S,T,,,,\r\n"); len(s.Records) != 1 || s.Records[0].Person.Name.GivenName != "Jörg" {
 		t.Errorf("a byte order mark in UTF-8 is harmless: %+v", s)
@@ -169,8 +189,18 @@ func TestInactiveRowNeedsLittle(t *testing.T) {
 	m := messy()
 	m.Reason = &ReasonColumn{Column: "Title", Values: map[string]string{"quit": "resignation"}}
 	header := "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"
-	s := read(t, importer(t, m), CSV, header+"1,Inactive,No,,,Mars,S,quit,,someday,soon,Big Boss\n2,Inactive,No,,,Mars,S,fled,,,,\n")
-	if len(s.Records) != 2 || s.Records[0].Status != Inactive || s.Records[0].Reason != "resignation" || s.Records[1].Reason != "other" || len(s.Notes) != 1 {
+	s := read(t, importer(t, m), CSV, header+"1,Inactive,No,,,Mars,S,quit,,someday,soon,Big Boss\n2,Inactive,No,,,Mars,S,fled,,,,\n"+
+		"3,Inactive,,,,,,,,,,\n4,Inactive,maybe,"+strings.Repeat("x", maxCell+1)+",,,,,,,,\n"+
+		"5,Inactive,No,Ada,Byron,GB,A,,,,,\n5,Inactive,Yes,Ada,King,US,B,,1,,,Big Boss\n")
+	if len(s.Refused) > 0 || len(s.Held) > 0 {
+		t.Errorf("refused %+v, held %+v", s.Refused, s.Held)
+	}
+	for _, r := range s.Records[2:] {
+		if r.Status != Inactive {
+			t.Errorf("record %+v", r)
+		}
+	}
+	if len(s.Records) != 5 || s.Records[0].Status != Inactive || s.Records[0].Reason != "resignation" || s.Records[1].Reason != "other" || len(s.Notes) != 1 {
 		t.Errorf("got %+v", s)
 	}
 }

@@ -1,9 +1,12 @@
 package verify
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
 )
 
 // opClasses is what each operation does, whatever the ledger calls it.
@@ -53,6 +56,11 @@ func (v *verifier) intent(i *entry.Intent) {
 	if v.policy.IsZero() || i.Policy != v.policy {
 		v.findWho(PolicyUnrecorded, w, "it was planned by policy %s; the ledger has %s in force", i.Policy, v.policy)
 	}
+	v.cites(w, &i.Cause)
+	v.approved(w, p, i)
+	if v.TilesOnly && v.byRoster(&i.Cause) {
+		return // what it states is in the archive, which is not at hand
+	}
 	if gives {
 		v.give(w, p, i)
 	}
@@ -71,7 +79,17 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 	if !now.access && before.access {
 		s = before
 	}
+	if s.access && p.lapsed && seconds(v.now)-p.changed > int64(look/time.Second) {
+		v.findWho(GiveAfterCut, w, "the person's lease ran out and nothing named the person since")
+		return
+	}
 	if !s.access {
+		if i.Cause.Position != nil {
+			if list := v.cited(p, i.Cause.Position); len(list) > 0 && list[0].disowned != 0 {
+				v.findWho(GiveDisowned, w, "it names message %d of generation %d, whose word was disowned at entry %d", i.Cause.Position.Seq, i.Cause.Position.Generation, list[0].disowned)
+				return
+			}
+		}
 		switch now.why {
 		case "unknown":
 			v.findWho(GiveWithoutFact, w, "no joiner or mover in sequence says that the person has access")
@@ -95,11 +113,13 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 		list := v.cited(p, c.Position)
 		ok := false
 		for _, f := range list {
-			ok = ok || f == now.want || f == before.want
+			ok = ok || f == now.want || f == before.want || f.content != 0 && f.content == s.want.content && f.engagement == s.want.engagement
 		}
 		switch {
 		case len(list) == 0:
 			v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
+		case !ok && list[0].disowned != 0:
+			v.findWho(GiveDisowned, w, "it names message %d of generation %d, whose word was disowned at entry %d", c.Position.Seq, c.Position.Generation, list[0].disowned)
 		case !ok || c.Position.Issuer != w.issuer:
 			v.findWho(CauseMismatch, w, "it names message %d of generation %d; what holds is message %d of generation %d", c.Position.Seq, c.Position.Generation, s.want.seq, s.want.generation)
 		}
@@ -118,7 +138,7 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 
 // cited returns what the message at a place says of the person; only streams that the ledger opened count.
 func (v *verifier) cited(p *person, at *entry.Position) []*fact {
-	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil {
+	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil && !v.heads[point{at.Generation, at.Seq}] {
 		return nil
 	}
 	return p.stated(at.Generation, at.Seq)
@@ -156,7 +176,17 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 		v.findWho(CauseMissing, w, "it names no message")
 		return
 	}
+	if v.approvalEnded(w, p, i) {
+		return
+	}
 	list := v.cited(p, c.Position)
+	if len(list) == 0 && v.beforeUs(c.Position) {
+		v.report.Checked.ByPrevious++
+		return
+	}
+	if len(list) == 0 && v.TilesOnly && v.repeated(c.Position) {
+		return // what the heartbeat says is in the archive, which is not at hand
+	}
 	if len(list) == 0 && !v.parked[w.issuer] {
 		v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
 		return
@@ -185,6 +215,26 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 	default:
 		v.findWho(CauseMismatch, w, "message %d of generation %d does not take access away now", c.Position.Seq, c.Position.Generation)
 	}
+}
+
+// repeated reports whether a heartbeat past a place came that may repeat what a message there says.
+func (v *verifier) repeated(at *entry.Position) bool {
+	s := v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}]
+	return s != nil && at.Seq < s.echoed
+}
+
+// beforeUs reports whether a place lies before where this ledger began to follow its stream, and another ledger did
+// until then: what a message there says is on that one.
+func (v *verifier) beforeUs(at *entry.Position) bool {
+	if v.report.Ledger.Previous == nil {
+		return false
+	}
+	for k, s := range v.streams {
+		if k.issuer == at.Issuer && k.stream == at.Stream && (k.generation > at.Generation || k.generation == at.Generation && at.Seq < s.joined) {
+			return true
+		}
+	}
+	return false
 }
 
 // outcome answers an intent.
@@ -240,17 +290,26 @@ func (v *verifier) did(w who, p *person, op string, at time.Time) {
 	case "revoke-sessions":
 		v.revoked(p, at)
 	case "delete":
-		p.account, p.enabled = false, false
+		p.account, p.enabled, p.gone = false, false, true
 		v.disabled(w, p, at)
 		v.revoked(p, at)
 	case "update", "set-manager", "clear-manager", "add-member":
 		if !p.account { // one that was there before this ledger
+			v.opened(p, at)
 			p.account, p.enabled = true, true
 		}
 	}
 }
 
 func (v *verifier) observed(o *entry.Observed) {
+	if s := o.Survey; s != nil {
+		v.surveyed = true
+		for _, c := range s.Counts {
+			if c.Name == entry.SurveyForeign && c.Count > 0 {
+				v.surveyed = false // the account of anybody may be among these
+			}
+		}
+	}
 	a := o.Account
 	if a == nil {
 		return
@@ -264,10 +323,15 @@ func (v *verifier) observed(o *entry.Observed) {
 		p.account, p.enabled = true, true
 	case entry.StateDisabled:
 		p.account, p.enabled = true, false
-	case entry.StateDeleted, entry.StateGone:
-		p.account, p.enabled = false, false
 		for _, c := range p.cuts {
-			if c.State == CutOpen || c.State == CutDone {
+			if c.State == CutUnknown {
+				c.State = CutAlready
+			}
+		}
+	case entry.StateDeleted, entry.StateGone:
+		p.account, p.enabled, p.gone = false, false, true
+		for _, c := range p.cuts {
+			if c.State == CutOpen || c.State == CutDone || c.State == CutUnknown {
 				c.State = CutGone
 			}
 		}
@@ -276,6 +340,10 @@ func (v *verifier) observed(o *entry.Observed) {
 }
 
 func (v *verifier) operator(o *entry.Operator) {
+	if o.Action == "recall" {
+		v.recalled(o)
+		return
+	}
 	v.report.Operators = append(v.report.Operators, Act{Entry: v.index, Time: entry.At(v.now), By: o.By, Action: o.Action, Issuer: o.Issuer, Subject: o.Subject, Target: o.Target, Reason: o.Reason})
 	if o.Subject == "" {
 		return
@@ -285,11 +353,34 @@ func (v *verifier) operator(o *entry.Operator) {
 	case "cut":
 		if !p.locked {
 			p.locked, p.lock, p.changed = true, v.index, seconds(v.now)
-			v.cutByLock(w, p)
+			v.cutByLock(w, p, o.First)
 		}
 	case "unlock":
 		v.back(w, p, func(c *Cut) bool { return c.Kind == "lock" })
 		p.locked, p.changed = false, seconds(v.now)
+	case "keep":
+		p.kept()
+		p.changed = seconds(v.now)
+	}
+}
+
+// recalled takes in a leaver or suspend of the ledger before this one: nothing may be given against it, and it is to be
+// carried out like any other. Or that what was suspended there was over.
+func (v *verifier) recalled(o *entry.Operator) {
+	kind, place, _ := strings.Cut(o.Target, "#")
+	f := fact{kind: kindOf(schema.Kind(kind)), engagement: o.Engagement, from: unix(o.Effective), entry: v.index}
+	n, err := fmt.Sscanf(place, "%d.%d", &f.generation, &f.seq)
+	if err != nil || n != 2 || o.Effective == nil || o.Subject == "" || f.kind != leaver && f.kind != suspend && f.kind != resume {
+		v.findf(EntryForm, "it recalls no leaver, suspend or resume: target %s", o.Target)
+		return
+	}
+	f.sequenced, f.recalled = f.kind == resume, true
+	w := who{o.Issuer, o.Subject}
+	p := v.person(w)
+	p.recalled = true
+	if p.add(f) {
+		p.changed = seconds(v.now)
+		v.cutBy(w, p, f, *o.Effective, nil)
 	}
 }
 
@@ -336,6 +427,9 @@ func (v *verifier) released(r *entry.Released) {
 			}
 		}
 	}
+	if r.Action == entry.ReleasedDiscard && excuses[o.code] {
+		v.discards[r.Hold] = o
+	}
 	if r.Action == entry.ReleasedDiscard || r.Action == entry.ReleasedRelease {
 		v.report.Rulings = append(v.report.Rulings, Ruling{Entry: v.index, Time: entry.At(v.now), Hold: r.Hold, Code: o.code, Action: r.Action, By: r.By, Subjects: len(o.subjects), Reason: r.Reason})
 	}
@@ -367,8 +461,15 @@ func (v *verifier) alarm(a *entry.Alarm) {
 		} else {
 			delete(v.stale, a.Key)
 		}
+	case a.Code == "disk-full" && !raised:
+		v.resumed()
 	case a.Code == "credential-denied" && a.Key == "cut":
 		v.denied = raised
+	case a.Code == "cut-discarded" && !raised && v.discards[a.Key] != nil: // its time is over: what it kept is due again
+		for _, w := range v.discards[a.Key].subjects {
+			v.person(w).discarded = false
+		}
+		delete(v.discards, a.Key)
 	case excuses[a.Code] && a.Subject != "":
 		v.perhaps[a.Subject] += step
 	}

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
 
@@ -41,7 +42,9 @@ type message struct {
 	occurred *schema.Instant
 	fact     fact               // where it states one about a subject
 	cuts     []schema.CutNotice // of a heartbeat
-	roster   bool
+	roster   *schema.Roster
+	approval *schema.Approval
+	received *entry.Received // of one that is kept: what its entry says
 }
 
 // chunk is some whole lines of a day's file, or why there are no more of it.
@@ -64,24 +67,38 @@ type shelf struct {
 
 	read    int64    // lines so far
 	matched int64    // the number, from 1, of the furthest line that an entry named
+	missing error    // there is no archive; only an entry that needs one makes that an error
 	torn    []string // files that end in the middle of a write
 	broken  []message
 }
 
 func openArchive(ctx context.Context, dir string, keys Keys) (*shelf, error) {
-	if _, err := os.ReadDir(dir); err != nil {
-		return nil, fmt.Errorf("read the archive of signed messages: %w", err)
-	}
 	a := &shelf{ahead: map[schema.Digest]message{}}
+	if _, err := os.ReadDir(dir); err != nil {
+		err = fmt.Errorf("read the archive of signed messages: %w (to verify the tiles without the signed messages, ask for tiles only)", err)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		// A ledger that has just begun names no message, and has no archive yet.
+		a.missing, a.over = err, true
+		return a, nil
+	}
 	a.p = newPipe(ctx, func(emit func(chunk) bool) error { return chunks(dir, emit) },
 		func(c chunk) ([]message, error) { return keys.messages(c), nil })
 	return a, nil
 }
 
-func (a *shelf) close() { a.p.close() }
+func (a *shelf) close() {
+	if a.p != nil {
+		a.p.close()
+	}
+}
 
 // find returns the message with this payload digest. It is found once.
 func (a *shelf) find(ctx context.Context, d schema.Digest) (m message, ok bool, err error) {
+	if a.missing != nil {
+		return message{}, false, a.missing
+	}
 	if m, ok = a.ahead[d]; ok {
 		delete(a.ahead, d)
 		a.matched = max(a.matched, m.number)
@@ -314,9 +331,9 @@ func (m *message) read(payload []byte) {
 	m.occurred = set.Occurred
 	switch e := set.Event.(type) {
 	case *schema.Joiner:
-		m.fact = fact{kind: joiner, engagement: e.Engagement, start: e.Start.Unix(), end: unix(e.End)}
+		m.fact = fact{kind: joiner, engagement: e.Engagement, start: e.Start.Unix(), end: unix(e.End), content: contentOf(&e.Person, e.Roles, e.Start, e.End)}
 	case *schema.Mover:
-		m.fact = fact{kind: mover, engagement: e.Engagement, start: e.Start.Unix(), end: unix(e.End), from: e.Effective.Unix()}
+		m.fact = fact{kind: mover, engagement: e.Engagement, start: e.Start.Unix(), end: unix(e.End), from: e.Effective.Unix(), content: contentOf(&e.Person, e.Roles, e.Start, e.End)}
 	case *schema.Leaver:
 		m.fact = fact{kind: leaver, engagement: e.Engagement, from: e.Effective.Unix()}
 	case *schema.Suspend:
@@ -326,7 +343,9 @@ func (m *message) read(payload []byte) {
 	case *schema.Heartbeat:
 		m.cuts = slices.Clone(e.Cuts)
 	case *schema.Roster:
-		m.roster = true
+		m.roster = e
+	case *schema.Approval:
+		m.approval = e
 	}
 }
 

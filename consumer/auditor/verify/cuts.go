@@ -20,6 +20,7 @@ const (
 	CutAlready   CutState = "already"   // it was disabled before
 	CutGone      CutState = "gone"      // it does not exist any more
 	CutNone      CutState = "none"      // there was no account
+	CutUnknown   CutState = "unknown"   // an earlier ledger may know of an account, and this one says nothing of it
 	CutOvertaken CutState = "overtaken" // access came back, or the date was moved, before it was due or done
 	CutUnderWay  CutState = "under-way" // due, and younger than the grace
 	CutHeld      CutState = "held"      // a hold or alarm stands that says why not
@@ -32,7 +33,7 @@ type Cut struct {
 	Issuer     string        `json:"iss"`
 	Subject    string        `json:"sub"`
 	Engagement int           `json:"engagement,omitempty"`
-	Kind       string        `json:"kind"`  // leaver, suspend, end or lock
+	Kind       string        `json:"kind"`  // leaver, suspend, end, lease or lock
 	Entry      int64         `json:"entry"` // where it was received
 	Seq        uint64        `json:"seq,omitempty"`
 	True       entry.Moment  `json:"true"`     // when it became true: toe or iat, or effective if that is later
@@ -41,6 +42,7 @@ type Cut struct {
 	Disabled   *entry.Moment `json:"disabled,omitempty"`
 	Revoked    *entry.Moment `json:"revoked,omitempty"`
 	State      CutState      `json:"state"`
+	Recalled   bool          `json:"recalled,omitempty"` // it stood on an earlier ledger; Received is when this one began with it
 
 	generation int
 }
@@ -65,12 +67,26 @@ func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurr
 			return
 		}
 	}
-	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, generation: f.generation,
+	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, Recalled: f.recalled, generation: f.generation,
 		True: entry.At(later(stated, effective)), Due: entry.At(later(v.now, effective))})
 }
 
-func (v *verifier) cutByLock(w who, p *person) {
-	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Kind: "lock", True: entry.At(v.now), Due: entry.At(v.now)})
+// cutByLock notes an operator's cut; first is who acted on an earlier ledger, nil where it was on this one.
+func (v *verifier) cutByLock(w who, p *person, first *entry.First) {
+	c := &Cut{Issuer: w.issuer, Subject: w.subject, Kind: "lock", True: entry.At(v.now), Due: entry.At(v.now)}
+	if first != nil {
+		c.True, c.Recalled, p.recalled = first.At, true, true
+	}
+	v.cut(p, c)
+}
+
+// named is told that something in its place named a person: what lapsed before is over.
+func (v *verifier) named(w who, p *person) {
+	if !p.lapsed {
+		return
+	}
+	v.back(w, p, func(c *Cut) bool { return c.Kind == "lease" })
+	p.lapsed, p.changed = false, seconds(v.now)
 }
 
 func later(a, b time.Time) time.Time {
@@ -84,13 +100,28 @@ func (v *verifier) cut(p *person, c *Cut) {
 	c.Entry, c.Received, c.State = v.index, entry.At(v.now), CutOpen
 	p.discarded = false
 	v.report.Cuts = append(v.report.Cuts, c)
-	switch {
+	switch due := !c.Due.After(v.now); {
 	case !p.account && p.intent < 0:
-		c.State = CutNone
-	case p.account && !p.enabled && !c.Due.After(v.now):
+		if c.State = v.without(p); c.State == CutUnknown && !due {
+			c.State = CutOpen
+		}
+	case p.account && !p.enabled && due:
 		c.State = CutAlready
 	}
 	p.cuts = append(p.cuts, c)
+}
+
+// without is what a cut comes to while this ledger tells of no account. One that follows a lost ledger does not know what was made
+// under that one, unless the tenant was looked through, or the account is known to be gone. Of those whom it
+// recalls it names each who had none.
+func (v *verifier) without(p *person) CutState {
+	switch {
+	case p.gone:
+		return CutGone
+	case v.report.Ledger.Previous == nil, v.surveyed && !p.recalled:
+		return CutNone
+	}
+	return CutUnknown
 }
 
 // took is told of a joiner or mover that came into sequence: a stated end is a cut to come.
@@ -106,7 +137,7 @@ func (v *verifier) took(w who, p *person, f fact) {
 	c := &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: "end", Seq: f.seq, generation: f.generation,
 		True: entry.At(end), Due: entry.At(later(v.now, end))}
 	v.cut(p, c)
-	if c.State == CutNone { // the account is about to be made
+	if c.State == CutNone || c.State == CutGone { // the account is about to be made
 		c.State = CutOpen
 	}
 }
@@ -138,7 +169,7 @@ func overtake(p *person, match func(*Cut) bool) {
 		if !match(c) {
 			return false
 		}
-		if c.State == CutOpen {
+		if c.State == CutOpen || c.State == CutUnknown {
 			c.State = CutOvertaken
 		}
 		return true
@@ -171,7 +202,8 @@ func (v *verifier) excuse(w who, p *person) CutState {
 // opened is told that an account is open from now on: cuts that had nothing to do have it now.
 func (v *verifier) opened(p *person, at time.Time) {
 	for _, c := range p.cuts {
-		if c.State == CutNone || c.State == CutAlready || c.State == CutDone {
+		switch c.State {
+		case CutNone, CutUnknown, CutGone, CutAlready, CutDone:
 			c.State, c.Disabled, c.Revoked = CutOpen, nil, nil
 			c.Due = entry.At(later(c.Due.Time, at))
 		}
@@ -180,8 +212,8 @@ func (v *verifier) opened(p *person, at time.Time) {
 
 func (v *verifier) disabled(w who, p *person, at time.Time) {
 	for _, c := range p.cuts {
-		// None: nobody knew of an account, such as one whose create was interrupted by a crash.
-		if c.State != CutOpen && c.State != CutNone || c.Due.After(at.Add(time.Second)) {
+		// None, unknown: nobody knew of an account, such as one whose create was interrupted by a crash.
+		if c.State != CutOpen && c.State != CutNone && c.State != CutUnknown || c.Due.After(at.Add(time.Second)) {
 			continue
 		}
 		c.State, c.Disabled = CutDone, entry.MomentAt(at)
@@ -218,6 +250,7 @@ func (v *verifier) end(ctx context.Context) error {
 		r.Streams = append(r.Streams, Stream{Issuer: s.issuer, Stream: s.stream, Audience: s.audience, Generation: s.generation, First: s.joined, Head: s.head,
 			Hash: s.hash, Highest: s.highest, Messages: s.messages, Missing: s.missing(), Gaps: s.gaps, Forks: s.forks, Repeats: s.repeats, Closed: s.closed, Forked: s.forked})
 	}
+	v.endRosters()
 	if v.archive == nil {
 		return nil
 	}
@@ -244,6 +277,17 @@ func (v *verifier) end(ctx context.Context) error {
 	return nil
 }
 
+// over reports whether a suspension that was recalled is, though nothing on this ledger gives access since.
+func (p *person) over(c *Cut, t int64) bool {
+	for i := range p.facts {
+		if f := &p.facts[i]; f.kind == suspend && f.engagement == c.Engagement && f.generation == c.generation && f.seq == c.Seq {
+			until, ok := p.ends(f)
+			return ok && until <= t
+		}
+	}
+	return false
+}
+
 func (v *verifier) endPerson(w who, p *person) {
 	if p.account {
 		v.report.Checked.Accounts++
@@ -251,16 +295,18 @@ func (v *verifier) endPerson(w who, p *person) {
 			v.report.Checked.Enabled++
 		}
 	}
-	access := p.at(seconds(v.now)).access
+	access := p.at(seconds(v.now)).access && !p.lapsed
 	found := false
 	for _, c := range p.cuts {
 		switch {
+		case c.State == CutUnknown && access:
+			c.State = CutOvertaken
 		case c.State == CutOpen && !c.Due.After(v.now):
 			switch why := v.excuse(w, p); {
-			case access:
+			case access, c.Kind == "suspend" && p.over(c, seconds(v.now)):
 				c.State = CutOvertaken
 			case !p.account:
-				c.State = CutNone
+				c.State = v.without(p)
 			case !p.enabled:
 				c.State = CutAlready
 			case why != "":

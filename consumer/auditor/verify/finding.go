@@ -7,6 +7,7 @@ type Code string
 // The tree: what the ledger's signature vouches for.
 const (
 	CheckpointBad  Code = "checkpoint-bad"  // the checkpoint is not signed by the key that was given, or is malformed
+	SecondMissing  Code = "second-missing"  // the checkpoint is not signed by the second key that was given
 	TreeBroken     Code = "tree-broken"     // an entry or a hash is not the one under the signed root; nothing behind it is judged
 	TileBroken     Code = "tile-broken"     // a hash tile is not what the entries give
 	CopyBad        Code = "copy-bad"        // a checkpoint copy is not signed by the key that was given
@@ -37,6 +38,9 @@ const (
 	ContentJudged   Code = "content-judged"   // content was taken that the schema refuses, or refused that it allows
 	ChainBroken     Code = "chain-broken"     // a message was taken as the next in its chain and is not
 	ChainClaim      Code = "chain-claim"      // the ledger says gap, fork or duplicate where the chain says otherwise
+	RosterUnknown   Code = "roster-unknown"   // a roster is said to be applied, and no whole one came
+	RosterUnapplied Code = "roster-unapplied" // a whole roster came, and was neither applied nor overtaken by a later one
+	BranchUnknown   Code = "branch-unknown"   // an operator chose a branch of a stream, and there is no such fork or branch
 	SentTwice       Code = "sent-twice"       // a producer used a number twice, or a generation that is over
 )
 
@@ -45,6 +49,8 @@ const (
 	GiveWithoutFact    Code = "give-without-fact"   // something was given to a person of whom nothing in sequence says so
 	GiveAfterCut       Code = "give-after-cut"      // something was given while a leaver, suspend, end or lock was in force
 	GiveEarly          Code = "give-early"          // something was given before the engagement begins
+	ApprovalMissing    Code = "approval-missing"    // something was given on an approval that did not come, is another's, or was over
+	GiveDisowned       Code = "give-disowned"       // something was given on a word that an operator had disowned
 	GiveStale          Code = "give-while-stale"    // something was given while the issuer was silent
 	CauseMissing       Code = "cause-missing"       // an intent names a cause that the ledger does not have
 	CauseMismatch      Code = "cause-mismatch"      // an intent names a cause that does not say so

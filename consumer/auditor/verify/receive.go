@@ -31,18 +31,21 @@ func (v *verifier) trust(t *entry.Trust) {
 	case entry.TrustAdd:
 		v.trustAdd(t)
 	case entry.TrustRetire, entry.TrustRevoke:
-		if k := v.trusted[t.Key]; k != nil {
-			k.retired = &point{t.Generation, t.AtSeq}
-		} else {
+		k := v.trusted[t.Key]
+		if k == nil {
 			v.findf(KeyNotTrusted, "key %s is retired and was never trusted", t.Key)
+			return
+		}
+		if r := k.retired; r == nil || t.Generation < r.generation || t.Generation == r.generation && t.AtSeq < r.seq {
+			k.retired = &point{t.Generation, t.AtSeq}
+		}
+		if t.Action == entry.TrustRevoke {
+			v.revokedKey(t)
 		}
 	case entry.TrustGeneration:
 		v.openStream(t)
 	case entry.TrustBranch:
-		if s := v.streams[streamKey{t.Issuer, t.Stream, "", t.Generation}]; s != nil && t.Head != nil && t.AtSeq >= s.joined && t.AtSeq <= s.head+1 {
-			s.known = append(s.known[:t.AtSeq-s.joined], short(*t.Head))
-			s.head, s.hash, s.forked = t.AtSeq, *t.Head, false
-		}
+		v.branch(t)
 	}
 }
 
@@ -155,6 +158,19 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 	allowed := v.allows(r.Key, m.frame.Kind)
 	switch r.Disposition {
 	case entry.DispositionAdmitted, entry.DispositionFilled, entry.DispositionRefused:
+		if r.Code == "covered" && r.Disposition == entry.DispositionFilled {
+			claim(late)
+			if at == late {
+				s.known[w.seq-s.joined] = short(w.payload)
+			}
+			if allowed && (m.fact.kind == leaver || m.fact.kind == suspend) {
+				v.state(r, m, false)
+			}
+			return
+		}
+		if s.unrostered && r.Code == "" && r.Disposition != entry.DispositionRefused && m.frame.Kind != schema.KindApproval {
+			v.findAt(ChainClaim, &r.Message, "the stream was joined in its middle and no roster came yet: it may give nothing")
+		}
 		if at != next {
 			v.findAt(ChainBroken, &r.Message, "it was taken as the next in its chain; it is %s: the head was message %d with digest %s", at, s.head, s.hash)
 			s.restart(w) // one finding for one break: what follows is held against what was taken
@@ -162,18 +178,34 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 		after := s.advance(w)
 		if r.Disposition != entry.DispositionRefused {
 			v.state(r, m, r.Code == "")
+			if allowed && r.Code == "" {
+				v.approves(r, m)
+			}
 		}
 		for _, x := range after {
 			v.sequenced(s, x)
 		}
 		v.heartbeat(s, r, m)
+		if allowed && r.Disposition != entry.DispositionRefused {
+			v.collect(s, r, m)
+		}
 		return
 	case entry.DispositionGap:
 		claim(ahead)
 		s.gaps++
 	case entry.DispositionFork:
-		claim(fork)
+		if at != late { // its neighbours, which are not kept here, may tell
+			claim(fork)
+		}
 		s.forks++
+		if r.Code == "ruled-out" {
+			s.rule(w)
+			if allowed {
+				v.state(r, m, false)
+				v.heartbeat(s, r, m)
+			}
+			return
+		}
 		s.forked = true
 	case entry.DispositionGeneration:
 		claim(outdate)
@@ -191,16 +223,24 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 	if allowed {
 		v.state(r, m, false)
 		v.heartbeat(s, r, m)
+		if r.Disposition == entry.DispositionGap {
+			v.collect(s, r, m)
+		}
 	}
 }
 
 func (v *verifier) keep(s *stream, w waiting, r *entry.Received, m *message) {
 	s.keep(w)
-	v.again[r.Payload] = *m
+	kept := *m
+	kept.received = r
+	if r.Disposition != entry.DispositionFork {
+		kept.roster = nil // it is with its other parts
+	}
+	v.again[r.Payload] = kept
 }
 
 func (p place) String() string {
-	return [...]string{"next in the chain", "ahead of a gap", "a repeat", "a fork", "before the start", "of a generation that is over"}[p]
+	return [...]string{"next in the chain", "ahead of a gap", "a repeat", "a fork", "before the start", "of a generation that is over", "stood in for by a roster"}[p]
 }
 
 // message finds the archived message of an entry. Where there is none, or it is not good, what the entry
@@ -363,9 +403,16 @@ func (v *verifier) sequenced(s *stream, x waiting) {
 	if x.subject == "" {
 		return
 	}
+	if m, ok := v.again[x.payload]; ok && m.received != nil && m.approval != nil && v.allows(m.received.Key, schema.KindApproval) {
+		v.approves(m.received, &m)
+	}
 	p := v.person(who{s.issuer, x.subject})
 	for _, f := range p.stated(s.generation, x.seq) {
+		if f.source.of != short(x.payload) {
+			continue
+		}
 		f.sequenced, p.changed = true, seconds(v.now)
+		v.named(who{s.issuer, x.subject}, p)
 		v.took(who{s.issuer, x.subject}, p, *f)
 	}
 }
@@ -376,7 +423,7 @@ func (v *verifier) state(r *entry.Received, m *message, inSequence bool) {
 	if f.kind == noFact || r.Subject == "" {
 		return
 	}
-	f.sequenced, f.generation, f.seq, f.entry = inSequence, r.Generation, r.Seq, v.index
+	f.sequenced, f.generation, f.seq, f.entry, f.source = inSequence, r.Generation, r.Seq, v.index, v.sourceOf(&r.Message)
 	w := who{r.Issuer, r.Subject}
 	p := v.person(w)
 	v.beforeFact(w, p, f)
@@ -384,14 +431,20 @@ func (v *verifier) state(r *entry.Received, m *message, inSequence bool) {
 		return
 	}
 	p.changed = seconds(v.now)
+	if inSequence {
+		v.named(w, p)
+	}
 	v.took(w, p, f)
 	v.cutBy(w, p, f, m.frame.IssuedAt, m.occurred)
 }
 
 // heartbeat takes in the cuts that a heartbeat repeats where the messages themselves did not come.
 func (v *verifier) heartbeat(s *stream, r *entry.Received, m *message) {
+	if r.Cuts != nil && *r.Cuts > 0 {
+		s.echoed = max(s.echoed, r.Seq)
+	}
 	for _, c := range m.cuts {
-		if c.Seq >= s.joined && c.Seq <= s.head || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
+		if c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0 || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
 			continue
 		}
 		w := who{r.Issuer, c.Subject}

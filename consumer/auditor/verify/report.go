@@ -30,14 +30,17 @@ type Report struct {
 
 // Ledger is which ledger was read, and how much of it.
 type Ledger struct {
-	Origin  string       `json:"origin"`
-	Size    int64        `json:"size"`
-	Root    string       `json:"root"`
-	Program string       `json:"program,omitempty"`
-	ID      string       `json:"id,omitempty"`
-	Enclave string       `json:"enclave,omitempty"`
-	First   entry.Moment `json:"first"`
-	Last    entry.Moment `json:"last"`
+	Origin  string `json:"origin"`
+	Size    int64  `json:"size"`
+	Root    string `json:"root"`
+	Second  bool   `json:"second_signature,omitempty"` // the second key that was given signed the checkpoint too
+	Program string `json:"program,omitempty"`
+	ID      string `json:"id,omitempty"`
+	Enclave string `json:"enclave,omitempty"`
+	// Previous is the last checkpoint of the ledger that this one follows, since its database was lost.
+	Previous *entry.Previous `json:"previous,omitempty"`
+	First    entry.Moment    `json:"first"`
+	Last     entry.Moment    `json:"last"`
 }
 
 // Checked is how much was verified.
@@ -45,12 +48,14 @@ type Checked struct {
 	Entries    int64 `json:"entries"`
 	Messages   int64 `json:"messages"`   // that entries name
 	Signatures int64 `json:"signatures"` // of these, found in the archive and good
+	Rosters    int64 `json:"rosters"`    // whole, and said to be applied
 	Intents    int64 `json:"intents"`
 	Outcomes   int64 `json:"outcomes"`
 	Gives      int64 `json:"gives"`
 	Takes      int64 `json:"takes"`
-	ByParked   int64 `json:"takes_by_parked"` // explained by a parked message, which is not in the archive
-	Accounts   int64 `json:"accounts"`        // that exist at the end, by the ledger
+	ByPrevious int64 `json:"takes_by_previous"` // explained by a message of the ledger before this one
+	ByParked   int64 `json:"takes_by_parked"`   // explained by a parked message, which is not in the archive
+	Accounts   int64 `json:"accounts"`          // that exist at the end, by the ledger
 	Enabled    int64 `json:"enabled"`
 	Copies     int   `json:"copies"` // checkpoint copies that the ledger extends
 }
@@ -70,6 +75,7 @@ type Counts struct {
 // Open is what was not over when the ledger ended, and is no finding.
 type Open struct {
 	Intents    int64    `json:"intents"`    // younger than the grace
+	Rosters    int      `json:"rosters"`    // whole, and not applied yet
 	Holds      int      `json:"holds"`      //
 	Alarms     int      `json:"alarms"`     //
 	Unarchived int64    `json:"unarchived"` // messages of the last minutes that the archive does not have yet
@@ -103,6 +109,7 @@ type Start struct {
 	Program string       `json:"program"`
 	Version string       `json:"version"`
 	FIPS    bool         `json:"fips"`
+	Module  string       `json:"fips_module,omitempty"` // v1.0.0 is certified; latest is that of a Go release
 	Mode    string       `json:"mode"`
 }
 
@@ -181,9 +188,11 @@ func (v *verifier) done() *Report {
 		if c.State != CutDone {
 			continue
 		}
-		received = append(received, c.Received.Sub(c.True.Time))
 		due = append(due, c.Disabled.Sub(c.Due.Time))
-		whole = append(whole, c.Disabled.Sub(c.True.Time))
+		if !c.Recalled { // when it was received stands on an earlier ledger
+			received = append(received, c.Received.Sub(c.True.Time))
+			whole = append(whole, c.Disabled.Sub(c.True.Time))
+		}
 		if c.Revoked != nil {
 			revoked = append(revoked, c.Revoked.Sub(c.Disabled.Time))
 		}

@@ -29,15 +29,23 @@ type stream struct {
 	highest uint64
 	closed  bool // a later generation is followed
 	forked  bool
-	unsure  bool // the ledger took back something that waited; what it says of later places is not held against it
-	early   map[uint64][]waiting
-	known   []uint64 // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork
+	// unrostered: it was joined in its middle and no whole roster came yet; nothing in it gives
+	unrostered bool
+	// blind: what the next message must name is not known, since an operator chose a branch that began in a hole
+	blind bool
+	// echoed is the number of the furthest heartbeat that repeats cuts; 0: none does
+	echoed uint64
+	out    map[uint64]bool // short payload digests of what operators ruled out, and the places
+	outAt  map[uint64]bool
+	unsure bool // the ledger took back something that waited; what it says of later places is not held against it
+	early  map[uint64][]waiting
+	known  []uint64 // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork; 0: it never came
 
 	messages, gaps, forks, repeats int64
 }
 
 func newStream(k streamKey, first uint64, before schema.Digest) *stream {
-	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, early: map[uint64][]waiting{}}
+	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, unrostered: first > 1, early: map[uint64][]waiting{}, out: map[uint64]bool{}, outAt: map[uint64]bool{}}
 }
 
 // place is where a message stands, as far as the chain can tell.
@@ -50,6 +58,7 @@ const (
 	fork                 // the stream says two things
 	behind               // before the start
 	outdate              // of a generation that is over
+	late                 // was missing when a roster stood in for it
 )
 
 func short(d schema.Digest) uint64 { return binary.BigEndian.Uint64(d[:8]) }
@@ -64,12 +73,17 @@ func (s *stream) judge(w waiting) place {
 			return repeat
 		}
 	}
+	if s.outAt[w.seq] && s.out[short(w.payload)] {
+		return repeat
+	}
 	switch {
 	case s.closed:
 		return outdate
-	case s.forked:
+	case s.forked || w.seq > 0 && s.outAt[w.seq-1] && s.out[short(w.prev)]:
 		return fork
-	case w.seq == s.head+1 && w.prev != s.hash, w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
+	case w.seq >= s.joined && w.seq <= s.head && s.known[w.seq-s.joined] == 0 && (w.seq < s.head || w.payload == s.hash):
+		return late
+	case w.seq == s.head+1 && w.prev != s.hash && !s.blind, w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
 		return fork
 	}
 	for _, e := range s.early[w.seq+1] {
@@ -102,9 +116,14 @@ func (s *stream) keep(w waiting) {
 // advance makes w the head, and with it whatever waited for it. It returns what came into sequence after w.
 func (s *stream) advance(w waiting) (after []waiting) {
 	s.step(w)
+	return s.catchUp()
+}
+
+// catchUp brings into sequence what waited behind the head.
+func (s *stream) catchUp() (after []waiting) {
 	for !s.forked {
 		list := s.early[s.head+1]
-		if len(list) != 1 || list[0].blocks || list[0].prev != s.hash {
+		if len(list) != 1 || list[0].blocks || list[0].prev != s.hash && !s.blind {
 			return after
 		}
 		delete(s.early, list[0].seq)
@@ -114,6 +133,43 @@ func (s *stream) advance(w waiting) (after []waiting) {
 	return after
 }
 
+// agrees reports whether a roster's head is of this chain, as far as that is known, and before the roster.
+func (s *stream) agrees(head schema.RosterHead, first uint64) bool {
+	if head.Generation != s.generation {
+		return true
+	}
+	switch seq := head.Seq; {
+	case seq >= first:
+		return false
+	case seq == s.head:
+		return head.Hash == s.hash
+	case seq >= s.joined && seq < s.head:
+		k := s.known[seq-s.joined]
+		return k == 0 || k == short(head.Hash)
+	default:
+		for _, e := range s.early[seq] {
+			if e.payload != head.Hash {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// cover lets a roster stand in for what is missing up to its head, and returns what came into sequence after it.
+func (s *stream) cover(head uint64, hash schema.Digest) (after []waiting) {
+	for seq := s.head + 1; seq <= head; seq++ {
+		k := uint64(0)
+		if list := s.early[seq]; len(list) > 0 {
+			k = short(list[0].payload)
+		}
+		s.known = append(s.known, k)
+		delete(s.early, seq)
+	}
+	s.head, s.hash, s.highest = head, hash, max(s.highest, head)
+	return s.catchUp()
+}
+
 // restart makes w the next message expected, after a break that was reported.
 func (s *stream) restart(w waiting) {
 	s.joined, s.head, s.hash, s.forked = w.seq, w.seq-1, w.prev, false
@@ -121,7 +177,7 @@ func (s *stream) restart(w waiting) {
 }
 
 func (s *stream) step(w waiting) {
-	s.head, s.hash = w.seq, w.payload
+	s.head, s.hash, s.blind = w.seq, w.payload, false
 	s.highest = max(s.highest, w.seq)
 	s.known = append(s.known, short(w.payload))
 }

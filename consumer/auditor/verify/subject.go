@@ -24,21 +24,40 @@ type fact struct {
 	kind       factKind
 	sequenced  bool // everything before it in its stream is known: it may give
 	partial    bool // known only from its entry: start and end are not
+	stated     bool // by a roster
+	recalled   bool // an earlier ledger had it
 	engagement int
 	generation int
 	seq        uint64
-	from       int64 // effective, of all but joiners
-	start, end int64 // of joiners and movers
-	entry      int64 // index at which it was received
+	from       int64  // effective, of all but joiners
+	start, end int64  // of joiners and movers
+	content    uint64 // of joiners and movers: digest of what is desired; 0: not known
+	// A roster confirmed it as of its head: zero, or where that is.
+	upGeneration int
+	upSeq        uint64
+	up           source // that confirmed it
+	entry        int64  // index at which it was received
+	source       source // where it was taken from
+	disowned     int64  // the entry by which an operator disowned the word; 0: none did
 }
 
 // compare orders facts by engagement, then by place in the stream.
 func (f *fact) compare(g *fact) int {
-	return cmp.Or(cmp.Compare(f.engagement, g.engagement), f.compareAt(g.generation, g.seq))
+	generation, seq := g.place()
+	return cmp.Or(cmp.Compare(f.engagement, g.engagement), f.compareAt(generation, seq))
 }
 
 func (f *fact) compareAt(generation int, seq uint64) int {
-	return cmp.Or(cmp.Compare(f.generation, generation), cmp.Compare(f.seq, seq))
+	g, s := f.place()
+	return cmp.Or(cmp.Compare(g, generation), cmp.Compare(s, seq))
+}
+
+// place is up to where f is known to hold.
+func (f *fact) place() (generation int, seq uint64) {
+	if f.upGeneration > f.generation || f.upGeneration == f.generation && f.upSeq > f.seq {
+		return f.upGeneration, f.upSeq
+	}
+	return f.generation, f.seq
 }
 
 type who struct{ issuer, subject string }
@@ -46,16 +65,20 @@ type who struct{ issuer, subject string }
 // person is what the facts say about one subject, kept as the facts themselves and worked out anew at each
 // question: no state that could drift.
 type person struct {
-	facts   []fact
-	locked  bool  // by an operator
-	lock    int64 // the entry of the last lock; 0: there was none
-	changed int64 // when the last of the facts or locks came
+	facts     []fact
+	approvals []approval
+	locked    bool  // by an operator
+	lock      int64 // the entry of the last lock; 0: there was none
+	changed   int64 // when the last of the facts or locks came
 
 	account   bool // the ledger says that an account exists
 	enabled   bool // and that it is open
+	gone      bool // there was one that is not there any more
+	recalled  bool // an earlier ledger knew of the person
 	discarded bool // two operators let a held cut never happen
 	blocked   int  // open holds and alarms that say why a cut is not done
 	leased    bool // a lease ran out
+	lapsed    bool // all access by a lease that ran out, and nothing in its place named the person since
 
 	intent int64 // the open one, or -1
 	cuts   []*Cut
@@ -74,14 +97,14 @@ type standing struct {
 func (p *person) at(t int64) standing {
 	var first, want *fact
 	for i := range p.facts {
-		if f := &p.facts[i]; f.kind == joiner && f.sequenced && (first == nil || f.compare(first) > 0) {
+		if f := &p.facts[i]; f.kind == joiner && f.sequenced && f.disowned == 0 && (first == nil || f.compare(first) > 0) {
 			first = f
 		}
 	}
 	want = first
 	for i := range p.facts {
 		f := &p.facts[i]
-		if f.kind == mover && f.sequenced && f.from <= t && (want == nil || f.compare(want) > 0) {
+		if f.kind == mover && f.sequenced && f.disowned == 0 && f.from <= t && (want == nil || f.compare(want) > 0) {
 			want = f
 		}
 	}
@@ -120,7 +143,7 @@ func (p *person) at(t int64) standing {
 func (p *person) ends(s *fact) (until int64, ok bool) {
 	for i := range p.facts {
 		f := &p.facts[i]
-		if f.kind == resume && f.sequenced && f.engagement == s.engagement && f.compare(s) > 0 && (!ok || f.from < until) {
+		if f.kind == resume && f.sequenced && f.disowned == 0 && f.engagement == s.engagement && f.compare(s) > 0 && (!ok || f.from < until) {
 			until, ok = f.from, true
 		}
 	}
@@ -133,7 +156,7 @@ func (p *person) add(f fact) bool {
 	for i := range p.facts {
 		o := &p.facts[i]
 		highest = max(highest, o.engagement)
-		if o.kind == f.kind && o.engagement == f.engagement && o.generation == f.generation && o.seq == f.seq {
+		if o.kind == f.kind && o.engagement == f.engagement && o.generation == f.generation && o.seq == f.seq && (o.source.of == f.source.of || o.kind == leaver || o.kind == suspend) {
 			if f.sequenced {
 				o.sequenced = true
 			}
@@ -146,9 +169,22 @@ func (p *person) add(f fact) bool {
 			f.engagement = highest
 		}
 	}
+	if f.kind == suspend && p.confirmedAfter(&f) {
+		return false // a roster said later that it was over
+	}
 	p.facts = append(p.facts, f)
 	p.prune()
 	return true
+}
+
+func (p *person) confirmedAfter(s *fact) bool {
+	for i := range p.facts {
+		f := &p.facts[i]
+		if f.upSeq > 0 && f.disowned == 0 && f.engagement == s.engagement && f.compareAt(s.generation, s.seq) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // pruneAt is how many facts of a person are kept before those that cannot matter any more are dropped.
@@ -185,7 +221,7 @@ func (p *person) prune() {
 // stated returns the facts at a place of the stream.
 func (p *person) stated(generation int, seq uint64) (list []*fact) {
 	for i := range p.facts {
-		if f := &p.facts[i]; f.generation == generation && f.seq == seq {
+		if f := &p.facts[i]; f.generation == generation && f.seq == seq || f.upGeneration == generation && f.upSeq == seq && seq > 0 {
 			list = append(list, f)
 		}
 	}

@@ -226,6 +226,16 @@ func TestArchiveFilesDamaged(t *testing.T) {
 	}
 }
 
+// A ledger that has just begun has no archive, and verifies: no entry needs one.
+func TestFreshLedgerHasNoArchive(t *testing.T) {
+	w := newWorld(t).begin()
+	w.publish()
+	if err := os.RemoveAll(w.archiveDir()); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, w.verify(w.options()))
+}
+
 // The ledger may grow while it is read: the partial tiles of the checkpoint in hand are gone then.
 func TestLedgerThatGrowsMeanwhile(t *testing.T) {
 	w := story(t)

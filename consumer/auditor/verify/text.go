@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"maps"
@@ -30,15 +31,24 @@ func (r *Report) WriteText(w io.Writer) error {
 	p("")
 	p("ledger      %s", l.Origin)
 	p("  size      %d entries, root %s", l.Size, l.Root)
+	if l.Second {
+		p("  signed    by the ledger's key and by its second key")
+	}
 	if l.Program != "" {
 		p("  kept by   %s, ledger %s%s", l.Program, l.ID, prefixed(", enclave ", l.Enclave))
 	}
 	if !l.Last.IsZero() {
 		p("  from      %s to %s", l.First, l.Last)
 	}
+	if b := l.Previous; b != nil {
+		p("  follows   %s, whose database was lost, at %d entries, root %s: hold its own checkpoint against these", b.Ledger, b.Size, base64.StdEncoding.EncodeToString(b.Root[:])) // as on the checkpoint
+	}
 	c := &r.Checked
 	p("  checked   %d entries, %d messages, %d signatures, %d intents, %d outcomes, %d gives, %d takes, %d checkpoint copies",
 		c.Entries, c.Messages, c.Signatures, c.Intents, c.Outcomes, c.Gives, c.Takes, c.Copies)
+	if c.ByPrevious > 0 {
+		p("            %d takes name a message of the ledger before this one", c.ByPrevious)
+	}
 	if c.ByParked > 0 {
 		p("            %d takes name a parked message, which the archive does not have", c.ByParked)
 	}
@@ -64,8 +74,12 @@ func (r *Report) WriteText(w io.Writer) error {
 		case s.Closed:
 			state = "closed"
 		}
-		p("  %s of %s, generation %d%s: %d to %d, %s; %d messages, %d repeats, %d ahead of a gap, head %s",
-			s.Stream, s.Issuer, s.Generation, prefixed(" to ", s.Audience), s.First, s.Head, state, s.Messages, s.Repeats, s.Gaps, s.Hash)
+		span := fmt.Sprintf("%d to %d", s.First, s.Head)
+		if s.Head < s.First { // followed from a place on at which nothing came
+			span = fmt.Sprintf("none from %d on", s.First)
+		}
+		p("  %s of %s, generation %d%s: %s, %s; %d messages, %d repeats, %d ahead of a gap, head %s",
+			s.Stream, s.Issuer, s.Generation, prefixed(" to ", s.Audience), span, state, s.Messages, s.Repeats, s.Gaps, s.Hash)
 	}
 	r.writeCuts(p)
 	r.writeOpen(p)
@@ -90,6 +104,9 @@ func (r *Report) writeCuts(p func(string, ...any)) {
 		states[s] = int64(n)
 	}
 	counts(p, "cuts       ", states)
+	if n := states[string(CutUnknown)]; n > 0 && r.Ledger.Previous != nil {
+		p("  %d unknown: there may be an account of before this ledger, of which it says nothing. Verify %s too, by its own line, and look in the tenant", n, r.Ledger.Previous.Ledger)
+	}
 	for _, t := range []struct {
 		name string
 		Spread
@@ -116,7 +133,7 @@ func (r *Report) writeCuts(p func(string, ...any)) {
 
 func (r *Report) writeOpen(p func(string, ...any)) {
 	o := &r.Open
-	if o.Intents+o.Unarchived+o.Newer+int64(o.Holds+o.Alarms+len(o.Torn)) == 0 {
+	if o.Intents+o.Unarchived+o.Newer+int64(o.Rosters+o.Holds+o.Alarms+len(o.Torn)) == 0 {
 		return
 	}
 	p("")
@@ -125,7 +142,7 @@ func (r *Report) writeOpen(p func(string, ...any)) {
 		n    int64
 		text string
 	}{
-		{o.Intents, "intents under way"}, {int64(o.Holds), "holds"}, {int64(o.Alarms), "alarms"},
+		{o.Intents, "intents under way"}, {int64(o.Rosters), "rosters to apply"}, {int64(o.Holds), "holds"}, {int64(o.Alarms), "alarms"},
 		{o.Unarchived, "messages that the archive does not have yet"}, {o.Newer, "archived messages newer than the checkpoint"},
 	} {
 		if x.n > 0 {

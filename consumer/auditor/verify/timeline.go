@@ -165,13 +165,24 @@ func tell(b entry.Body, intents map[int64]*entry.Intent) string {
 			add("account %s", b.Account)
 		}
 	case *entry.Operator:
-		add("%s by %s%s", b.Action, b.By, prefixed(": ", b.Reason))
+		if f := b.First; f != nil {
+			add("%s by %s at %s%s, on an earlier ledger", b.Action, f.By, f.At, prefixed(": ", b.Reason))
+			add("recovered by %s", b.By)
+			break
+		}
+		add("%s by %s%s%s", b.Action, b.By, prefixed(" of ", b.Target), prefixed(": ", b.Reason))
+		if b.Effective != nil {
+			add("effective %s", b.Effective)
+		}
 	case *entry.Lease:
 		add("lease %s", b.Action)
 	case *entry.Alarm:
 		add("alarm %s %s%s", b.Code, b.State, prefixed(": ", b.Detail))
 	case *entry.Observed:
-		add("account %s is %s%s", b.Account.Account, b.Account.State, prefixed(", ", b.Account.Code))
+		add("account%s is %s%s", prefixed(" ", b.Account.Account), b.Account.State, prefixed(", ", b.Account.Code))
+		if b.Account.Since != nil {
+			add("since %s, on an earlier ledger", b.Account.Since)
+		}
 	case *entry.Held:
 		add("held: %s, hold %s", b.Code, b.Hold)
 	}

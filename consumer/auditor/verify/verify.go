@@ -30,6 +30,10 @@ const (
 	// before it is a finding: what is younger is under way.
 	DefaultGrace = 5 * time.Minute
 
+	// rosterLimit is how long the enclave may run with a whole roster that it does not apply. A step of it waits for
+	// messages that come in, and for room on the disk.
+	rosterLimit = time.Hour
+
 	// look is how long the executor may take from seeing what is due to recording its intent. A date that
 	// passes in between is not held against it; a message that came in between is.
 	look = 2 * time.Minute
@@ -39,6 +43,7 @@ const (
 type Options struct {
 	Dir       string // the published folder: tiles/ and archive/
 	LedgerKey string // the verifier key line of the ledger: origin+hash+key
+	SecondKey string // that of its second key, which must have signed the checkpoint too; "" for none
 	Keys      Keys   // of the producers
 	TilesOnly bool   // the archive is not at hand: signatures are not checked
 	Copies    []Copy // checkpoints kept elsewhere, which the ledger must extend
@@ -64,6 +69,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("want a ledger key like name+hash+key on one line: %w", err)
 	}
+	var second note.Verifier
+	if o.SecondKey != "" {
+		if second, err = tiles.NewSecondVerifier(o.SecondKey); err != nil {
+			return nil, err
+		}
+		if second.Name() != verifier.Name() {
+			return nil, fmt.Errorf("the second key is of %s, the first of %s: want both of one ledger", second.Name(), verifier.Name())
+		}
+	}
 	v := newVerifier(o)
 	v.report.Ledger.Origin = verifier.Name()
 	dir := filepath.Join(o.Dir, tilesFolder)
@@ -76,12 +90,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		v.find(Finding{Code: CheckpointBad, Where: tiles.CheckpointFile, Detail: err.Error()})
 		return v.done(), nil
 	}
+	if second != nil {
+		if err := tiles.CheckSecond(raw, second); err != nil {
+			v.find(Finding{Code: SecondMissing, Where: tiles.CheckpointFile, Detail: err.Error()})
+		} else {
+			v.report.Ledger.Second = true
+		}
+	}
 	size := reader.Checkpoint().Size
 	v.report.Ledger.Size, v.report.Ledger.Root = size, reader.Checkpoint().Root.String()
-	copies := v.copies(verifier, size)
+	copies := v.copies(verifier, second, size)
 	if !o.TilesOnly {
 		if v.archive, err = openArchive(ctx, filepath.Join(o.Dir, archiveFolder), o.Keys); err != nil {
-			return nil, fmt.Errorf("%w (to verify the tiles without the signed messages, ask for tiles only)", err)
+			return nil, err
 		}
 		defer v.archive.close()
 	}
@@ -200,11 +221,18 @@ type checkpointCopy struct {
 	tiles.Checkpoint
 }
 
-// copies opens the checkpoints that were kept elsewhere, by size.
-func (v *verifier) copies(verifier note.Verifier, size int64) map[int64][]checkpointCopy {
+// copies opens the checkpoints that were kept elsewhere, by size. They may be older than the second key, but a
+// signature of it must be good.
+func (v *verifier) copies(verifier, second note.Verifier, size int64) map[int64][]checkpointCopy {
 	bySize := map[int64][]checkpointCopy{}
 	for _, c := range v.Copies {
 		cp, err := tiles.OpenCheckpoint(c.Note, verifier)
+		if err == nil && second != nil {
+			var absent *note.UnverifiedNoteError
+			if err = tiles.CheckSecond(c.Note, second); errors.As(err, &absent) {
+				err = nil
+			}
+		}
 		switch {
 		case err != nil:
 			v.find(Finding{Code: CopyBad, Where: c.Name, Detail: err.Error()})
@@ -245,6 +273,7 @@ type verifier struct {
 	policy       schema.Digest // in force
 	policyBefore schema.Digest
 	trusted      map[string]*trusted
+	signers      map[string]int32 // keys of messages, numbered
 	streams      map[streamKey]*stream
 	latest       map[streamKey]int // by key without generation: the latest generation
 	persons      map[who]*person
@@ -253,18 +282,23 @@ type verifier struct {
 	kinds        []byte // of each entry, for causes that name one: see kindByte
 	open         map[int64]*openIntent
 	holds        map[string]*openHold
-	alarms       map[[2]string]bool // by code and key
-	perhaps      map[string]int     // standing alarms that excuse a cut, by subject
-	denied       bool               // the tenant refuses the credential that cuts
+	discards     map[string]*openHold // by hold: what operators discarded
+	alarms       map[[2]string]bool   // by code and key
+	perhaps      map[string]int       // standing alarms that excuse a cut, by subject
+	surveyed     bool                 // the tenant was looked through: whoever has an account in it is named here
+	denied       bool                 // the tenant refuses the credential that cuts
 	stale        map[string]time.Time
 	parked       map[string]bool // issuers of whom a verified message was parked
+	rosters      map[rosterKey]*roster
+	pending      []*roster      // whole, and not said to be applied
+	heads        map[point]bool // at which a whole roster was taken
 	listed       map[Code]int
 }
 
 func newVerifier(o Options) *verifier {
-	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
-		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{},
-		alarms: map[[2]string]bool{}, perhaps: map[string]int{}, stale: map[string]time.Time{}, parked: map[string]bool{}, listed: map[Code]int{}}
+	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, signers: map[string]int32{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
+		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
+		alarms: map[[2]string]bool{}, perhaps: map[string]int{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[point]bool{}, listed: map[Code]int{}}
 }
 
 func (v *verifier) find(f Finding) {
@@ -343,20 +377,36 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		}
 		v.newPolicy(b.Digest)
 	case *entry.Lease:
-		if b.Action == entry.LeaseExpired && b.Subject != "" {
-			v.person(who{b.Issuer, b.Subject}).leased = true
+		switch {
+		case b.Action == entry.LeaseExpired && b.Subject != "":
+			w := who{b.Issuer, b.Subject}
+			p := v.person(w)
+			p.leased = true
+			if b.Role == "" && !p.lapsed {
+				p.lapsed, p.changed = true, seconds(v.now)
+				v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: b.Engagement, Kind: "lease", True: entry.At(v.now), Due: entry.At(v.now)})
+			}
+		case b.Action == entry.LeaseExtended && b.Subject != "":
+			w := who{b.Issuer, b.Subject}
+			v.named(w, v.person(w))
+		case b.Action == entry.LeaseRenewed && b.Subject == "":
+			v.applied(b)
 		}
 	case *entry.Alarm:
 		v.alarm(b)
+	case *entry.Clock:
+		v.resumed()
 	}
 	return nil
 }
 
 func (v *verifier) start(s *entry.Started) {
-	v.report.Starts = append(v.report.Starts, Start{Entry: v.index, Time: entry.At(v.now), Program: s.Program, Version: s.Version, FIPS: s.FIPS.Enabled, Mode: s.Mode})
+	v.resumed()
+	v.report.Starts = append(v.report.Starts, Start{Entry: v.index, Time: entry.At(v.now), Program: s.Program, Version: s.Version, FIPS: s.FIPS.Enabled, Module: s.FIPS.Version, Mode: s.Mode})
 	if v.started == nil {
 		v.started = s
 		v.report.Ledger.Program, v.report.Ledger.ID, v.report.Ledger.Enclave = s.Program, s.Ledger, s.Enclave
+		v.report.Ledger.Previous = s.Previous
 	} else if f := v.started; s.Program != f.Program || s.Ledger != f.Ledger || s.Enclave != f.Enclave {
 		v.findf(IdentityMixed, "it names %s, ledger %s, enclave %q; the first start named %s, %s, %q", s.Program, s.Ledger, s.Enclave, f.Program, f.Ledger, f.Enclave)
 	}

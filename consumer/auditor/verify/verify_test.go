@@ -121,6 +121,22 @@ func TestEachFaultIsFound(t *testing.T) {
 			w.leaves("E1")
 			w.does("E1", "active", seq, "add-member")
 		}, []string{"give-after-cut"}},
+		{"give after a leaver of the ledger before", func(w *world) {
+			w.add(&entry.Operator{By: "op", Action: "recall", Issuer: issuer, Subject: "E1", Engagement: 1, Target: "leaver#1.7", Effective: entry.InstantAt(w.now)})
+			w.joins("E1")
+		}, []string{"give-after-cut"}},
+		{"a suspension again that was over on the ledger before", func(w *world) {
+			over := w.suspend(1)
+			w.now = w.now.Add(time.Minute)
+			w.add(&entry.Operator{By: "op", Action: "recall", Issuer: issuer, Subject: "E1", Engagement: 1, Target: "resume#1.7", Effective: entry.InstantAt(w.now)})
+			w.joins("E1")
+			w.hears("E1", over)
+			w.wait(time.Hour)
+			w.joins("E2")
+		}, nil},
+		{"what is recalled is no cut", func(w *world) {
+			w.add(&entry.Operator{By: "op", Action: "recall", Issuer: issuer, Subject: "E1", Engagement: 1, Target: "joiner#1.7", Effective: entry.InstantAt(w.now)})
+		}, []string{"entry-form"}},
 		{"give after a leaver behind a gap", func(w *world) {
 			seq := w.joins("E1")
 			w.say("E2", w.joiner(1))
@@ -417,6 +433,16 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.wait(time.Hour)
 			w.hears("E2", w.joiner(1))
 		}, "discarded"},
+		{"a leaver whose discard is over", func(w *world) {
+			w.joins("E1")
+			seq := w.hears("E1", w.leaver(1))
+			w.add(&entry.Held{Hold: "1", Code: "cut-limit", Count: 1, Part: 1, Parts: 1, Subjects: []entry.Who{{Issuer: issuer, Subject: "E1"}}})
+			w.add(&entry.Released{Hold: "1", Action: entry.ReleasedDiscard, By: []string{"a", "b"}})
+			w.add(&entry.Alarm{Code: "cut-discarded", Key: "1", State: entry.AlarmRaised})
+			w.wait(time.Hour)
+			w.add(&entry.Alarm{Code: "cut-discarded", Key: "1", State: entry.AlarmCleared})
+			w.does("E1", "leaver", seq, "disable", "revoke-sessions")
+		}, "done"},
 		{"a disable that fails, under an alarm", func(w *world) {
 			w.joins("E1")
 			w.hears("E1", w.leaver(1))
@@ -502,7 +528,7 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.trusts(w.signer.KID(), 1)
 			tr := w.entries[1].Body.(*entry.Trust)
 			tr.AtSeq, tr.Head = 6, &head
-			w.hears("E2", w.joiner(1))
+			w.take(w.say("E2", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
 		}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -515,6 +541,9 @@ func TestWhatIsNoFault(t *testing.T) {
 			if tc.state != "" && r.Cuts[len(r.Cuts)-1].State != CutState(tc.state) {
 				t.Errorf("want the cut %s, got %s", tc.state, r.Cuts[len(r.Cuts)-1].State)
 			}
+			o := w.options()
+			o.TilesOnly = true
+			wants(t, w.verify(o))
 		})
 	}
 }

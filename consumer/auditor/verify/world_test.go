@@ -45,9 +45,10 @@ type world struct {
 	key     crypto.Signer
 	other   *seal.Signer // a key that nobody trusts
 
-	gen  int
-	seq  uint64
-	prev schema.Digest
+	stream string // of the next message
+	gen    int
+	seq    uint64
+	prev   schema.Digest
 
 	dir   string
 	trust []byte // the card
@@ -56,7 +57,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, now: noon, gen: 1, bodies: map[int][]byte{}, dir: t.TempDir()}
+	w := &world{t: t, now: noon, gen: 1, stream: "hr", bodies: map[int][]byte{}, dir: t.TempDir()}
 	w.key, w.signer = newSigner(t, keys.ES256)
 	_, w.other = newSigner(t, keys.ES256)
 	w.trust = cardOf(t, w.key)
@@ -131,7 +132,7 @@ func (w *world) say(subject string, e schema.Event) *said {
 	w.t.Helper()
 	w.seq++
 	s := &said{set: &schema.SET{Issuer: issuer, Audience: enclave, ID: fmt.Sprintf("0192f0c1-0000-7000-8000-%012d", int(w.seq)+1000*w.gen),
-		IssuedAt: schema.At(w.now), Subject: subject, Stream: schema.Position{ID: "hr", Generation: w.gen, Seq: w.seq, Prev: w.prev}, Event: e, Version: 1}}
+		IssuedAt: schema.At(w.now), Subject: subject, Stream: schema.Position{ID: w.stream, Generation: w.gen, Seq: w.seq, Prev: w.prev}, Event: e, Version: 1}}
 	payload, err := schema.EncodePadded(s.set)
 	if err != nil {
 		w.t.Fatal(err)
@@ -178,6 +179,13 @@ func (w *world) recorded(s *said) entry.Message {
 		m.Engagement, m.Effective = e.Engagement, &e.Effective
 	case *schema.Resume:
 		m.Engagement, m.Effective = e.Engagement, &e.Effective
+	case *schema.Approval:
+		m.Engagement = e.Engagement
+	case *schema.Heartbeat:
+		n := len(e.Cuts)
+		m.Cuts = &n
+	case *schema.Roster:
+		m.Roster = &entry.Roster{ID: e.ID, Part: e.Part, Parts: e.Parts, Digest: e.Digest, Generation: e.Head.Generation, Seq: e.Head.Seq, Hash: e.Head.Hash, Live: len(e.Live), Closed: len(e.Closed)}
 	}
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,8 +15,9 @@ import (
 // Config is a tenant to be. The zero value is a usable one: default apps, no
 // users, no quotas, no replication delay, the machine's clock.
 type Config struct {
-	Listen  string // address of the tenant; "" means 127.0.0.1:0. Loopback only
-	Control string // address of the control API; "" means none
+	Listen  string // address of the tenant; "" means 127.0.0.1:0. Loopback only, unless Name is given
+	Name    string // host name or address by which others reach it, for a private network; "" means nobody but this machine does
+	Control string // address of the control API on loopback, or unix:PATH; "" means none
 
 	Seed Seed // who and what is there from the start
 
@@ -130,10 +132,12 @@ func (c *Config) complete() error {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:0"
 	}
-	if err := loopback(c.Listen); err != nil {
-		return err
+	if c.Name == "" {
+		if err := loopback(c.Listen); err != nil {
+			return err
+		}
 	}
-	if c.Control != "" {
+	if c.Control != "" && !strings.HasPrefix(c.Control, unixPrefix) {
 		if err := loopback(c.Control); err != nil {
 			return err
 		}
@@ -180,15 +184,19 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// unixPrefix begins the address of a control API on a Unix socket: whoever may open the file gets in, from
+// whatever network.
+const unixPrefix = "unix:"
+
 // loopback refuses an address that other machines could reach: the tenant has
-// no protection worth the name.
+// no protection worth the name, so a network of its own must be asked for by a Name.
 func loopback(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("listen address %q: expected HOST:PORT: %w", addr, err)
 	}
 	if ip := net.ParseIP(host); (ip == nil || !ip.IsLoopback()) && host != "localhost" {
-		return fmt.Errorf("listen address %q is not on loopback: use 127.0.0.1 or [::1]", addr)
+		return fmt.Errorf("listen address %q is not on loopback: use 127.0.0.1 or [::1], or give the name that it has on a private network", addr)
 	}
 	return nil
 }

@@ -6,11 +6,15 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
 )
 
 // A controlServer is the control API of a running tenant: not part of Graph,
@@ -30,11 +34,21 @@ func (s *Server) ControlToken() string {
 }
 
 func startControl(s *Server, addr string) (*controlServer, error) {
-	l, err := net.Listen("tcp", addr)
+	network, root := "tcp", ""
+	if path, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		network, addr, root = "unix", path, addr
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by one that was killed
+			return nil, fmt.Errorf("listen for control: %w", err)
+		}
+	}
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for control: %w", err)
 	}
-	c := &controlServer{root: "https://" + l.Addr().String(), token: rand.Text()}
+	if root == "" {
+		root = "https://" + l.Addr().String()
+	}
+	c := &controlServer{root: root, token: rand.Text()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Snapshot()) })
 	mux.HandleFunc("GET /state/comparable", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, s.Snapshot().Comparable()) })
@@ -45,6 +59,7 @@ func startControl(s *Server, addr string) (*controlServer, error) {
 			enc.Encode(e) // a caller that is gone is its own problem
 		}
 	})
+	mux.HandleFunc("GET /passwords", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.received.all()) })
 	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Faults()) })
 	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
@@ -112,7 +127,7 @@ func replyOr(w http.ResponseWriter, v any, err error) {
 }
 
 // ParseFaults reads a YAML or JSON list of faults, or a single one. Unknown
-// keys are refused; durations are written like 2s.
+// keys and what no fault can be are refused; durations are written like 2s.
 func ParseFaults(raw []byte) ([]Fault, error) {
 	var list []Fault
 	trimmed := bytes.TrimSpace(raw)
@@ -121,10 +136,14 @@ func ParseFaults(raw []byte) ([]Fault, error) {
 		if err := decodeYAML(raw, &one); err != nil {
 			return nil, fmt.Errorf("fault: %w", err)
 		}
-		return append(list, one), nil
-	}
-	if err := decodeYAML(raw, &list); err != nil {
+		list = append(list, one)
+	} else if err := decodeYAML(raw, &list); err != nil {
 		return nil, fmt.Errorf("faults: %w", err)
+	}
+	for _, x := range list {
+		if _, err := compile(x); err != nil {
+			return nil, err
+		}
 	}
 	return list, nil
 }

@@ -11,8 +11,10 @@
 // (the snapshot).
 //
 // Trust: nothing here protects anything. Secrets are random for each start,
-// the listeners refuse any address that is not loopback, and the journal holds
-// whatever callers sent, except passwords, client secrets and tokens.
+// the listeners refuse any address that is not loopback unless the tenant is
+// given a name on a private network, and the journal holds whatever callers
+// sent, except passwords, client secrets and tokens. Passwords are told by the
+// control API alone, from memory.
 //
 // The package shares no code with the Graph adapter that is tested against it:
 // a misreading of Graph there must not be repeated here.

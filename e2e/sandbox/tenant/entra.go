@@ -115,7 +115,7 @@ func (s *Server) audience(scope string, now time.Time) (string, *answer) {
 		a := authFailure(now, 400, "invalid_scope", 70011, "The provided value for the input parameter 'scope' is not valid.")
 		return "", &a
 	}
-	if !slices.Contains(s.roots, resources[0]) && resources[0] != OtherResource {
+	if !slices.Contains(s.roots, resources[0]) && resources[0] != OtherResource && resources[0] != BusResource {
 		a := authFailure(now, 400, "invalid_resource", 500011, "The resource principal named %s was not found in the tenant named %s.", resources[0], s.cfg.Seed.Tenant.DisplayName)
 		return "", &a
 	}
@@ -125,6 +125,9 @@ func (s *Server) audience(scope string, now time.Time) (string, *answer) {
 // OtherResource is a resource that Entra knows and that is not Graph: its
 // tokens are real, and Graph refuses them for their audience.
 const OtherResource = "https://vault.sandbox.invalid"
+
+// BusResource is Service Bus, in every cloud. Its client library asks for it with a slash at the end.
+const BusResource = "https://servicebus.azure.net"
 
 func entraJSON(status int, v any) answer {
 	body, _ := json.Marshal(v) // strings, numbers and a public key: always encodes

@@ -25,4 +25,6 @@ const (
 	defaultCAELife   = 24 * time.Hour // of a token under continuous access evaluation (documented: up to 28 h)
 	defaultKeep      = 50_000         // journal entries kept in memory
 	certificateLife  = 10 * 365 * 24 * time.Hour
+
+	againTime = 10 * time.Second // real time, for our own address to be free again
 )

@@ -27,7 +27,8 @@ type authority struct {
 	leaf tls.Certificate
 }
 
-func newAuthority(now time.Time) (*authority, error) {
+// newAuthority makes the certificates for this machine and for name, if there is one.
+func newAuthority(now time.Time, name string) (*authority, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make CA key: %w", err)
@@ -45,6 +46,11 @@ func newAuthority(now time.Time) (*authority, error) {
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "sandbox tenant"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
+	if ip := net.ParseIP(name); ip != nil {
+		leaf.IPAddresses = append(leaf.IPAddresses, ip)
+	} else if name != "" {
+		leaf.DNSNames = append(leaf.DNSNames, name)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
 	if err != nil {
 		return nil, fmt.Errorf("make server certificate: %w", err)
@@ -131,13 +137,24 @@ func (l *listener) refuse() {
 	}
 }
 
+// listenAgain takes the address back that refuse has left. A program that this process is just starting holds the closed listener,
+// and the address with it, until it runs.
+func listenAgain(addr net.Addr) (net.Listener, error) {
+	for end := time.Now().Add(againTime); ; time.Sleep(time.Millisecond) {
+		l, err := net.Listen("tcp", addr.String())
+		if err == nil || time.Now().After(end) {
+			return l, err
+		}
+	}
+}
+
 func (l *listener) open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.inner != nil || l.closed {
 		return nil
 	}
-	inner, err := net.Listen("tcp", l.addr.String())
+	inner, err := listenAgain(l.addr)
 	if err != nil {
 		return fmt.Errorf("listen again: %w", err)
 	}

@@ -27,7 +27,7 @@ import (
 type Server struct {
 	cfg      Config
 	tenantID string
-	root     string   // https://127.0.0.1:PORT: authority host and Graph root in one
+	root     string   // https://127.0.0.1:PORT, or under its Name: authority host and Graph root in one
 	roots    []string // root and its other spellings
 	ca       *authority
 
@@ -40,6 +40,7 @@ type Server struct {
 	throttle *throttle
 	faults   *faults
 	journal  *journal
+	received passwords
 	down     atomic.Bool // outage: everything is 503
 	listener *listener
 	http     *http.Server
@@ -57,7 +58,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if s.tokens, err = newTokens(); err != nil {
 		return nil, err
 	}
-	if s.ca, err = newAuthority(s.cfg.Now()); err != nil {
+	if s.ca, err = newAuthority(s.cfg.Now(), s.cfg.Name); err != nil {
 		return nil, err
 	}
 	if err := s.listen(ctx); err != nil {
@@ -109,6 +110,9 @@ func (s *Server) listen(ctx context.Context) error {
 		return err
 	}
 	s.root = "https://" + l.Addr().String()
+	if s.cfg.Name != "" {
+		s.root = "https://" + net.JoinHostPort(strings.ToLower(s.cfg.Name), port)
+	}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::1]"} {
 		s.roots = append(s.roots, "https://"+host+":"+port)
 	}
@@ -203,6 +207,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, c *call, entry *E
 		return
 	}
 	plain, unzipped := gunzip(c.header, c.body)
+	if isGraph {
+		s.received.note(plain)
+	}
 	spoil, delays := s.faults.strike(c.method, entry.Path, appName, plain)
 	s.faults.wait(r.Context(), delays, false)
 	c.now = s.cfg.Now() // a request that was held takes effect when it goes on

@@ -42,7 +42,7 @@ const DefaultMarkAttribute = "extensionAttribute15"
 type Config struct {
 	Cloud      cloud.Cloud
 	Credential cloud.CredentialConfig
-	// Transport carries token requests and Graph alike; see cloud.NewTransport. It must not repeat requests
+	// Transport carries token requests and Graph alike; see outbound.Way. It must not repeat requests
 	// of its own. Required.
 	Transport http.RoundTripper
 	// MarkAttribute holds the ownership mark: extensionAttribute1 to 15, or a directory extension
@@ -74,7 +74,7 @@ func New(cfg Config) (*Tenant, error) {
 	}
 	root, err := url.Parse(cfg.Cloud.GraphRoot)
 	if err != nil || root.Host == "" || cfg.Cloud.Scope == "" || cfg.Cloud.Authority == "" {
-		return nil, errors.New("entra: the cloud is not complete; make it with cloud.Config")
+		return nil, errors.New("entra: the cloud is not complete; make it with cloud.Config, with graph_root where it is a custom one")
 	}
 	t := &Tenant{root: cfg.Cloud.GraphRoot, timeout: cfg.Timeout, log: cfg.Log, now: cfg.Now}
 	if t.mark, err = parseMarkAttribute(cfg.MarkAttribute); err != nil {

@@ -29,6 +29,12 @@ var (
 	extensionForm = regexp.MustCompile(`^extension_[0-9a-f]{32}_[A-Za-z][A-Za-z0-9_]{0,63}$`)
 )
 
+// CheckMarkAttribute refuses what cannot be Config.MarkAttribute.
+func CheckMarkAttribute(name string) error {
+	_, err := parseMarkAttribute(name)
+	return err
+}
+
 func parseMarkAttribute(name string) (markAttribute, error) {
 	if name == "" {
 		name = DefaultMarkAttribute

@@ -168,6 +168,66 @@ func TestUnasked(t *testing.T) {
 	}
 }
 
+// Marked reads page by page, and takes nothing whose mark only looks like one.
+func TestMarked(t *testing.T) {
+	const extension = "extension_0123456789abcdef0123456789abcdef_jmlMark"
+	for _, tt := range []struct{ name, attribute, line, eventual string }{
+		{"numbered", "", "GET /v1.0/users $filter=startsWith(onPremisesExtensionAttributes/extensionAttribute15,'jmlbridge:') $select=id,accountEnabled,onPremisesExtensionAttributes $count=true $top=999", "eventual"},
+		{"extension", extension, "GET /v1.0/users $filter=startsWith(" + extension + ",'jmlbridge:') $select=id,accountEnabled," + extension + " $top=999", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var s *stub
+			s = newStub(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", jsonType)
+				user := func(id, mark string) string {
+					return fmt.Sprintf(`{"id":%q,"accountEnabled":true,"onPremisesExtensionAttributes":{"extensionAttribute15":%q},%q:%q}`, id, mark, extension, mark)
+				}
+				switch r.URL.Query().Get("page") {
+				case "":
+					fmt.Fprintf(w, `{"value":[%s,%s],"@odata.nextLink":"%s/v1.0/users?page=2"}`, user("u1", "jmlbridge:0123456789ab:1"), user("u2", "JMLBRIDGE:0123456789ab:2"), s.URL)
+				case "2":
+					fmt.Fprintf(w, `{"value":[%s]}`, user("u3", "jmlbridge:0123456789ab:3"))
+				}
+			})
+			cfg := s.config(t)
+			cfg.MarkAttribute = tt.attribute
+			tenant := open(t, cfg)
+			first, next, _, err := tenant.Marked(t.Context(), "")
+			if err != nil || len(first) != 1 || first[0].ID != "u1" || next == "" {
+				t.Fatalf("first page: %+v, next %q, %v", first, next, err)
+			}
+			second, end, _, err := tenant.Marked(t.Context(), next)
+			if err != nil || len(second) != 1 || second[0].Mark != "jmlbridge:0123456789ab:3" || end != "" {
+				t.Fatalf("second page: %+v, next %q, %v", second, end, err)
+			}
+			sent := s.requests()
+			if sent[0].line != tt.line {
+				t.Errorf("sent %s\nexpected %s", sent[0].line, tt.line)
+			}
+			for i, r := range sent {
+				if e := r.header.Get("ConsistencyLevel"); e != tt.eventual {
+					t.Errorf("page %d: ConsistencyLevel %q, expected %q", i+1, e, tt.eventual)
+				}
+			}
+		})
+	}
+	for name, body := range map[string]string{
+		"no list":           `{}`,
+		"no account":        `{"value":[{"accountEnabled":true}]}`,
+		"enabled or not":    `{"value":[{"id":"u1","onPremisesExtensionAttributes":{"extensionAttribute15":"jmlbridge:x:1"}}]}`,
+		"another's address": `{"value":[],"@odata.nextLink":"https://elsewhere.example/v1.0/users?page=2"}`,
+	} {
+		s := newStub(t, says(200, jsonType, body))
+		list, next, _, err := s.tenant(t).Marked(t.Context(), "")
+		if name == "another's address" && err == nil { // it shows when it is followed
+			_, _, _, err = s.tenant(t).Marked(t.Context(), next)
+		}
+		if err == nil || len(list) > 0 {
+			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}
+
 func TestFind(t *testing.T) {
 	const extension = "extension_0123456789abcdef0123456789abcdef_jmlMark"
 	for _, tt := range []struct {

@@ -109,6 +109,49 @@ func (t *Tenant) find(ctx context.Context, op, path, value string, advanced bool
 	return found, receipt, nil
 }
 
+// Marked reads one page of the accounts that carry any mark of the bridge: their ids, marks and whether they are
+// enabled. The first page has an empty link; next is empty behind the last one. One page is one attempt.
+func (t *Tenant) Marked(ctx context.Context, link string) (list []directory.Account, next string, _ directory.Receipt, err error) {
+	filter, top, count := "startsWith("+t.mark.path()+",'"+directory.MarkPrefix+"')", int32(pageSize), t.mark.numbered
+	query := &users.UsersRequestBuilderGetQueryParameters{Filter: &filter, Top: &top, Select: []string{"id", "accountEnabled", t.mark.selection()}}
+	if count {
+		query.Count = &count
+	}
+	receipt, err := t.do(ctx, "marked", func(ctx context.Context) error {
+		callOf(ctx).eventual = count
+		var p page[models.Userable]
+		var err error
+		if link != "" {
+			p, err = orNil[page[models.Userable]](t.users().WithUrl(link).Get(ctx, nil))
+		} else {
+			p, err = orNil[page[models.Userable]](t.users().Get(ctx, &users.UsersRequestBuilderGetRequestConfiguration{QueryParameters: query}))
+		}
+		if err != nil {
+			return err
+		}
+		if p == nil || p.GetValue() == nil { // no list is not an empty list
+			return errEmpty
+		}
+		for _, u := range p.GetValue() {
+			a := t.account(u)
+			if a == nil || a.Enabled == nil {
+				return errEmpty
+			}
+			if strings.HasPrefix(a.Mark, directory.MarkPrefix) { // as it is written: the filter knows no case
+				list = append(list, *a)
+			}
+		}
+		if next = text(p.GetOdataNextLink()); next != "" && next == link {
+			return errEmpty
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", receipt, err
+	}
+	return list, next, receipt, nil
+}
+
 // Groups lists the ids of the groups that the account is a direct member of, sorted. Directory roles and
 // administrative units are not groups.
 func (t *Tenant) Groups(ctx context.Context, id string) ([]string, directory.Receipt, error) {

@@ -12,6 +12,7 @@ import (
 	sandbox "jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
+	"jmlbridge/internal/outbound"
 )
 
 // rehearsal is a sandbox tenant and the two slots' way into it, each with its own certificate.
@@ -41,10 +42,11 @@ func enter(t *testing.T, s *sandbox.Server, app string, now func() time.Time) *T
 	ca, pem := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "app.pem")
 	write(t, ca, s.CAPEM())
 	write(t, pem, s.App(app).Certificate)
-	tr, err := cloud.NewTransport(cloud.TransportConfig{CAFile: ca, Proxy: "none"})
+	way, err := outbound.New(outbound.Config{CAFile: ca, Proxy: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	tr := way.Transport()
 	t.Cleanup(tr.CloseIdleConnections)
 	return open(t, Config{Cloud: c, Transport: tr, Now: now, Credential: cloud.CredentialConfig{
 		Kind: cloud.ClientCertificate, Tenant: at.Tenant, Client: s.App(app).ID, CertificateFile: pem}})

@@ -20,6 +20,7 @@ import (
 
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
+	"jmlbridge/internal/outbound"
 )
 
 const (
@@ -140,10 +141,11 @@ func (s *stub) config(t *testing.T) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := cloud.NewTransport(cloud.TransportConfig{CAFile: s.caFile, Proxy: "none"})
+	way, err := outbound.New(outbound.Config{CAFile: s.caFile, Proxy: "none"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	tr := way.Transport()
 	t.Cleanup(tr.CloseIdleConnections)
 	file := filepath.Join(t.TempDir(), "secret")
 	write(t, file, []byte(secret+"\n"))

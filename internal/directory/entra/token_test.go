@@ -1,15 +1,10 @@
 package entra
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/directory"
+	"jmlbridge/internal/outbound"
+	"jmlbridge/internal/outbound/proxytest"
 )
 
 // clock is a hand-driven clock.
@@ -173,61 +169,18 @@ func TestRenewedSecret(t *testing.T) {
 	}
 }
 
-// proxy is a CONNECT proxy that wants user and password.
-type proxy struct {
-	*httptest.Server
-	mu       sync.Mutex
-	connects []string // hosts asked for with the right password
-	refused  int
-}
-
-func newProxy(t *testing.T, user, password string) *proxy {
-	p := &proxy{}
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		ok := r.Method == http.MethodConnect && r.Header.Get("Proxy-Authorization") == want
-		if ok {
-			p.connects = append(p.connects, r.Host)
-		} else {
-			p.refused++
-		}
-		p.mu.Unlock()
-		if !ok {
-			w.Header().Set("Proxy-Authenticate", "Basic")
-			w.WriteHeader(http.StatusProxyAuthRequired)
-			return
-		}
-		out, err := net.Dial("tcp", r.Host)
-		if err != nil {
-			w.WriteHeader(http.StatusBadGateway)
-			return
-		}
-		in, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			out.Close()
-			return
-		}
-		io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
-		go func() { io.Copy(out, bufio.NewReader(buffered)); out.Close() }()
-		io.Copy(in, out)
-		in.Close()
-	}))
-	t.Cleanup(p.Close)
-	return p
-}
-
 func TestProxy(t *testing.T) {
-	p := newProxy(t, "bridge", "s3cret:with colon")
+	p := proxytest.New(t, "bridge:s3cret:with colon")
 	s := newStub(t, says(204, "", ""))
 	file := filepath.Join(t.TempDir(), "proxy")
 	through := func(t *testing.T, credentials string) *Tenant {
 		t.Helper()
 		write(t, file, []byte(credentials+"\n"))
-		tr, err := cloud.NewTransport(cloud.TransportConfig{CAFile: s.caFile, Proxy: p.URL, ProxyCredentials: file})
+		way, err := outbound.New(outbound.Config{CAFile: s.caFile, Proxy: p.URL(), ProxyCredentials: file})
 		if err != nil {
 			t.Fatal(err)
 		}
+		tr := way.Transport()
 		t.Cleanup(tr.CloseIdleConnections)
 		cfg := s.config(t)
 		cfg.Transport = tr
@@ -236,10 +189,10 @@ func TestProxy(t *testing.T) {
 	if _, err := through(t, "bridge:s3cret:with colon").Disable(t.Context(), userID); err != nil {
 		t.Fatal(err)
 	}
-	if len(p.connects) == 0 || s.tokenRequests() != 1 || s.count() != 1 {
-		t.Errorf("%v connects, %d tokens, %d requests", p.connects, s.tokenRequests(), s.count())
+	if len(p.Asked()) == 0 || s.tokenRequests() != 1 || s.count() != 1 {
+		t.Errorf("%v connects, %d tokens, %d requests", p.Asked(), s.tokenRequests(), s.count())
 	}
-	for _, host := range p.connects {
+	for _, host := range p.Asked() {
 		if host != strings.TrimPrefix(s.URL, "https://") {
 			t.Errorf("connected to %s", host)
 		}

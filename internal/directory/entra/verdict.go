@@ -72,8 +72,9 @@ func cause(err error) error {
 	return nil
 }
 
-// The two texts by which Graph tells what it gives no code for.
+// The texts by which Graph tells what it gives no code for.
 const (
+	textDomain        = "domain portion of the userprincipalname property is invalid" // not a verified domain of the tenant
 	textAlready       = "added object references already exist"
 	textNotReplicated = "one of the objects being referenced don't exist"
 )
@@ -113,6 +114,8 @@ func classify(op string, a refusal) *directory.Error {
 			return is(directory.CodeAlready, directory.ErrAlready)
 		case strings.Contains(message, textNotReplicated):
 			return is(directory.CodeNotReplicated, directory.ErrNotReplicated, directory.ErrNotFound)
+		case strings.Contains(message, textDomain):
+			v.Target = "userPrincipalName"
 		}
 	}
 	if a.status >= 500 {

@@ -85,6 +85,12 @@ type Survey struct {
 	Finished Moment        `json:"finished"`
 }
 
+// SurveyForeign counts, in a Survey, the accounts whose person cannot be named: their mark is of an issuer that is not trusted.
+const SurveyForeign = "foreign"
+
+// CodeSeen says of an Account that a tenant was looked through when its ledger began: whoever disabled it.
+const CodeSeen = "seen"
+
 // Account is one account as it was found: for each closed engagement whose account still exists, or
 // is newly gone. This is the proof of "gone".
 type Account struct {
@@ -92,8 +98,9 @@ type Account struct {
 	Account string         `json:"account,omitempty"` // object id
 	State   string         `json:"state"`             // a StateX constant
 	Closed  bool           `json:"closed,omitempty"`  // the engagement is over
-	Code    string         `json:"code,omitempty"`    // what is wrong: zombie, orphan, drift, missing
+	Code    string         `json:"code,omitempty"`    // what is wrong: zombie, orphan, drift, missing; or where it is known from: recall, seen
 	Survey  *schema.Digest `json:"survey,omitempty"`  // the survey that it was seen in
+	Since   *Moment        `json:"since,omitempty"`   // when the bridge disabled it, on an earlier ledger
 }
 
 // States of an account.

@@ -161,6 +161,7 @@ func (o *Observed) check(c *checker) {
 		c.optID("account.account", a.Account)
 		c.among("account.state", a.State, StateEnabled, StateDisabled, StateDeleted, StateGone)
 		c.optCode("account.code", a.Code)
+		c.moment("account.since", a.Since)
 	}
 	if s := o.Source; s != nil {
 		n++
@@ -198,6 +199,11 @@ func (o *Operator) check(c *checker) {
 	c.optID("target", o.Target)
 	c.optText("reason", o.Reason)
 	c.moment("until", o.Until)
+	c.instant("effective", o.Effective)
+	if f := o.First; f != nil {
+		c.id("first.by", f.By)
+		c.moment("first.at", &f.At)
+	}
 }
 
 func (t *Trust) check(c *checker) {

@@ -15,7 +15,10 @@ const (
 )
 
 // Encode returns e in canonical form (section 2). It refuses what Decode would refuse.
-func Encode(e Entry) ([]byte, error) {
+func Encode(e Entry) ([]byte, error) { return Append(make([]byte, 0, 1024), e) }
+
+// Append is Encode that appends to b.
+func Append(b []byte, e Entry) ([]byte, error) {
 	if e.Body == nil {
 		return nil, errors.New("ledger entry without a body")
 	}
@@ -28,26 +31,37 @@ func Encode(e Entry) ([]byte, error) {
 	if c.err != nil {
 		return nil, fmt.Errorf("ledger entry %s: %w", kind, c.err)
 	}
-	var b bytes.Buffer
-	b.Grow(1024)
-	b.WriteString(head)
-	b.WriteString(At(e.Time).String())
-	b.WriteString(afterT)
-	b.WriteString(string(kind))
-	b.WriteString(`","`)
-	b.WriteString(string(kind))
-	b.WriteString(`":`)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e.Body); err != nil {
+	start := len(b)
+	b = At(e.Time).AppendFormat(append(b, head...), momentForm)
+	b = append(append(b, afterT...), kind...)
+	b = append(append(append(b, `","`...), kind...), `":`...)
+	b, err := appendBody(b, e.Body)
+	if err != nil {
 		return nil, fmt.Errorf("ledger entry %s: %w", kind, err)
 	}
-	b.Truncate(b.Len() - 1) // the encoder's line feed
-	b.WriteByte('}')
-	if b.Len() > MaxSize {
-		return nil, fmt.Errorf("ledger entry %s takes %d octets; at most %d fit", kind, b.Len(), MaxSize)
+	b = append(b, '}')
+	if n := len(b) - start; n > MaxSize {
+		return nil, fmt.Errorf("ledger entry %s takes %d octets; at most %d fit", kind, n, MaxSize)
 	}
-	return b.Bytes(), nil
+	return b, nil
+}
+
+func appendBody(b []byte, body Body) ([]byte, error) {
+	if a, ok := body.(appender); ok {
+		return a.append(b)
+	}
+	return appendJSON(b, body)
+}
+
+// appendJSON appends v as encoding/json has it, but with <, > and & as they are.
+func appendJSON(b []byte, v any) ([]byte, error) {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...), nil
 }
 
 // Decode reads one entry. An unknown version, kind or member, a member twice, a value outside its

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -67,6 +68,9 @@ var vectors = map[string]Body{
 	"observed-zombie":     &Observed{Account: &Account{Who: who, Account: oid, State: StateEnabled, Closed: true, Code: "zombie"}},
 	"observed-source":     &Observed{Source: &Source{Name: "hr-export", Digest: d1, Count: 1000, Counts: []Count{{"held", 3}, {"refused", 1}}, Complete: true, By: "carol"}},
 	"operator":            &Operator{By: "alice", Action: "cut", Issuer: who.Issuer, Subject: who.Subject, Engagement: 3, Target: oid, Reason: "security incident 42", Digest: &d1, Until: MomentAt(noon)},
+	"observed-recall":     &Observed{Account: &Account{Who: who, Account: oid, State: StateDisabled, Code: "recall", Since: MomentAt(noon)}},
+	"operator-first":      &Operator{By: "alice", Action: "cut", Issuer: who.Issuer, Subject: who.Subject, Reason: "security incident 42", First: &First{By: "bob", At: At(noon)}},
+	"operator-recall":     &Operator{By: "alice", Action: "recall", Issuer: who.Issuer, Subject: who.Subject, Engagement: 3, Target: "leaver#2.4711", Effective: &at},
 	"trust-add":           &Trust{Action: TrustAdd, Key: kid, Use: UseSign, Issuer: pos.Issuer, Stream: "hr", Generation: 1, Alg: "ES256", Events: []string{"joiner", "leaver"}, NotBefore: &at, NotAfter: &at, AtSeq: 1, Head: &d1, JWK: `{"crv":"P-256","kty":"EC","x":"...","y":"..."}`, By: "alice", Reason: "ceremony of 2026-11-23"},
 	"trust-retire":        &Trust{Action: TrustRetire, Key: kid, AtSeq: 4711, By: "alice"},
 	"policy":              &Policy{Digest: d1, Previous: &d2, By: "alice", Counts: []Count{{"disable", 2}}},
@@ -241,6 +245,54 @@ func TestEncodeRefusesWhatBreaksARule(t *testing.T) {
 	}
 	if _, err := Encode(Entry{Body: &Alarm{Code: "gap", State: AlarmRaised}}); err == nil {
 		t.Error("an entry without time was encoded")
+	}
+}
+
+// What is written by hand is what encoding/json writes, whatever stands in it and whatever is left out.
+func TestAppendIsEncodingJSON(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	texts := []string{"", "", "plain", `"quoted" \back`, "<&>", "ümläut", "\u2028\x00\x7f", "\xff", "a\tb"}
+	for range 2000 {
+		var m Message
+		fill := func(v reflect.Value) {
+			for i := range v.NumField() {
+				switch f := v.Field(i); f.Interface().(type) {
+				case string:
+					f.SetString(texts[r.IntN(len(texts))])
+				case int:
+					f.SetInt(int64(r.IntN(3)) * 7)
+				case uint64:
+					f.SetUint(r.Uint64() >> r.IntN(64))
+				case bool:
+					f.SetBool(r.IntN(2) == 0)
+				case schema.Digest:
+					f.Set(reflect.ValueOf([]schema.Digest{{}, d1, d2}[r.IntN(3)]))
+				case *schema.Instant:
+					f.Set(reflect.ValueOf([]*schema.Instant{nil, &at}[r.IntN(2)]))
+				case *int:
+					f.Set(reflect.ValueOf([]*int{nil, &cuts, new(int)}[r.IntN(3)]))
+				case *Roster:
+					f.Set(reflect.ValueOf([]*Roster{nil, {}, {ID: texts[r.IntN(len(texts))], Digest: d1}}[r.IntN(3)]))
+				case Position, Message:
+				default:
+					t.Fatalf("append knows nothing of a member of type %s", f.Type())
+				}
+			}
+		}
+		fill(reflect.ValueOf(&m.Position).Elem())
+		fill(reflect.ValueOf(&m).Elem())
+		received, sent := &Received{Message: m}, &Sent{Message: m}
+		fill(reflect.ValueOf(received).Elem())
+		fill(reflect.ValueOf(sent).Elem())
+		for _, body := range []appender{received, sent} {
+			want, err := appendJSON(nil, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := body.append(nil); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("want %s\ngot  %s, %v", want, got, err)
+			}
+		}
 	}
 }
 

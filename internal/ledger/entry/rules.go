@@ -49,6 +49,16 @@ type Operator struct {
 	Reason     string         `json:"reason,omitempty"`
 	Digest     *schema.Digest `json:"digest,omitempty"` // of the set that was shown, or of the input
 	Until      *Moment        `json:"until,omitempty"`
+	// Effective is from when on what is recalled of the ledger before takes access away.
+	Effective *schema.Instant `json:"effective,omitempty"`
+	// First is of an act that stood on the ledger before this one: who acted there, and when. By recovered it.
+	First *First `json:"first,omitempty"`
+}
+
+// First is who did something on an earlier ledger, and when.
+type First struct {
+	By string `json:"by"` // OS login
+	At Moment `json:"at"`
 }
 
 // A Trust entry: what the enclave believes has changed.

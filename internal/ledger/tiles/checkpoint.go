@@ -1,7 +1,9 @@
 package tiles
 
 import (
+	"crypto"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -29,8 +31,8 @@ func VerifierKey(origin string, pub ed25519.PublicKey) (string, error) {
 	return note.NewEd25519VerifierKey(origin, pub)
 }
 
-// NewSigner makes the signer of a ledger's checkpoints from its private key, and the verifier for it.
-func NewSigner(origin string, key ed25519.PrivateKey) (note.Signer, note.Verifier, error) {
+// NewSigner makes the signer of a ledger's checkpoints from its Ed25519 key, and the verifier for it.
+func NewSigner(origin string, key crypto.Signer) (note.Signer, note.Verifier, error) {
 	pub, ok := key.Public().(ed25519.PublicKey)
 	if !ok {
 		return nil, nil, errors.New("ledger key: want an Ed25519 key")
@@ -48,17 +50,20 @@ func NewSigner(origin string, key ed25519.PrivateKey) (note.Signer, note.Verifie
 
 type signer struct {
 	v   note.Verifier
-	key ed25519.PrivateKey
+	key crypto.Signer
 }
 
-func (s *signer) Name() string                    { return s.v.Name() }
-func (s *signer) KeyHash() uint32                 { return s.v.KeyHash() }
-func (s *signer) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+func (s *signer) Name() string    { return s.v.Name() }
+func (s *signer) KeyHash() uint32 { return s.v.KeyHash() }
+func (s *signer) Sign(msg []byte) ([]byte, error) {
+	return s.key.Sign(rand.Reader, msg, crypto.Hash(0))
+}
 
-// Sign returns the checkpoint as a signed note. The caller opens it again before use.
-func Sign(c Checkpoint, s note.Signer) ([]byte, error) {
+// Sign returns the checkpoint as a signed note; the signatures of more stand behind the first. The caller opens it
+// again before use.
+func Sign(c Checkpoint, s note.Signer, more ...note.Signer) ([]byte, error) {
 	text := fmt.Sprintf("%s\n%d\n%s\n", s.Name(), c.Size, base64.StdEncoding.EncodeToString(c.Root[:]))
-	return note.Sign(&note.Note{Text: text}, s)
+	return note.Sign(&note.Note{Text: text}, append([]note.Signer{s}, more...)...)
 }
 
 // OpenCheckpoint verifies raw with v and reads it. Signatures of others (witnesses) may stand beside.

@@ -211,11 +211,22 @@ func (q *Queue) put(m queue.Message) error {
 }
 
 // Receiver takes messages from a Queue.
-type Receiver struct{ conn }
+type Receiver struct {
+	conn
+	leased time.Time // until when others before it may have leased messages
+}
 
 // Receiver returns a new connection for taking messages from q. All receivers share the leases.
 func (q *Queue) Receiver() *Receiver {
-	return &Receiver{conn{q: q, closed: make(chan struct{})}}
+	r := &Receiver{conn: conn{q: q, closed: make(chan struct{})}}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range q.items {
+		if it.leased.After(r.leased) {
+			r.leased = it.leased
+		}
+	}
+	return r
 }
 
 // Fetch implements queue.Receiver.
@@ -276,6 +287,9 @@ func (q *Queue) take(max int) (batch []queue.Delivery, free time.Duration, chang
 	}
 	return batch, free, q.changed
 }
+
+// Leased implements queue.Receiver.
+func (r *Receiver) Leased() time.Duration { return max(0, time.Until(r.leased)) }
 
 // Settle implements queue.Receiver.
 func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {

@@ -3,6 +3,8 @@ package memqueue_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,16 +14,39 @@ import (
 	"jmlbridge/internal/queue/queuetest"
 )
 
-func TestConformance(t *testing.T) {
-	queuetest.Run(t, func(_ *testing.T, s queuetest.Settings) queuetest.Queue {
-		q := memqueue.New(memqueue.Options{Lease: s.Lease, Patience: s.Patience, MaxMessages: s.MaxMessages})
-		return queuetest.Queue{
-			Publisher: func() queue.Publisher { return q.Publisher() },
-			Receiver:  func() queue.Receiver { return q.Receiver() },
-			Stop:      q.Stop,
-			Start:     q.Start,
+func TestConformance(t *testing.T) { queuetest.Run(t, conforming) }
+
+func TestConformanceDisturbed(t *testing.T) { queuetest.RunDisturbed(t, conforming) }
+
+// conforming is a queue of the conformance suite. Where faults are asked for, the first operation fails and a few of those
+// after it.
+func conforming(_ *testing.T, s queuetest.Settings) queuetest.Queue {
+	opt := memqueue.Options{Lease: s.Lease, Patience: s.Patience, MaxMessages: s.MaxMessages}
+	var mu sync.Mutex // guards struck and rnd
+	struck, rnd := 0, rand.New(rand.NewPCG(s.Faults, 0))
+	if s.Faults != 0 {
+		opt.Fault = func(memqueue.Op) memqueue.Fault {
+			mu.Lock()
+			defer mu.Unlock()
+			if struck > 0 && (struck == 8 || rnd.IntN(4) > 0) {
+				return memqueue.None
+			}
+			struck++
+			return []memqueue.Fault{memqueue.Lost, memqueue.Kept}[rnd.IntN(2)]
 		}
-	})
+	}
+	q := memqueue.New(opt)
+	return queuetest.Queue{
+		Publisher: func() queue.Publisher { return q.Publisher() },
+		Receiver:  func() queue.Receiver { return q.Receiver() },
+		Stop:      q.Stop,
+		Start:     q.Start,
+		Struck: func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return struck
+		},
+	}
 }
 
 // Both ways in which an operation fails: nothing happened, and it happened but the answer was lost.

@@ -12,22 +12,26 @@
 package natsqueue
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"jmlbridge/internal/outbound"
 )
 
 // Limits of this adapter.
@@ -46,8 +50,9 @@ const (
 // Config says where the queue is and who we are there. File names are used as they stand
 // (see In).
 type Config struct {
-	// URL lists the servers, tls://host:port each. Plain nats:// is refused: the credential would be
-	// safe, the traffic not.
+	// URL lists the servers, tls://host:port each: all of a cluster's, since what a server says of the others is
+	// not believed. One that is away is passed over. Plain nats:// is refused: the credential would be safe, the
+	// traffic not.
 	URL []string `yaml:"url"`
 
 	// CA is a PEM file with the only authorities that may vouch for the server. Empty: the system's.
@@ -60,13 +65,15 @@ type Config struct {
 	User         string `yaml:"user,omitempty"`
 	PasswordFile string `yaml:"password_file,omitempty"`
 
-	// Proxy is an HTTP proxy that is asked to CONNECT to the server: http://[user:password@]host:port.
-	Proxy string `yaml:"proxy,omitempty"`
+	// Proxy and ProxyCredentials are as in outbound.Config.
+	Proxy            string `yaml:"proxy,omitempty"`
+	ProxyCredentials string `yaml:"proxy_credentials,omitempty"`
 
 	// Stream names the stream, for example JML-GOV-1.
 	Stream string `yaml:"stream"`
 
-	// Subject is where a publisher publishes, for example jml.GOV-1. Receivers do not need it.
+	// Subject is where a publisher publishes, for example jml.GOV-1. A receiver does not need it; its doctor tries whether
+	// the credential may publish there.
 	Subject string `yaml:"subject,omitempty"`
 
 	// Durable names the consumer that a receiver pulls from. Empty: enclave.
@@ -81,13 +88,17 @@ type Config struct {
 	// gives to nobody (it checks itself): set it for a server that someone else runs.
 	CheckStream bool `yaml:"check_stream,omitempty"`
 
+	// Replicas is how many servers are to keep the stream: doctor says when fewer do, as far as the credential lets
+	// it see that. Default: 3 where URL lists several servers, else 1.
+	Replicas int `yaml:"replicas,omitempty"`
+
 	// Patience is how long a call waits out an outage before it returns ErrUnreachable; 10 s.
 	Patience time.Duration `yaml:"-"`
 }
 
 // In returns c with its relative file names taken from dir, the folder of the configuration file.
 func (c Config) In(dir string) Config {
-	for _, f := range []*string{&c.CA, &c.NKey, &c.Creds, &c.PasswordFile} {
+	for _, f := range []*string{&c.CA, &c.NKey, &c.Creds, &c.PasswordFile, &c.ProxyCredentials} {
 		if *f != "" && !filepath.IsAbs(*f) {
 			*f = filepath.Join(dir, *f)
 		}
@@ -110,21 +121,36 @@ var (
 	subjectOK = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,7}$`)
 )
 
+// CheckURL refuses what cannot stand under Config.URL.
+func CheckURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil && strings.Contains(s, "@"): // it may carry a credential
+		return errors.New("not a URL; expected tls://host:port")
+	case err != nil:
+		return fmt.Errorf("%q is not a URL; expected tls://host:port", s)
+	case u.User != nil:
+		return fmt.Errorf("%s carries a credential; put it in a file (nkey, creds or password_file)", u.Redacted())
+	case u.Scheme != "tls":
+		return fmt.Errorf("%q has scheme %q; only tls:// is used, expected tls://host:port", s, u.Scheme)
+	case u.Hostname() == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%q is not of the form tls://host:port", s)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%q has port %s; expected 1 to 65535", s, p)
+		}
+	}
+	return nil
+}
+
 func (c Config) options(role string) ([]nats.Option, error) {
 	if len(c.URL) == 0 {
 		return nil, errors.New("url: none given; expected tls://host:port of the mid-point")
 	}
 	for _, s := range c.URL {
-		u, err := url.Parse(s)
-		switch {
-		case err != nil:
-			return nil, errors.New("url: not a URL; expected tls://host:port")
-		case u.User != nil:
-			return nil, fmt.Errorf("url: %s carries a credential; put it in a file (nkey, creds or password_file)", u.Redacted())
-		case u.Scheme != "tls":
-			return nil, fmt.Errorf("url: %q has scheme %q; only tls:// is used", s, u.Scheme)
-		case u.Hostname() == "" || u.Path != "" || u.RawQuery != "":
-			return nil, fmt.Errorf("url: %q is not of the form tls://host:port", s)
+		if err := CheckURL(s); err != nil {
+			return nil, fmt.Errorf("url: %w", err)
 		}
 	}
 	if !nameOK.MatchString(c.Stream) {
@@ -145,6 +171,10 @@ func (c Config) options(role string) ([]nats.Option, error) {
 	if err != nil {
 		return nil, err
 	}
+	way, err := c.way()
+	if err != nil {
+		return nil, err
+	}
 	opts := []nats.Option{
 		nats.Name("jmlbridge-" + role),
 		nats.Secure(tlsConf),
@@ -159,14 +189,42 @@ func (c Config) options(role string) ([]nats.Option, error) {
 		nats.ReconnectBufSize(-1),      // what was not sent is our caller's to send again, in order
 		nats.IgnoreDiscoveredServers(), // the first INFO comes before TLS: believe the configuration alone
 	}
-	if c.Proxy != "" {
-		d, err := newProxyDialer(c.Proxy)
+	if way != nil {
+		opts = append(opts, nats.SetCustomDialer(dialer{way}), nats.SkipHostLookup()) // the proxy resolves names
+	}
+	return opts, nil
+}
+
+// way is the way through a proxy; nil where there is none: then the client itself tries every address of a name.
+func (c Config) way() (*outbound.Way, error) {
+	way, err := outbound.New(outbound.Config{Proxy: c.Proxy, ProxyCredentials: c.ProxyCredentials})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			return nil, errors.New("url: not a URL; expected tls://host:port")
+		}
+		proxied, err := way.Proxied(u.Host)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, nats.SetCustomDialer(d), nats.SkipHostLookup())
+		if proxied {
+			return way, nil
+		}
 	}
-	return opts, nil
+	return nil, nil
+}
+
+// dialer is a way out as the client wants it.
+type dialer struct{ way *outbound.Way }
+
+// Dial implements nats.CustomDialer.
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	return d.way.DialContext(ctx, network, address)
 }
 
 func (c Config) tls() (*tls.Config, error) {
@@ -262,8 +320,8 @@ func readSecret(field, name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %s is not a credential file (a regular file of at most %d octets)", field, name, maxSecret)
 	}
 	if mode := st.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s: %s can be used by others (mode %04o): %w; chmod 600 it, and replace the credential if others had access",
-			field, name, mode, fs.ErrPermission)
+		return nil, fmt.Errorf("%s: %s can be used by others (mode %04o); chmod 600 it, and replace the credential if others had access",
+			field, name, mode)
 	}
 	buf := make([]byte, st.Size())
 	n, err := f.ReadAt(buf, 0)

@@ -1,149 +1,49 @@
 package natsqueue_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"jmlbridge/internal/outbound/proxytest"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/natsqueue"
 )
 
-// proxy is an HTTP CONNECT proxy that can also lose what passes through it.
-type proxy struct {
-	ln   net.Listener
-	auth string // expected Proxy-Authorization
-
-	dialled atomic.Value  // last address asked for
-	mute    atomic.Bool   // answers vanish from now on
-	deaf    atomic.Bool   // requests vanish from now on
-	heard   chan struct{} // one token for each answer that was lost
-	mu      sync.Mutex    // guards conns
-	conns   []net.Conn
-}
-
-func newProxy(t testing.TB, auth string) *proxy {
+// secret is a file with the proxy's user and password.
+func secret(t *testing.T, line string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	path := filepath.Join(t.TempDir(), "proxy.secret")
+	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{ln: ln, auth: auth, heard: make(chan struct{}, 1)}
-	p.dialled.Store("")
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() { ln.Close(); p.cut(); wg.Wait() })
-	return p
-}
-
-func (p *proxy) url(user string) string {
-	if user != "" {
-		user += "@"
-	}
-	return "http://" + user + p.ln.Addr().String()
-}
-
-func (p *proxy) serve(c net.Conn) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	req, err := http.ReadRequest(r)
-	if err != nil {
-		return
-	}
-	if req.Method != http.MethodConnect || req.Header.Get("Proxy-Authorization") != p.auth {
-		fmt.Fprint(c, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	p.dialled.Store(req.Host)
-	up, err := net.Dial("tcp", req.Host)
-	if err != nil {
-		fmt.Fprint(c, "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-		return
-	}
-	defer up.Close()
-	p.mu.Lock()
-	p.conns = append(p.conns, c, up)
-	p.mu.Unlock()
-	fmt.Fprint(c, "HTTP/1.1 200 Connection established\r\n\r\n")
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.pass(c, up, &p.mute)
-	}()
-	p.pass(up, r, &p.deaf)
-	<-done
-}
-
-// pass copies until either side ends; what comes while lost is set vanishes.
-func (p *proxy) pass(to io.WriteCloser, from io.Reader, lost *atomic.Bool) {
-	defer to.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil {
-			return
-		}
-		if lost.Load() {
-			select {
-			case p.heard <- struct{}{}:
-			default:
-			}
-			continue
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// cut ends every connection and lets new ones pass everything.
-func (p *proxy) cut() {
-	p.mute.Store(false)
-	p.deaf.Store(false)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		c.Close()
-	}
-	p.conns = nil
+	return path
 }
 
 func TestProxy(t *testing.T) {
 	s := newServer(t, nil)
 	s.create(time.Minute, nil)
-	const auth = "Basic dXNlcjpwQHNz" // user:p@ss
-	p := newProxy(t, auth)
+	p := proxytest.New(t, "user:p@ss")
 
 	c := s.config(natsqueue.RoleProducer)
-	c.Proxy = p.url("user:p%40ss")
+	c.Proxy, c.ProxyCredentials = p.URL(), secret(t, "user:p@ss")
 	if _, err := openPublisher(t, c).Publish(t.Context(), []queue.Message{{ID: "1", Body: []byte("x")}}); err != nil {
 		t.Fatal(err)
 	}
 	// The name goes to the proxy as it stands: inside a closed network only the proxy can resolve it.
-	if got, want := p.dialled.Load(), strings.TrimPrefix(s.url(), "tls://"); got != want {
+	if got, want := p.Asked(), []string{strings.TrimPrefix(s.url(), "tls://")}; !slices.Equal(got, want) {
 		t.Fatalf("the proxy was asked for %q; expected %q", got, want)
 	}
 
-	c.Proxy, c.Patience = p.url("user:wrong"), 500*time.Millisecond
+	c.ProxyCredentials, c.Patience = secret(t, "user:wrong"), 500*time.Millisecond
 	_, err := openPublisher(t, c).Publish(t.Context(), []queue.Message{{ID: "2", Body: []byte("x")}})
 	if !errors.Is(err, queue.ErrUnreachable) || !strings.Contains(err.Error(), "407") {
 		t.Fatalf("wrong proxy password: %v; expected ErrUnreachable that tells the proxy's answer", err)
@@ -159,9 +59,9 @@ func TestPublishAnswerLost(t *testing.T) {
 		t.Run(map[bool]string{false: "lost", true: "done, but the answer was lost"}[kept], func(t *testing.T) {
 			s := newServer(t, nil)
 			s.create(time.Minute, nil)
-			p := newProxy(t, "")
+			p := proxytest.New(t, "")
 			c := s.config(natsqueue.RoleProducer)
-			c.Proxy = p.url("")
+			c.Proxy = p.URL()
 			pub := openPublisher(t, c)
 			msgs := benchMessages(40)
 			for i := range msgs {
@@ -170,9 +70,9 @@ func TestPublishAnswerLost(t *testing.T) {
 			if n, err := pub.Publish(t.Context(), msgs[:10]); n != 10 || err != nil {
 				t.Fatal(n, err)
 			}
-			lost := &p.deaf
+			lost := &p.Requests
 			if kept {
-				lost = &p.mute
+				lost = &p.Answers
 			}
 			lost.Store(true)
 			failed := make(chan error, 1)
@@ -183,8 +83,8 @@ func TestPublishAnswerLost(t *testing.T) {
 				}
 				failed <- err
 			}()
-			<-p.heard // an answer, or the request itself, is gone
-			p.cut()
+			<-p.Lost // an answer, or the request itself, is gone
+			p.Cut()
 			if err := <-failed; !errors.Is(err, queue.ErrUnreachable) {
 				t.Fatalf("connection cut: %v; expected ErrUnreachable", err)
 			}
@@ -221,30 +121,35 @@ func TestSettleAnswerLost(t *testing.T) {
 		t.Run(map[bool]string{false: "lost", true: "done, but the answer was lost"}[kept], func(t *testing.T) {
 			s := newServer(t, nil)
 			s.create(500*time.Millisecond, nil)
-			if _, err := openPublisher(t, s.config(natsqueue.RoleProducer)).Publish(t.Context(), benchMessages(5)); err != nil {
+			if _, err := openPublisher(t, s.config(natsqueue.RoleProducer)).Publish(t.Context(), benchMessages(6)); err != nil {
 				t.Fatal(err)
 			}
-			p := newProxy(t, "")
+			p := proxytest.New(t, "")
 			c := s.config(natsqueue.RoleConsumer)
-			c.Proxy = p.url("")
+			c.Proxy = p.URL()
 			rec := openReceiver(t, c)
 			var batch []queue.Delivery
-			for len(batch) < 5 {
-				more, err := rec.Fetch(t.Context(), 5)
+			for len(batch) < 6 {
+				more, err := rec.Fetch(t.Context(), 6)
 				if err != nil {
 					t.Fatal(err)
 				}
 				batch = append(batch, more...)
 			}
-			lost := &p.deaf
+			// Once this is answered, nothing older is on its way in either direction: what vanishes is of the Settle below.
+			if err := rec.Settle(t.Context(), batch[:1]); err != nil {
+				t.Fatal(err)
+			}
+			batch = batch[1:]
+			lost := &p.Requests
 			if kept {
-				lost = &p.mute
+				lost = &p.Answers
 			}
 			lost.Store(true)
 			failed := make(chan error, 1)
 			go func() { failed <- rec.Settle(t.Context(), batch) }()
-			<-p.heard
-			p.cut()
+			<-p.Lost
+			p.Cut()
 			if err := <-failed; !errors.Is(err, queue.ErrUnreachable) {
 				t.Fatalf("connection cut: %v; expected ErrUnreachable", err)
 			}

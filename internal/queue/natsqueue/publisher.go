@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,14 +16,13 @@ import (
 // Codes of JetStream's refusals that we tell apart (the server's errors.json); jetstream names only
 // some of them.
 const (
-	codeWrongLastMsgID = 10070
 	codeStoreFailed    = 10077 // DiscardNew and no room; a failing disk gives no answer at all
 	codeNoResources    = 10023 // the account's or the server's storage is used up
 	codeNoStorage      = 10047
 	codeTooManyPending = 10167 // the server's own intake is full for the moment
 )
 
-// maxID bounds, in octets, a message ID: it travels twice in each message's headers.
+// maxID bounds, in octets, a message ID.
 const maxID = 128
 
 // Publisher publishes to one subject of one stream.
@@ -31,7 +31,9 @@ type Publisher struct {
 	cfg  Config
 	turn chan struct{} // holds one token; who has it publishes, so that batches do not interleave
 
-	checked <-chan struct{} // the connection on which the stream was checked; owned by who has turn
+	// Owned by who has turn:
+	checked <-chan struct{} // the connection on which the stream was checked
+	last    uint64          // what the next message will find as the stream's last sequence if nobody else publishes; 0: not known
 }
 
 // OpenPublisher checks the configuration and begins to connect. It does not wait for the mid-point:
@@ -49,9 +51,14 @@ func OpenPublisher(cfg Config) (*Publisher, error) {
 	return p, nil
 }
 
-// Publish implements queue.Publisher. Messages are pipelined; each but the first is published on
-// condition that the one before it is the stream's last, so that behind one that fails nothing
-// slips in.
+// Publish implements queue.Publisher. Messages are pipelined, each on condition that the stream has the last sequence that
+// the one before it must have got, so that behind one that fails nothing slips in. Only somebody else's message at
+// that very place can make up for ours.
+//
+// The condition is on the sequence and not on the last message's id, which would be exact, since a replicated stream's
+// leader checks a sequence before the message is written, while every server checks the id again whenever it applies the
+// message: one that was away and skips what was acknowledged meanwhile does not know the id, and its copy of the
+// stream stops for good (nats-server 2.15).
 func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, err error) {
 	for i, m := range msgs {
 		if err = check(m); err != nil {
@@ -67,10 +74,11 @@ func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, e
 		return 0, ctx.Err()
 	}
 	for n < len(msgs) {
+		expecting := p.last != 0
 		k, err := p.run(ctx, msgs[n:])
 		n += k
 		var api *jetstream.APIError
-		if k > 0 && errors.As(err, &api) && api.ErrorCode == codeWrongLastMsgID {
+		if (k > 0 || expecting) && errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 			continue // somebody else published in between: begin again behind them
 		}
 		var unsent *unsentError
@@ -99,8 +107,14 @@ func check(m queue.Message) error {
 	return nil
 }
 
-// run publishes msgs until the first failure, with a window of unconfirmed ones.
-func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) {
+// run publishes msgs until the first failure, with a window of unconfirmed ones as soon as the stream's last sequence is
+// known.
+func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (n int, err error) {
+	defer func() {
+		if err != nil {
+			p.last = 0
+		}
+	}()
 	live, cancel, err := p.await(ctx)
 	if err != nil {
 		return 0, err
@@ -116,12 +130,8 @@ func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) 
 	defer timer.Stop()
 	sent, octets := 0, 0
 	for done := 0; done < len(msgs); done++ {
-		for sent < len(msgs) && sent-done < maxInFlight && octets < maxFlight {
-			last := ""
-			if sent > 0 {
-				last = msgs[sent-1].ID
-			}
-			f, err := p.send(msgs[sent], last)
+		for sent < len(msgs) && sent-done < maxInFlight && octets < maxFlight && (sent == done || p.last != 0) {
+			f, err := p.send(msgs[sent])
 			if err != nil {
 				if sent == done {
 					return done, &unsentError{noticed(live, err)}
@@ -131,10 +141,17 @@ func (p *Publisher) run(ctx context.Context, msgs []queue.Message) (int, error) 
 			window = append(window, f)
 			octets += len(msgs[sent].Body)
 			sent++
+			if p.last != 0 {
+				p.last++
+			}
 		}
 		timer.Reset(answerWait)
-		if err := p.confirmed(live, window[0], timer); err != nil {
+		ack, err := p.confirmed(live, window[0], timer)
+		if err != nil {
 			return done, err
+		}
+		if p.last == 0 && !ack.Duplicate { // one that was there already says nothing of what came after it
+			p.last = ack.Sequence
 		}
 		octets -= len(msgs[done].Body)
 		window = window[1:]
@@ -147,35 +164,35 @@ type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
-func (p *Publisher) send(m queue.Message, last string) (jetstream.PubAckFuture, error) {
+func (p *Publisher) send(m queue.Message) (jetstream.PubAckFuture, error) {
 	msg := &nats.Msg{Subject: p.cfg.Subject, Data: m.Body, Header: nats.Header{}}
 	msg.Header[jetstream.ExpectedStreamHeader] = []string{p.cfg.Stream}
 	if m.ID != "" {
 		msg.Header[jetstream.MsgIDHeader] = []string{m.ID}
 	}
-	if last != "" {
-		msg.Header[jetstream.ExpectedLastMsgIDHeader] = []string{last}
+	if p.last != 0 {
+		msg.Header[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(p.last, 10)}
 	}
 	// No retries of its own: they would come out of order.
 	return p.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
 }
 
 // confirmed waits for the answer to one message.
-func (p *Publisher) confirmed(live context.Context, f jetstream.PubAckFuture, timer *time.Timer) error {
+func (p *Publisher) confirmed(live context.Context, f jetstream.PubAckFuture, timer *time.Timer) (*jetstream.PubAck, error) {
 	select {
 	case ack := <-f.Ok():
 		if ack.Stream != p.cfg.Stream {
-			return fmt.Errorf("%w: stream %s confirmed what was meant for %s", queue.ErrRefused, ack.Stream, p.cfg.Stream)
+			return nil, fmt.Errorf("%w: stream %s confirmed what was meant for %s", queue.ErrRefused, ack.Stream, p.cfg.Stream)
 		}
-		return nil
+		return ack, nil
 	case err := <-f.Err():
-		return err
+		return nil, err
 	case what := <-p.denied:
-		return fmt.Errorf("%w our credential the subject %s (%s)", queue.ErrRefused, p.cfg.Subject, what)
+		return nil, fmt.Errorf("%w our credential the subject %s (%s)", queue.ErrRefused, p.cfg.Subject, what)
 	case <-live.Done():
-		return context.Cause(live)
+		return nil, context.Cause(live)
 	case <-timer.C:
-		return fmt.Errorf("%w: no confirmation within %s", queue.ErrUnreachable, answerWait)
+		return nil, fmt.Errorf("%w: no confirmation within %s", queue.ErrUnreachable, answerWait)
 	}
 }
 

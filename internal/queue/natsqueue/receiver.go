@@ -23,6 +23,12 @@ const (
 
 	defaultDurable = "enclave"
 
+	// unknownLease is how long a lease is taken to be while the mid-point has not been asked.
+	unknownLease = time.Minute
+
+	// againWithin is how soon after its lease a message has come again.
+	againWithin = 10 * time.Second
+
 	ackPrefix = "$JS.ACK." // of the subjects to which messages are acknowledged
 )
 
@@ -36,13 +42,9 @@ type Receiver struct {
 	sub     *nats.Subscription
 	prefix  string // of the subjects under which acknowledgements are confirmed
 	next    uint64
-	waiting map[string]*settlement
-}
-
-// settlement is one Settle under way; Receiver.mu guards it.
-type settlement struct {
-	left int
-	done chan struct{} // closed when left is 0
+	known   bool                     // what leased says
+	leased  time.Time                // until when messages may be leased to nobody; see Leased
+	waiting map[string]chan struct{} // each Settle under way, by the token of its confirmation; closed by it
 }
 
 // OpenReceiver checks the configuration and begins to connect. It does not wait for the mid-point: an
@@ -58,13 +60,13 @@ func OpenReceiver(cfg Config) (*Receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Receiver{link: l, cfg: cfg, prefix: l.nc.NewInbox() + ".", waiting: make(map[string]*settlement)}
+	r := &Receiver{link: l, cfg: cfg, prefix: l.nc.NewInbox() + ".", waiting: make(map[string]chan struct{})}
 	r.sub, err = l.nc.Subscribe(r.prefix+"*", r.settled)
 	if err != nil {
 		l.Close()
 		return nil, fmt.Errorf("mid-point: %w", err)
 	}
-	// Confirmations are counted, never kept: no reason to drop any.
+	// Confirmations are never kept: no reason to drop any.
 	if err := r.sub.SetPendingLimits(-1, -1); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("mid-point: %w", err)
@@ -135,7 +137,8 @@ func (r *Receiver) attach(live context.Context) error {
 	case err != nil:
 		return err
 	}
-	conf := c.CachedInfo().Config
+	info := c.CachedInfo()
+	conf := info.Config
 	switch {
 	case conf.AckPolicy != jetstream.AckExplicitPolicy:
 		return fmt.Errorf("%w: consumer %s of %s acknowledges by %q; expected explicit, since otherwise messages are dropped before they are ours",
@@ -144,14 +147,31 @@ func (r *Receiver) attach(live context.Context) error {
 		return fmt.Errorf("%w: consumer %s of %s gives up after %d deliveries (max_deliver); expected -1",
 			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, conf.MaxDeliver)
 	}
+	r.mu.Lock()
+	r.known = true
+	if r.leased = (time.Time{}); info.NumAckPending > 0 {
+		r.leased = time.Now().Add(conf.AckWait + againWithin)
+	}
+	r.mu.Unlock()
 	r.checked = epoch
 	return nil
+}
+
+// Leased is for how long from now messages may be leased to nobody: to a process that was killed, or to the
+// connection before this one. It is the mid-point's word, and unknown before the first connection.
+func (r *Receiver) Leased() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.known {
+		return unknownLease
+	}
+	return max(0, time.Until(r.leased))
 }
 
 // lease is what Settle needs of a delivery.
 type lease struct {
 	reply string
-	seq   uint64 // in the stream; only for order within a fetch
+	seq   uint64 // in the stream; only for order within a batch
 }
 
 // order puts redelivered and new messages into publishing order.
@@ -162,21 +182,24 @@ func (r *Receiver) order(batch []queue.Delivery) []queue.Delivery {
 	return batch
 }
 
-// Settle implements queue.Receiver: all acknowledgements go out at once, and each is answered.
+// Settle implements queue.Receiver: all acknowledgements go out at once, and the last is answered. The server
+// takes what comes on one connection in order, so that answer confirms them all.
 func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	replies := make([]string, len(batch))
+	leases := make([]lease, len(batch))
 	for i, d := range batch {
 		l, ok := d.Lease.(lease)
 		if !ok || !strings.HasPrefix(l.reply, ackPrefix) {
 			return fmt.Errorf("settle: a delivery that this queue did not make (%T)", d.Lease)
 		}
-		replies[i] = l.reply
+		leases[i] = l
 	}
+	// A server that has lost its place does not answer for what lies beyond it: the furthest one speaks for all.
+	slices.SortFunc(leases, func(a, b lease) int { return cmp.Compare(a.seq, b.seq) })
 	for {
-		err := r.settle(ctx, replies)
+		err := r.settle(ctx, leases)
 		var unsent *unsentError
 		if !errors.As(err, &unsent) || !fell(err) {
 			return r.ended(err)
@@ -184,26 +207,28 @@ func (r *Receiver) Settle(ctx context.Context, batch []queue.Delivery) error {
 	}
 }
 
-func (r *Receiver) settle(ctx context.Context, replies []string) error {
+func (r *Receiver) settle(ctx context.Context, leases []lease) error {
 	live, cancel, err := r.await(ctx)
 	if err != nil {
 		return err
 	}
 	defer cancel(nil)
 
-	s := &settlement{left: len(replies), done: make(chan struct{})}
-	tokens := make([]string, len(replies))
+	done := make(chan struct{})
 	r.mu.Lock()
-	for i := range replies {
-		r.next++
-		tokens[i] = strconv.FormatUint(r.next, 36)
-		r.waiting[tokens[i]] = s
-	}
+	r.next++
+	token := strconv.FormatUint(r.next, 36)
+	r.waiting[token] = done
 	r.mu.Unlock()
-	defer r.forget(tokens)
+	defer r.forget(token)
 
-	for i, reply := range replies {
-		if err := r.nc.PublishRequest(reply, r.prefix+tokens[i], []byte("+ACK")); err != nil {
+	last := len(leases) - 1
+	for i, l := range leases {
+		ack := &nats.Msg{Subject: l.reply, Data: []byte("+ACK")}
+		if i == last {
+			ack.Reply = r.prefix + token
+		}
+		if err := r.nc.PublishMsg(ack); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -213,43 +238,33 @@ func (r *Receiver) settle(ctx context.Context, replies []string) error {
 	timer := time.NewTimer(answerWait)
 	defer timer.Stop()
 	select {
-	case <-s.done:
+	case <-done:
 		return nil
 	case what := <-r.denied:
 		return fmt.Errorf("settle: %w our credential (%s)", queue.ErrRefused, what)
 	case <-live.Done():
 		return context.Cause(live)
 	case <-timer.C:
-		return fmt.Errorf("settle: %w: %d of %d acknowledgements unconfirmed after %s; those messages come again",
-			queue.ErrUnreachable, r.left(s), len(replies), answerWait)
+		return fmt.Errorf("settle: %w: %d acknowledgements unconfirmed after %s; those messages come again",
+			queue.ErrUnreachable, len(leases), answerWait)
 	}
 }
 
-// settled counts one confirmation. It runs on the subscription's own goroutine.
+// settled takes one confirmation. It runs on the subscription's own goroutine.
 func (r *Receiver) settled(m *nats.Msg) {
 	token := strings.TrimPrefix(m.Subject, r.prefix)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.waiting[token]
-	if s == nil || m.Header.Get("Status") != "" { // unknown, or "no responders"
+	done := r.waiting[token]
+	if done == nil || m.Header.Get("Status") != "" { // unknown, or "no responders"
 		return
 	}
 	delete(r.waiting, token)
-	if s.left--; s.left == 0 {
-		close(s.done)
-	}
+	close(done)
 }
 
-func (r *Receiver) left(s *settlement) int {
+func (r *Receiver) forget(token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return s.left
-}
-
-func (r *Receiver) forget(tokens []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range tokens {
-		delete(r.waiting, t)
-	}
+	delete(r.waiting, token)
 }

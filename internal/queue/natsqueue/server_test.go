@@ -22,6 +22,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"jmlbridge/internal/outbound/proxytest"
+	"jmlbridge/internal/porttest"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/natsqueue"
 	"jmlbridge/internal/queue/queuetest"
@@ -35,6 +37,7 @@ type testServer struct {
 	ca    string // file
 	nkeys map[string]string
 	pass  string // file; user "alice"
+	owner nats.Option
 }
 
 const testStream, testSubject = "JML-TEST", "jml.TEST"
@@ -42,7 +45,7 @@ const testStream, testSubject = "JML-TEST", "jml.TEST"
 func newServer(t testing.TB, edit func(*server.Options)) *testServer {
 	t.Helper()
 	dir := t.TempDir()
-	s := &testServer{t: t, ca: filepath.Join(dir, "ca.pem"), nkeys: make(map[string]string), pass: filepath.Join(dir, "alice.pass")}
+	s := &testServer{t: t, ca: filepath.Join(dir, "ca.pem"), nkeys: make(map[string]string), pass: filepath.Join(dir, "alice.pass"), owner: nats.UserInfo("admin", "admin")}
 	cert := makeCert(t, s.ca)
 	s.opts = server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
@@ -64,6 +67,13 @@ func newServer(t testing.TB, edit func(*server.Options)) *testServer {
 	write(t, s.pass, []byte("wonderland\n"), 0o600)
 	if edit != nil {
 		edit(&s.opts)
+	}
+	if s.opts.Port == server.RANDOM_PORT { // to be the same one after a restart
+		free, err := porttest.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.opts.Port = free.Port
 	}
 	s.start()
 	t.Cleanup(s.stop)
@@ -92,6 +102,8 @@ func (s *testServer) stop() {
 
 func (s *testServer) url() string { return "tls://localhost:" + strconv.Itoa(s.opts.Port) }
 
+func (s *testServer) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.opts.Port)) }
+
 func (s *testServer) config(role string) natsqueue.Config {
 	return natsqueue.Config{URL: []string{s.url()}, CA: s.ca, NKey: s.nkeys[role], Stream: testStream, Subject: testSubject}
 }
@@ -99,7 +111,7 @@ func (s *testServer) config(role string) natsqueue.Config {
 // admin does something with all rights, as whoever owns the server may.
 func (s *testServer) admin(do func(context.Context, jetstream.JetStream) error) {
 	s.t.Helper()
-	nc, err := nats.Connect("", nats.InProcessServer(s.srv), nats.UserInfo("admin", "admin"))
+	nc, err := nats.Connect("", nats.InProcessServer(s.srv), s.owner)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -108,7 +120,7 @@ func (s *testServer) admin(do func(context.Context, jetstream.JetStream) error) 
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := do(ctx, js); err != nil {
 		s.t.Fatal(err)
@@ -121,7 +133,7 @@ func (s *testServer) create(lease time.Duration, edit func(*jetstream.StreamConf
 	s.admin(func(ctx context.Context, js jetstream.JetStream) error {
 		sc := jetstream.StreamConfig{
 			Name: testStream, Subjects: []string{testSubject}, Retention: jetstream.WorkQueuePolicy,
-			Discard: jetstream.DiscardNew, MaxBytes: 256 << 20, MaxMsgs: -1, Duplicates: time.Minute,
+			Discard: jetstream.DiscardNew, MaxBytes: 256 << 20, MaxMsgs: -1, Duplicates: time.Minute, AllowDirect: true,
 		}
 		if edit != nil {
 			edit(&sc)
@@ -156,27 +168,51 @@ func openReceiver(t testing.TB, c natsqueue.Config) *natsqueue.Receiver {
 	return r
 }
 
-func TestConformance(t *testing.T) {
-	queuetest.Run(t, func(t *testing.T, set queuetest.Settings) queuetest.Queue {
-		s := newServer(t, nil)
-		s.create(set.Lease, func(c *jetstream.StreamConfig) {
-			if set.MaxMessages > 0 {
-				c.MaxMsgs = int64(set.MaxMessages)
-			}
-		})
-		conf := func(role string) natsqueue.Config {
-			c := s.config(role)
-			c.Patience = set.Patience
-			return c
-		}
-		return queuetest.Queue{
-			Publisher: func() queue.Publisher { return openPublisher(t, conf(natsqueue.RoleProducer)) },
-			Receiver:  func() queue.Receiver { return openReceiver(t, conf(natsqueue.RoleConsumer)) },
-			Stop:      s.stop,
-			Start:     s.start,
+func TestConformance(t *testing.T) { queuetest.Run(t, conforming) }
+
+func TestConformanceDisturbed(t *testing.T) { queuetest.RunDisturbed(t, conforming) }
+
+// conforming is a queue of the conformance suite: behind a proxy whose connections break, where faults are asked for.
+func conforming(t *testing.T, set queuetest.Settings) queuetest.Queue {
+	s := newServer(t, nil)
+	s.create(set.Lease, func(c *jetstream.StreamConfig) {
+		if set.MaxMessages > 0 {
+			c.MaxMsgs = int64(set.MaxMessages)
 		}
 	})
+	stop, start, proxy := s.stop, s.start, ""
+	var struck func() int
+	if set.Faults != 0 {
+		p := proxytest.New(t, "")
+		p.Break(set.Faults, breaks)
+		p.To(s.addr())
+		struck, proxy = p.Broken, p.URL()
+		stop = func() { p.To(""); s.stop() }
+		start = func() { s.opts.Port = server.RANDOM_PORT; s.start(); p.To(s.addr()) }
+	}
+	conf := func(role string) natsqueue.Config {
+		c := s.config(role)
+		c.Patience, c.Proxy = set.Patience, proxy
+		return c
+	}
+	return queuetest.Queue{
+		Publisher: func() queue.Publisher { return openPublisher(t, conf(natsqueue.RoleProducer)) },
+		Receiver:  func() queue.Receiver { return openReceiver(t, conf(natsqueue.RoleConsumer)) },
+		Stop:      stop,
+		Start:     start,
+		Dark: func(from queue.Position) queue.Receiver {
+			d, err := natsqueue.OpenDark(conf(natsqueue.RoleConsumer), from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		},
+		Struck: struck,
+	}
 }
+
+// breaks is how many connections break in a test of the suite.
+const breaks = 9
 
 func write(t testing.TB, name string, text []byte, mode os.FileMode) {
 	t.Helper()

@@ -1,0 +1,276 @@
+package apply
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+const (
+	staff      = 6 // of setupStaff
+	foundLimit = 3 // gives in an hour after the loss
+)
+
+// setupStaff is a bridge that gave to people, the first of whom manages the others, and lost its database: the accounts
+// are there, and unclaimed.
+func setupStaff(t *testing.T) *bridge {
+	t.Helper()
+	b := setup(t)
+	b.staffJoins()
+	b.settle()
+	if n := b.writes("set-manager"); n != staff-1 {
+		t.Fatalf("%d managers were set, want %d", n, staff-1)
+	}
+	path := filepath.Join(t.TempDir(), "consumer.db")
+	if err := state.Create(path, "urn:jmlbridge:enclave:test", b.now()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := state.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	err = db.Tx(t.Context(), func(tx *store.Tx) error {
+		for i := range staff {
+			u := state.Unclaimed{Account: b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).ID, Mark: directory.Mark(issuer, fmt.Sprint(i)), Enabled: true, FoundAt: b.now()}
+			if err := state.AddUnclaimed(tx, u); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.db, b.config.DB, b.seq = db, db, 0
+	b.config.Policy = testPolicy(t, foundLimit, 1000)
+	b.trust()
+	return b
+}
+
+func (b *bridge) staffJoins() {
+	for i := range staff {
+		p := person(fmt.Sprintf("Ana%c", 'a'+i))
+		if i > 0 {
+			p.Manager = &schema.Manager{Value: "0"}
+		}
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindJoiner, Person: p, Roles: []string{"lead"}})
+	}
+}
+
+// gives counts the persons to whom something would be given now, as `consumer plan --all` shows it.
+func (b *bridge) gives() (n int) {
+	b.t.Helper()
+	var all []*state.Subject
+	err := state.EachSubject(b.db.Read(), func(s *state.Subject) error {
+		all = append(all, s)
+		return nil
+	})
+	for _, s := range all {
+		var p plan.Plan
+		if err == nil {
+			p, err = Preview(b.t.Context(), b.config.Grant, b.db.Read(), s, b.config.Policy, b.now())
+		}
+		if slices.ContainsFunc(p.Ops, func(op plan.Op) bool { return op.Kind.Gives() }) {
+			n++
+		}
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+// change puts another policy in force.
+func (b *bridge) change(groups, roles string) {
+	b.t.Helper()
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {%s}
+roles: {%s}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: %d, cut_per_hour: 3}
+`, groups, roles, foundLimit))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.config.Policy = p
+	if err := b.db.Tx(b.t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, p, b.config.Now()) }); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// The limit on gives is for what is given: whoever is found to have all of it does not count, however many they are.
+// What a plan shows before is what happens.
+func TestWhoHasAllAlreadyDoesNotCount(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		newcomers int
+		held      bool
+	}{
+		{"found", 0, false}, {"found, and as many new as may be", foundLimit, false}, {"found, and more", foundLimit + 1, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := setupStaff(t)
+			before := b.writes("create", "update", "set-manager", "add-member", "enable")
+			b.staffJoins()
+			for i := range tc.newcomers {
+				b.join(fmt.Sprint("new", i), fmt.Sprintf("Bob%c", 'a'+i), "analyst")
+			}
+			if n := b.gives(); n != tc.newcomers {
+				t.Errorf("a plan shows gives to %d, want %d", n, tc.newcomers)
+			}
+			b.settle()
+			created := b.writes("create") - staff
+			if h := b.holds(); tc.held != slices.Equal(h, []string{AlarmGiveLimit}) || tc.held != (created == 0 && tc.newcomers > 0) {
+				t.Fatalf("holds %v, %d accounts made", h, created)
+			}
+			if n, err := state.Effects(b.db.Read(), classGive, b.now().Add(-time.Hour)); err != nil || n != int64(created) {
+				t.Errorf("%d gives are counted, %v; want %d", n, err, created)
+			}
+			if tc.held {
+				holds, err := state.Holds(b.db.Read())
+				if err != nil {
+					t.Fatal(err)
+				}
+				decide(t, b, holds[0], state.HoldReleased)
+				b.settle()
+			}
+			if n := b.writes("create", "update", "set-manager", "add-member", "enable") - before; n != 2*tc.newcomers || b.gives() != 0 {
+				t.Errorf("%d writes, want an account and a membership for each of %d; gives to %d are left", n, tc.newcomers, b.gives())
+			}
+			b.explained()
+		})
+	}
+}
+
+// Past the limit whoever has all already is not held with those to whom something is given, though they are looked at later.
+func TestAHoldOnGivesIsOfWhomSomethingIsGiven(t *testing.T) {
+	b := setupStaff(t)
+	for i := range foundLimit + 1 {
+		b.join(fmt.Sprint("new", i), fmt.Sprintf("Bob%c", 'a'+i), "analyst")
+	}
+	b.staffJoins()
+	b.settle()
+	holds, err := state.Holds(b.db.Read())
+	if err != nil || len(holds) != 1 || holds[0].Code != AlarmGiveLimit || !strings.Contains(string(holds[0].Shown), fmt.Sprintf(`"count":%d,`, foundLimit+1)) {
+		t.Fatalf("holds %+v, %v; want one of the %d who join", holds, err, foundLimit+1)
+	}
+}
+
+// A change of the policy means the same for whom a recovered bridge found as for whom it gave to.
+func TestPolicyChangesForWhomWereFound(t *testing.T) {
+	const both = "soc: {id: " + socID + "}, lead: {id: " + leadID + "}"
+	found := func(t *testing.T) (b *bridge, writes func() int) {
+		t.Parallel()
+		b = setupStaff(t)
+		b.staffJoins()
+		b.settle()
+		if h := b.holds(); len(h) > 0 {
+			t.Fatalf("holds %v", h)
+		}
+		before := b.writes("add-member", "remove-member")
+		return b, func() int { return b.writes("add-member", "remove-member") - before }
+	}
+	t.Run("nothing", func(t *testing.T) {
+		b, writes := found(t)
+		reads := len(b.tenant.Journal())
+		b.change(both, "analyst: {groups: [soc]}, lead: {groups: [soc, lead]}, other: {groups: [lead]}")
+		if !b.idle() || len(b.tenant.Journal()) != reads || b.gives() != 0 {
+			t.Error("somebody is due whom nothing changed")
+		}
+		b.settle()
+		if h := b.holds(); len(h) > 0 || writes() > 0 {
+			t.Errorf("holds %v, %d writes", h, writes())
+		}
+	})
+	t.Run("more for a few", func(t *testing.T) {
+		b, writes := found(t)
+		b.say("1", fence.Fact{Kind: schema.KindMover, Person: b.row("1").Doc.At(b.now()).Want.Person, Roles: []string{"lead", "other"}})
+		b.settle()
+		b.change(both+", other: {id: "+otherID+"}", "analyst: {groups: [soc]}, lead: {groups: [soc, lead]}, other: {groups: [other]}")
+		if n := b.gives(); n != 1 {
+			t.Errorf("a plan shows gives to %d, want 1", n)
+		}
+		b.settle()
+		if h := b.holds(); len(h) > 0 || writes() != 1 || !slices.Contains(b.user("anab.ng").Groups, "Other") {
+			t.Errorf("holds %v, %d writes", h, writes())
+		}
+	})
+	t.Run("more for all", func(t *testing.T) {
+		b, writes := found(t)
+		b.change(both+", other: {id: "+otherID+"}", "analyst: {groups: [soc]}, lead: {groups: [soc, lead, other]}")
+		if n := b.gives(); n != staff {
+			t.Errorf("a plan shows gives to %d, want %d", n, staff)
+		}
+		b.settle()
+		if h := b.holds(); !slices.Equal(h, []string{AlarmGiveLimit}) || writes() > 0 {
+			t.Errorf("holds %v, %d writes; want all of it held", h, writes())
+		}
+	})
+	t.Run("less for all", func(t *testing.T) { // a slip in the file must not strip everybody who was found
+		b, writes := found(t)
+		b.change(both, "analyst: {groups: [soc]}, lead: {groups: [soc]}")
+		b.settle()
+		if h := b.holds(); !slices.Equal(h, []string{AlarmPolicyLimit}) || writes() > 0 {
+			t.Errorf("holds %v, %d writes; want all of it held", h, writes())
+		}
+	})
+	t.Run("nothing for all", func(t *testing.T) {
+		b, writes := found(t)
+		b.change(both+", other: {id: "+otherID+"}", "analyst: {groups: [soc]}, lead: {groups: [other]}, other: {groups: [lead]}")
+		b.settle()
+		if h := b.holds(); !slices.Equal(h, []string{AlarmPolicyLimit}) || writes() > 0 {
+			t.Errorf("holds %v, %d writes; want all of it held", h, writes())
+		}
+	})
+	t.Run("off the allow-list", func(t *testing.T) { // nothing is taken, so nothing is held as a loss
+		b, writes := found(t)
+		b.change("soc: {id: "+socID+"}", "analyst: {groups: [soc]}, lead: {groups: [soc]}")
+		b.settle()
+		h := b.holds()
+		if len(h) != staff || strings.Join(slices.Compact(h), " ") != string(plan.HoldForeignGroup) || writes() > 0 {
+			t.Errorf("holds %v, %d writes; want one for each that shows the group", h, writes())
+		}
+	})
+}
+
+// What a second signer's word is missing for is not given, so another policy gives nobody anything by it.
+func TestWhatWaitsForApprovalIsNoGive(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 100) })
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	v := b.row("1").Doc.At(b.now())
+	v.Want.Roles = []string{"analyst", "lead"}
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+groups: {soc: {id: %s}, lead: {id: %s}}
+roles: {analyst: {groups: [soc]}, lead: {groups: [lead], approval: required}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, socID, leadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := plan.Given(v, p, b.now()); !slices.Equal(g, []string{socID}) {
+		t.Errorf("given %v", g)
+	}
+	v.Approvals = []fence.Approval{{Role: "lead", Expiry: b.now().Add(time.Hour)}}
+	if g := plan.Given(v, p, b.now()); !slices.Equal(g, []string{socID, leadID}) {
+		t.Errorf("given with the word %v", g)
+	}
+}

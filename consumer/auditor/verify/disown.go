@@ -1,0 +1,201 @@
+package verify
+
+import (
+	"slices"
+
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// source is which message a fact was taken from, to tell the branches of a fork, and the keys of a stream, apart.
+type source struct {
+	of     uint64 // the first 8 octets of its payload digest; 0: known from elsewhere, such as a heartbeat
+	seq    uint64 // its number
+	signer int32  // its key: index in verifier.signers
+}
+
+func (v *verifier) sourceOf(m *entry.Message) source {
+	i, ok := v.signers[m.Key]
+	if !ok {
+		i = int32(len(v.signers))
+		v.signers[m.Key] = i
+	}
+	return source{short(m.Payload), m.Seq, i}
+}
+
+// disown is told that the word of some messages of a stream does not count any more. What it took stays.
+func (v *verifier) disown(issuer string, bad func(generation int, from source) bool) {
+	for w, p := range v.persons {
+		if w.issuer != issuer {
+			continue
+		}
+		for i := range p.facts {
+			f := &p.facts[i]
+			if f.kind == leaver || f.kind == suspend || !bad(f.generation, f.source) || f.upSeq > 0 && !bad(f.upGeneration, f.up) {
+				continue
+			}
+			f.disowned, p.changed = v.index, seconds(v.now)
+		}
+		for i := range p.approvals {
+			if a := &p.approvals[i]; bad(a.generation, a.source) {
+				a.disowned = true
+			}
+		}
+	}
+}
+
+// kept is told that an operator lets stand what a disowned word says of a person.
+func (p *person) kept() {
+	for i := range p.facts {
+		p.facts[i].disowned = 0
+	}
+	for i := range p.approvals {
+		p.approvals[i].disowned = false
+	}
+}
+
+// revokedKey is told that from a place on a key was not its owner's.
+func (v *verifier) revokedKey(t *entry.Trust) {
+	signer, ok := v.signers[t.Key]
+	if !ok {
+		return
+	}
+	bad := func(generation int, from source) bool {
+		return from.of != 0 && from.signer == signer && (generation > t.Generation || generation == t.Generation && from.seq > t.AtSeq)
+	}
+	for _, x := range v.rosters { // whichever of its parts it signed
+		x.broken = x.broken || x.issuer == t.Issuer && slices.ContainsFunc(x.signed, func(from source) bool { return bad(x.generation, from) })
+	}
+	v.dropBroken()
+	v.disown(t.Issuer, bad)
+}
+
+// dropBroken waits no more for rosters that are not to be believed.
+func (v *verifier) dropBroken() {
+	v.pending = slices.DeleteFunc(v.pending, func(x *roster) bool { return x.broken })
+}
+
+// branch is told which branch of a fork is the chain.
+func (v *verifier) branch(t *entry.Trust) {
+	s := v.streams[streamKey{t.Issuer, t.Stream, "", t.Generation}]
+	if s == nil || t.Head == nil || !s.forked {
+		v.findf(BranchUnknown, "stream %s in generation %d says one thing, and an operator chose between two", t.Stream, t.Generation)
+		return
+	}
+	if !s.choose(t.AtSeq, *t.Head) {
+		v.findf(BranchUnknown, "no message %d with digest %s came in generation %d of stream %s", t.AtSeq, t.Head, t.Generation, t.Stream)
+		return
+	}
+	for _, x := range v.rosters {
+		if x.streamKey == s.streamKey && s.out[x.from.of] {
+			x.broken = true
+		}
+	}
+	v.dropBroken()
+	v.disown(s.issuer, func(_ int, from source) bool { return s.out[from.of] })
+	for _, x := range s.catchUp() {
+		v.sequenced(s, x)
+		if m, ok := v.again[x.payload]; ok && m.roster != nil && m.received != nil {
+			v.collect(s, m.received, &m)
+		}
+	}
+}
+
+// choose goes on with the branch that has the message with this digest at a place. What is not of it is out, and
+// so is what comes behind that. It returns false where there is no such message.
+func (s *stream) choose(seq uint64, head schema.Digest) bool {
+	var path []waiting // what came of the branch and is not in the chain
+	at, from := s.head, s.hash
+	if seq < s.joined || seq > s.head || s.known[seq-s.joined] != short(head) { // else it is what was followed
+		w, ok := s.find(seq, head)
+		if !ok {
+			return false
+		}
+		path = []waiting{w}
+		for { // down to where it left the chain
+			before, ok := s.find(path[0].seq-1, path[0].prev)
+			if !ok {
+				break
+			}
+			path = append([]waiting{before}, path...)
+		}
+		for ok = true; ok; { // and up to its end
+			last := path[len(path)-1]
+			ok = false
+			for _, e := range s.early[last.seq+1] {
+				if e.prev == last.payload {
+					path, ok = append(path, e), true
+					break
+				}
+			}
+		}
+		switch root := path[0]; {
+		case root.seq > s.head+1:
+		case root.seq-1 == s.head && root.prev == s.hash, root.seq == s.joined, root.seq > s.joined && s.known[root.seq-1-s.joined] == short(root.prev):
+			at, from = root.seq-1, root.prev
+		case root.seq < s.joined+1:
+			return false
+		default: // what stood before it in its own history did not come; its hash is not kept here
+			at, s.blind = root.seq-2, true
+		}
+	}
+	for i := at + 1; i <= s.head; i++ {
+		if k := s.known[i-s.joined]; k != 0 {
+			s.out[k], s.outAt[i] = true, true
+		}
+	}
+	s.known, s.head, s.hash, s.forked = s.known[:at+1-s.joined], at, from, false
+	last := s.head
+	kept := map[schema.Digest]bool{}
+	for _, w := range path {
+		last = max(last, w.seq)
+		kept[w.payload] = true
+	}
+	if len(path) > 0 {
+		first := path[0].seq
+		s.ruleOut(func(w waiting) bool { return !kept[w.payload] && w.seq <= last+1 && w.seq+1 >= first })
+	} else {
+		s.ruleOut(func(w waiting) bool { return w.seq <= s.head+1 && !(w.seq == s.head+1 && w.prev == s.hash) })
+	}
+	return true
+}
+
+// find returns what waits at a place, if it has that digest.
+func (s *stream) find(seq uint64, payload schema.Digest) (w waiting, ok bool) {
+	for _, e := range s.early[seq] {
+		if e.payload == payload {
+			return e, true
+		}
+	}
+	return w, false
+}
+
+// ruleOut takes what waits and does not fit out of the stream, and all that names it.
+func (s *stream) ruleOut(unfit func(waiting) bool) {
+	for more := true; more; {
+		more = false
+		for seq, list := range s.early {
+			kept := list[:0]
+			for _, w := range list {
+				if unfit(w) || s.out[short(w.prev)] && s.outAt[seq-1] {
+					s.rule(w)
+					more = true
+					continue
+				}
+				kept = append(kept, w)
+			}
+			if s.early[seq] = kept; len(kept) == 0 {
+				delete(s.early, seq)
+			}
+		}
+	}
+	s.highest = s.head
+	for seq := range s.early {
+		s.highest = max(s.highest, seq)
+	}
+}
+
+// rule notes a message that is of no branch that counts.
+func (s *stream) rule(w waiting) {
+	s.out[short(w.payload)], s.outAt[w.seq] = true, true
+}

@@ -1,0 +1,164 @@
+package verify
+
+import (
+	"testing"
+
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// forked is a ledger on which a stream said two things after message 2: A was followed, and gave E3 an account; B came
+// as a fork.
+//
+//	1 joiner E1 -- 2 heartbeat -- A3 mover E1 -- A4 joiner E3
+//	                           \- B3 joiner E2 -- B4 mover E1 -- B5 heartbeat
+type forked struct {
+	*world
+	a, b []*said
+}
+
+func newForked(t *testing.T) *forked {
+	w := &forked{world: newWorld(t).begin()}
+	w.joins("E1")
+	w.hears("", &schema.Heartbeat{Cuts: []schema.CutNotice{}})
+	seq, prev := w.seq, w.prev
+	w.a = []*said{w.say("E1", w.mover(1, "lead")), w.say("E3", w.joiner(1, "analyst"))}
+	for _, s := range w.a {
+		w.take(s, entry.DispositionAdmitted, "")
+	}
+	w.does("E3", "active", 4, "create", "add-member")
+	w.seq, w.prev, w.gen = seq, prev, 1
+	w.now = w.now.Add(1)
+	w.b = []*said{w.say("E2", w.joiner(1, "analyst")), w.say("E1", w.mover(1, "on-call")), w.say("", &schema.Heartbeat{Cuts: []schema.CutNotice{}})}
+	for _, s := range w.b {
+		w.take(s, entry.DispositionFork, "fork")
+	}
+	return w
+}
+
+// rules is an operator's word on the fork.
+func (w *forked) rules(s *said) int64 {
+	i := w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: s.set.Stream.Seq, Head: &s.digest, By: "op", Reason: "read out on the phone"})
+	w.add(&entry.Operator{By: "op", Action: "rule-out", Issuer: issuer, Target: "hr#1.3", Digest: &w.a[0].digest})
+	return i
+}
+
+func (w *forked) operator(action, subject string) int64 {
+	return w.add(&entry.Operator{By: "op", Action: action, Issuer: issuer, Subject: subject, Engagement: 1, Target: "1"})
+}
+
+func TestRulingsAreReadAgain(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(w *forked)
+		want []string
+	}{
+		{"the branch that was not followed goes on and gives", func(w *forked) {
+			w.rules(w.b[0])
+			w.does("E2", "active", 3, "create", "add-member")
+			w.does("E1", "active", 4, "remove-member")
+			w.does("E1", "active", 4, "add-member")
+			w.hears("E4", w.joiner(1))
+			w.does("E4", "active", 6, "create")
+		}, nil},
+		{"the branch that was followed goes on", func(w *forked) {
+			w.rules(w.a[0])
+			w.seq, w.prev = 4, w.a[1].digest
+			w.hears("E4", w.joiner(1))
+			w.does("E4", "active", 5, "create")
+			w.does("E3", "active", 4, "add-member")
+		}, nil},
+		{"what goes on behind what was ruled out stops nothing", func(w *forked) {
+			w.rules(w.b[0])
+			seq, prev := w.seq, w.prev
+			w.seq, w.prev = 4, w.a[1].digest
+			w.take(w.say("E5", w.joiner(1)), entry.DispositionFork, "ruled-out")
+			w.take(w.say("E2", w.leaver(1)), entry.DispositionFork, "ruled-out")
+			w.seq, w.prev = seq, prev
+			w.hears("E4", w.joiner(1))
+			w.does("E4", "active", 6, "create")
+		}, nil},
+		{"what was ruled out still cuts", func(w *forked) {
+			w.rules(w.b[0])
+			w.does("E2", "active", 3, "create", "add-member")
+			w.seq, w.prev = 4, w.a[1].digest
+			w.take(w.say("E2", w.leaver(1)), entry.DispositionFork, "ruled-out")
+			w.does("E2", "left", 5, "disable")
+			w.does("E2", "left", 5, "revoke-sessions")
+		}, nil},
+		{"a word that was ruled out gives more", func(w *forked) {
+			w.rules(w.b[0])
+			w.does("E3", "active", 4, "add-member")
+		}, []string{"give-disowned"}},
+		{"a word that was ruled out gives, though another counts", func(w *forked) {
+			w.rules(w.b[0])
+			w.does("E1", "active", 3, "add-member")
+		}, []string{"give-disowned"}},
+		{"an operator lets it stand", func(w *forked) {
+			w.rules(w.b[0])
+			w.operator("keep", "E3")
+			w.does("E3", "active", 4, "add-member")
+		}, nil},
+		{"an operator takes it back", func(w *forked) {
+			w.rules(w.b[0])
+			i := w.operator("undo", "E3")
+			for _, op := range []string{"disable", "revoke-sessions"} {
+				in := w.add(&entry.Intent{Who: entry.Who{Issuer: issuer, Subject: "E3", Engagement: 1}, Policy: policyA, Cause: entry.Cause{Type: entry.CauseOperator, Code: "disowned", Entry: &i},
+					Ops: []entry.Op{{N: 1, Op: op, Class: entry.ClassTake}}})
+				w.answers("E3", in, entry.ResultApplied)
+			}
+		}, nil},
+		{"a branch that never came", func(w *forked) {
+			d := schema.DigestOf([]byte("no such message"))
+			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, Head: &d, By: "op"})
+		}, []string{"branch-unknown"}},
+		{"a ruling where the stream says one thing", func(w *forked) {
+			w.rules(w.b[0])
+			w.rules(w.b[0])
+		}, []string{"branch-unknown"}},
+		{"the stream goes on as if nothing was ruled", func(w *forked) {
+			w.rules(w.b[0])
+			w.seq, w.prev = 4, w.a[1].digest
+			w.hears("E4", w.joiner(1))
+		}, []string{"chain-broken"}},
+		{"a key was stolen", func(w *forked) {
+			w.rules(w.a[0])
+			w.add(&entry.Trust{Action: entry.TrustRevoke, Key: w.signer.KID(), Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, By: "op"})
+			w.does("E1", "active", 3, "add-member") // before the theft
+		}, nil},
+		{"a stolen key gives more", func(w *forked) {
+			w.rules(w.a[0])
+			w.add(&entry.Trust{Action: entry.TrustRevoke, Key: w.signer.KID(), Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, By: "op"})
+			w.does("E3", "active", 4, "add-member")
+		}, []string{"give-disowned"}},
+		{"a key that was only retired gives on", func(w *forked) {
+			w.rules(w.a[0])
+			w.add(&entry.Trust{Action: entry.TrustRetire, Key: w.signer.KID(), Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, By: "op"})
+			w.does("E3", "active", 4, "add-member")
+		}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newForked(t)
+			tc.make(w)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
+
+// Two histories differ from their first message on; of the one that was chosen it comes last.
+func TestABranchFromTheVeryBeginningIsReadAgain(t *testing.T) {
+	w := newWorld(t).begin()
+	w.joins("E1")
+	w.hears("E3", w.joiner(1))
+	w.seq, w.prev = 0, schema.Digest{}
+	w.now = w.now.Add(1)
+	first, second := w.say("E2", w.joiner(1, "analyst")), w.say("E4", w.joiner(1))
+	w.take(second, entry.DispositionFork, "fork")
+	w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 2, Head: &second.digest, By: "op", Reason: "read out on the phone"})
+	w.take(first, entry.DispositionAdmitted, "")
+	w.does("E2", "active", 1, "create")
+	w.does("E4", "active", 2, "create")
+	w.publish()
+	wants(t, w.verify(w.options()))
+}

@@ -1,0 +1,272 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// roster is one roster while its parts come in, and until the ledger says that it was applied. In between the
+// enclave takes it in person by person: either word, the one before it and the roster's, explains what is done.
+type roster struct {
+	streamKey
+	from   source // the part that came first
+	id     string
+	parts  map[int]*schema.Roster // that came out of order
+	next   int                    // the part that is digested next
+	count  int                    // parts in all
+	check  schema.RosterCheck
+	head   schema.RosterHead
+	first  uint64 // seq of the first and the last part that came
+	last   uint64
+	came   map[int]bool
+	broken bool
+	whole  time.Time
+	entry  int64     // with which it became whole
+	waits  time.Time // since when the enclave could apply it without a break
+	late   bool      // a later roster of the stream was applied
+	signed []source  // its parts
+	issued schema.Instant
+
+	facts map[string][]fact // by subject
+}
+
+type rosterKey struct {
+	streamKey
+	id string
+}
+
+// collect takes in a part that came in sequence or past a gap.
+func (v *verifier) collect(s *stream, r *entry.Received, m *message) {
+	if r.Roster == nil || s.forked || s.closed {
+		return
+	}
+	e := r.Roster
+	k := rosterKey{s.streamKey, e.ID}
+	x := v.rosters[k]
+	if x == nil {
+		x = &roster{streamKey: s.streamKey, from: v.sourceOf(&r.Message), id: e.ID, parts: map[int]*schema.Roster{}, next: 1, count: e.Parts, first: r.Seq, last: r.Seq, came: map[int]bool{}, facts: map[string][]fact{},
+			head: schema.RosterHead{Generation: e.Generation, Seq: e.Seq, Hash: e.Hash}}
+		v.rosters[k] = x
+	}
+	if r.IssuedAt != nil {
+		x.issued = *r.IssuedAt
+	}
+	if x.broken || x.came[e.Part] {
+		return
+	}
+	x.came[e.Part], x.first, x.last = true, min(x.first, r.Seq), max(x.last, r.Seq)
+	x.signed = append(x.signed, v.sourceOf(&r.Message))
+	if x.head != (schema.RosterHead{Generation: e.Generation, Seq: e.Seq, Hash: e.Hash}) || x.count != e.Parts {
+		x.broken = true
+		return
+	}
+	if m.roster != nil {
+		x.parts[e.Part] = m.roster
+	}
+	for p := x.parts[x.next]; p != nil; p = x.parts[x.next] {
+		delete(x.parts, x.next)
+		x.next++
+		if _, err := x.check.Add(p); err != nil {
+			x.broken = true
+			return
+		}
+		x.state(p)
+	}
+	if len(x.came) < x.count {
+		return
+	}
+	seen := x.next > x.count // else the archive is not at hand
+	if !seen && !v.TilesOnly || x.last-x.first+1 != uint64(x.count) || !s.agrees(x.head, x.first) {
+		x.broken = true
+		return
+	}
+	x.whole, x.waits, x.entry = v.now, v.now, v.index
+	v.heads[point{x.head.Generation, max(x.head.Seq, 1)}] = true
+	s.unrostered = false
+	if x.head.Generation == s.generation && x.head.Seq > s.head {
+		for _, a := range s.cover(x.head.Seq, x.head.Hash) {
+			v.sequenced(s, a)
+		}
+	}
+	v.pending = append(v.pending, x)
+}
+
+// state keeps what a part states, in little room.
+func (x *roster) state(p *schema.Roster) {
+	for i := range p.Live {
+		l := &p.Live[i]
+		f := fact{kind: mover, stated: true, sequenced: true, engagement: l.Engagement, generation: x.head.Generation, seq: x.head.Seq,
+			start: l.Start.Unix(), end: unix(l.End), content: contentOf(&l.Person, l.Roles, l.Start, l.End)}
+		g := fact{kind: resume, sequenced: true, engagement: l.Engagement, generation: f.generation, seq: f.seq, from: l.Since.Unix()}
+		if l.State == schema.StateSuspended {
+			g.kind = suspend
+		}
+		x.facts[l.Subject] = append(x.facts[l.Subject], f, g)
+	}
+	for i := range p.Closed {
+		c := &p.Closed[i]
+		x.facts[c.Subject] = append(x.facts[c.Subject], fact{kind: leaver, sequenced: true, engagement: c.Engagement,
+			generation: x.head.Generation, seq: x.head.Seq, from: c.Effective.Unix()})
+	}
+}
+
+// contentOf is a short digest of what is desired, to tell a roster that repeats it from one that does not.
+func contentOf(p *schema.Person, roles []string, start schema.Instant, end *schema.Instant) uint64 {
+	b, err := json.Marshal([]any{p, roles, start.Unix(), unix(end)})
+	if err != nil {
+		return 0 // equal to nothing
+	}
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:8]) | 1
+}
+
+// applied is told that the ledger says so of the roster whose last part is at a place: from here on it holds
+// for everybody.
+func (v *verifier) applied(l *entry.Lease) {
+	if l.Cause == nil || l.Cause.Position == nil {
+		v.findf(RosterUnknown, "it names no roster")
+		return
+	}
+	at := l.Cause.Position
+	for i, x := range v.pending {
+		if s := v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}]; s == nil || v.rosters[rosterKey{s.streamKey, x.id}] != x || x.last != at.Seq {
+			continue
+		}
+		for subject := range x.facts {
+			v.settle(x, who{l.Issuer, subject})
+		}
+		v.pending = append(v.pending[:i:i], v.pending[i+1:]...)
+		for _, o := range v.pending {
+			o.late = o.late || o.streamKey == x.streamKey && o.head.Seq < x.head.Seq && o.head.Generation == x.head.Generation
+		}
+		v.report.Checked.Rosters++
+		return
+	}
+	v.findf(RosterUnknown, "a roster that ends at message %d of generation %d is said to be applied; no whole one is there", at.Seq, at.Generation)
+}
+
+// resumed is told that the enclave could not apply rosters until now, or that nobody knows for how long.
+func (v *verifier) resumed() {
+	for _, x := range v.pending {
+		x.waits = v.now
+	}
+}
+
+// endRosters looks for whole rosters that the enclave left.
+func (v *verifier) endRosters() {
+	full := false
+	for k := range v.alarms {
+		full = full || k[0] == "disk-full"
+	}
+	for _, x := range v.pending {
+		switch waited := v.now.Sub(x.waits); {
+		case x.late:
+		case full || waited <= max(rosterLimit, v.Grace):
+			v.report.Open.Rosters++
+		default:
+			v.find(Finding{Code: RosterUnapplied, Entry: &x.entry, Issuer: x.issuer, Stream: x.stream, Gen: x.generation, Seq: x.last,
+				Detail: fmt.Sprintf("roster %s was whole at %s, and in %v of running it was neither applied nor overtaken by a later one", x.id, entry.At(x.whole), waited.Round(time.Minute))})
+		}
+	}
+}
+
+// cites settles a person by the pending roster whose head a cause names.
+func (v *verifier) cites(w who, c *entry.Cause) {
+	if c.Position == nil {
+		return
+	}
+	for _, x := range v.pending {
+		if x.names(c.Position) {
+			v.settle(x, w)
+		}
+	}
+}
+
+// byRoster reports whether a cause names the head of a whole roster.
+func (v *verifier) byRoster(c *entry.Cause) bool {
+	return c.Position != nil && v.heads[point{c.Position.Generation, c.Position.Seq}]
+}
+
+// names reports whether a position is that of the roster's statements. One taken before anything was said has
+// no message at its head: its statements are cited as those of message 1.
+func (x *roster) names(at *entry.Position) bool {
+	return at.Generation == x.head.Generation && at.Seq == max(x.head.Seq, 1)
+}
+
+// settle takes in what a roster says of one person. It is as of the roster's head, and as old as the roster.
+func (v *verifier) settle(x *roster, w who) {
+	list, ok := x.facts[w.subject]
+	if !ok {
+		return
+	}
+	delete(x.facts, w.subject)
+	p := v.person(w)
+	if list[0].stated {
+		v.named(w, p)
+	}
+	now := v.now
+	defer func() { v.now = now }()
+	if len(list) == 2 && list[0].stated && p.says(&list[0], &list[1], seconds(now)) {
+		p.confirm(&list[0], x.from)
+		return
+	}
+	p.changed = seconds(now)
+	for _, f := range list {
+		f.entry, f.seq, f.source = v.index, max(f.seq, 1), x.from
+		if f.kind == leaver && p.left(&f) {
+			continue
+		}
+		v.now = x.whole
+		v.beforeFact(w, p, f)
+		if !p.add(f) {
+			continue
+		}
+		v.took(w, p, f)
+		v.cutBy(w, p, f, x.issued, nil)
+	}
+}
+
+// says reports whether what a roster states of a person is what holds already.
+func (p *person) says(desired, status *fact, t int64) bool {
+	now := p.at(t)
+	w := now.want
+	if w == nil || w.content == 0 || w.content != desired.content || w.engagement != desired.engagement || w.compareAt(desired.generation, desired.seq) > 0 {
+		return false
+	}
+	suspended := false
+	for i := range p.facts {
+		f := &p.facts[i]
+		if f.kind == leaver && f.engagement >= w.engagement {
+			return false
+		}
+		if f.kind == suspend && f.engagement == w.engagement {
+			if _, over := p.ends(f); !over {
+				suspended = true
+			}
+		}
+	}
+	return suspended == (status.kind == suspend)
+}
+
+// confirm notes up to which place what is wanted of a person is known to be the last word.
+func (p *person) confirm(by *fact, from source) {
+	if w := p.at(1 << 60).want; w != nil {
+		w.upGeneration, w.upSeq, w.up = by.generation, by.seq, from
+	}
+}
+
+// left reports whether a leaver is known that says as much as f.
+func (p *person) left(f *fact) bool {
+	for i := range p.facts {
+		if o := &p.facts[i]; o.kind == leaver && o.engagement >= f.engagement && o.from <= f.from {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,135 @@
+package intake
+
+import (
+	"context"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/internal/disk"
+	"jmlbridge/internal/queue"
+	"jmlbridge/schema"
+)
+
+// Room tells how much the disk can still take.
+type Room interface {
+	Level() disk.Level
+
+	// Full reports whether err says that the disk is full, and gives what was laid by for that.
+	Full(err error) bool
+}
+
+// endless is the room of whoever does not watch it.
+type endless struct{}
+
+func (endless) Level() disk.Level { return disk.Ample }
+func (endless) Full(error) bool   { return false }
+
+// Of what is kept in memory while the disk is full.
+const (
+	lineMessages = 5000
+	lineOctets   = 16 << 20 // of bodies; opened they take thrice as much
+	roomPause    = time.Second
+)
+
+// takes reports whether a message is taken in by a full disk as well: what takes access away and says that the
+// stream is alive. What is refused leaves a digest, or only a count.
+func (it *item) takes() bool {
+	return !it.placed || it.core != nil || it.frame.Kind.Cuts() || it.frame.Kind == schema.KindHeartbeat
+}
+
+// join puts what was opened at the end of the line. What comes again while it stands there, since it was not
+// settled, has a new lease and nothing else.
+func (in *Intake) join(items []*item) {
+	if len(in.line) == 0 {
+		in.line = items
+		return
+	}
+	at := make(map[schema.Digest]*item, len(in.line))
+	for _, it := range in.line {
+		at[it.wire] = it
+	}
+	for _, it := range items {
+		if known := at[it.wire]; known != nil {
+			known.delivery = it.delivery
+			continue
+		}
+		in.line = append(in.line, it)
+	}
+}
+
+// blocked reports whether no more can be kept. A leaver that is behind it waits.
+func (in *Intake) blocked() bool {
+	octets := 0
+	for _, it := range in.line {
+		octets += len(it.body)
+	}
+	return len(in.line) >= lineMessages || octets >= lineOctets
+}
+
+// next picks from the line what is committed now, and what stays. On a full disk what takes goes past what
+// gives; nobody's place at the mid-point is past what stays.
+func (in *Intake) next() (now, later []*item) {
+	if in.Room.Level() != disk.Full {
+		n := min(len(in.line), max(in.Limits.Batch, 1))
+		return in.line[:n:n], in.line[n:]
+	}
+	for _, it := range in.line {
+		switch {
+		case !it.takes():
+			later = append(later, it)
+		case len(now) < in.Limits.Batch:
+			if len(later) > 0 {
+				it.delivery.Position = nil
+			}
+			now = append(now, it)
+		default:
+			later = append(later, it)
+		}
+	}
+	return now, later
+}
+
+// advance commits what there is room for and hands it on to be settled. It returns false where that ended.
+func (in *Intake) advance(work context.Context, to chan<- []queue.Delivery) (bool, error) {
+	for len(in.line) > 0 {
+		now, later := in.next()
+		if len(now) == 0 {
+			return true, nil
+		}
+		line := in.line
+		in.line = later
+		if err := in.commit(work, now); err != nil {
+			in.line = line
+			if !in.Room.Full(err) {
+				return false, in.stopped(work, err)
+			}
+			pause(in.fetching, roomPause)
+			if in.fetching.Err() != nil {
+				return false, nil // nothing of it is settled: it comes again
+			}
+			continue
+		}
+		batch := make([]queue.Delivery, len(now))
+		for i, it := range now {
+			batch[i] = it.delivery
+			batch[i].Body = nil // settling goes by the lease
+		}
+		if !send(work, to, batch) {
+			return false, nil
+		}
+	}
+	in.line = nil
+	return true, nil
+}
+
+// putOff reports whether all of a hole is messages that came and wait for room: nobody withholds them.
+func (b *batch) putOff(s *stream, hole admit.Gap) bool {
+	seqs := map[uint64]bool{}
+	for _, it := range b.line {
+		p := it.frame.Stream
+		if it.placed && it.frame.Issuer == s.Issuer && p.ID == s.Name && p.Generation == s.Generation && p.Seq >= hole.First && p.Seq <= hole.Last {
+			seqs[p.Seq] = true
+		}
+	}
+	return uint64(len(seqs)) == hole.Last-hole.First+1
+}

@@ -1,0 +1,323 @@
+// Package ruling carries out what operators rule about the word of a producer: which branch of a fork is the
+// chain, and from where on a stolen key was not its owner's.
+//
+// A ruling never gives and never cuts. What takes access away stays done, whoever said it. What gave access on a
+// word that does not count any more is in question: it is listed for review, nothing more is given on it, and it
+// stays until an operator takes it back or a good word comes. All of a ruling is one transaction, with the entries
+// that say so.
+package ruling
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// Code of the hold on grants in question and of the alarm that stands meanwhile.
+const Code = string(plan.HoldDisowned)
+
+// RefusedError is a ruling that makes no sense as things are. Nothing was changed.
+type RefusedError struct{ reason string }
+
+func (e *RefusedError) Error() string { return e.reason }
+
+func refusef(format string, args ...any) error { return &RefusedError{fmt.Sprintf(format, args...)} }
+
+// point is a place in a stream.
+type point struct {
+	generation int
+	seq        uint64
+}
+
+// disowned is the word that a ruling disowns.
+type disowned struct {
+	issuer    string
+	said      map[string]map[point]bool // by subject: where an event about the person stands
+	heads     map[point]bool            // of the rosters
+	back      map[string]bool           // subjects whose suspension it ended
+	stream    string                    // of the approvals
+	approvals map[string]map[point]bool // by subject: where an approval stands
+	first     time.Time                 // when the first of it came
+}
+
+func newDisowned(issuer, stream string) *disowned {
+	return &disowned{issuer: issuer, stream: stream, said: map[string]map[point]bool{}, heads: map[point]bool{}, back: map[string]bool{}, approvals: map[string]map[point]bool{}}
+}
+
+// add takes in a message, as it stands in the archive before the ruling. Only what was admitted in its place ever
+// gave anything.
+func (d *disowned) add(tx *store.Tx, m *state.Message, generation int, now time.Time) error {
+	if d.first.IsZero() || m.ReceivedAt.Before(d.first) {
+		d.first = m.ReceivedAt
+	}
+	switch m.Event {
+	case schema.KindJoiner, schema.KindMover, schema.KindResume:
+		if m.Disposition != admit.Admitted {
+			return nil
+		}
+		if d.said[m.Subject] == nil {
+			d.said[m.Subject] = map[point]bool{}
+		}
+		d.said[m.Subject][point{generation, m.Seq}] = true
+		d.back[m.Subject] = d.back[m.Subject] || m.Event == schema.KindResume
+	case schema.KindApproval:
+		if d.approvals[m.Subject] == nil {
+			d.approvals[m.Subject] = map[point]bool{}
+		}
+		d.approvals[m.Subject][point{generation, m.Seq}] = true
+	case schema.KindRoster:
+		return d.addRoster(tx, m, now)
+	}
+	return nil
+}
+
+// addRoster takes in the roster of which m is a part. It is never to be believed.
+func (d *disowned) addRoster(tx *store.Tx, m *state.Message, now time.Time) error {
+	r, err := state.RosterAt(tx, m.StreamRef, m.Seq)
+	if err != nil || r == nil || r.State == state.RosterBroken {
+		return err
+	}
+	if r.State == state.RosterApplied || r.Done > 0 {
+		d.heads[point{r.Head.Generation, r.Head.Seq}] = true
+	}
+	r.State, r.DoneAt = state.RosterBroken, now
+	return state.SaveRoster(tx, r)
+}
+
+// bad tells of a person's places which are of that word. What a good roster has confirmed since is not.
+func (d *disowned) bad(s *state.Subject) func(fence.Position) bool {
+	said, confirmed := d.said[s.SubjectKey.Subject], s.Doc.Confirmed
+	vouched := confirmed.Generation > 0 && !d.heads[point{confirmed.Generation, confirmed.Seq}]
+	return func(p fence.Position) bool {
+		at := point{p.Generation, p.Seq}
+		return (said[at] || d.heads[at]) && !(vouched && confirmed.Compare(p) >= 0)
+	}
+}
+
+// leaseLeft is how long access lasts at least after a ruling that leases do not count from a word any more: a ruling
+// takes nothing by itself, and there is a day, with its alarm, to have a good word said or to put the end off.
+const leaseLeft = 24 * time.Hour
+
+// last tells whether the last that named a person is of that word, so that the leases count from it.
+func (d *disowned) last(s *state.Subject) bool {
+	var last point
+	later := func(p point) {
+		if p.generation > last.generation || p.generation == last.generation && p.seq > last.seq {
+			last = p
+		}
+	}
+	for _, p := range []fence.Position{s.Doc.Confirmed, s.Doc.Resumed.Position, s.Doc.StateFence} {
+		later(point{p.Generation, p.Seq})
+	}
+	for _, w := range s.Doc.Wants {
+		later(point{w.Generation, w.Seq})
+	}
+	for p := range d.said[s.SubjectKey.Subject] {
+		later(p)
+	}
+	return d.said[s.SubjectKey.Subject][last] || d.heads[last]
+}
+
+// Shown is what an operator sees of grants in question, and what the hold's digest covers.
+type Shown struct {
+	Code     string   `json:"code"`
+	Lane     string   `json:"lane"`
+	Count    int      `json:"count"`
+	Entry    int64    `json:"entry"` // of the ruling, on the ledger
+	Subjects []Person `json:"subjects"`
+}
+
+// Person is one whose access rests on a word in question.
+type Person struct {
+	Issuer     string   `json:"iss"`
+	Subject    string   `json:"sub"`
+	Engagement int      `json:"engagement"`
+	Seq        uint64   `json:"seq"`              // of the word
+	Roles      []string `json:"roles,omitempty"`  // that it names
+	Opened     bool     `json:"opened,omitempty"` // on it an account was made or enabled
+	Groups     []string `json:"groups,omitempty"` // to which the account was added on it
+}
+
+// ParseShown reads what a hold of this package shows; ok is false for any other.
+func ParseShown(h *state.Hold) (s Shown, ok bool) {
+	if h.Code != Code {
+		return s, false
+	}
+	err := json.Unmarshal(h.Shown, &s)
+	return s, err == nil
+}
+
+// question marks everybody whose access rests on the word, and opens the hold on what was given; nil where there
+// is nobody. ruled is the entry of the ruling.
+func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, ruled int64, by state.By) (*state.Hold, error) {
+	var marked, renewed []*state.Subject
+	err := state.EachSubject(tx, func(s *state.Subject) error {
+		if s.Issuer != d.issuer {
+			return nil
+		}
+		if s.SaidAt.After(d.first) && d.last(s) {
+			s.SaidAt = d.first
+			renewed = append(renewed, s)
+		}
+		doc, ok := fence.Disown(s.Doc, ruled, d.bad(s))
+		doc, roles := fence.DisownApprovals(doc, ruled, func(a fence.Approval) bool {
+			return a.Stream == d.stream && d.approvals[s.SubjectKey.Subject][point{a.Generation, a.Seq}]
+		})
+		if ok || len(roles) > 0 {
+			s.Doc, s.FactAt = doc, by.Now
+			marked = append(marked, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for head := range d.heads {
+		if err := state.Unstate(tx, d.issuer, head.generation, head.seq); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range renewed {
+		if err := state.Unrenew(tx, s.SubjectKey, d.first, by.Now.Add(leaseLeft)); err != nil {
+			return nil, err
+		}
+	}
+	shown := Shown{Code: Code, Lane: plan.Give.String(), Entry: ruled}
+	var whom []entry.Who
+	var list map[string]given
+	if len(marked) > 0 {
+		if list, err = d.given(ctx, db); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range marked {
+		s.Raise(plan.Idle, by.Now, false)
+		if err := state.SaveFacts(tx, s); err != nil {
+			return nil, err
+		}
+		v := s.Doc.At(by.Now)
+		if s.Doc.Question(by.Now) == nil {
+			continue // whatever it gave is over
+		}
+		g := list[s.SubjectKey.Subject]
+		shown.Subjects = append(shown.Subjects, Person{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement, Seq: v.Want.Seq,
+			Roles: s.Doc.Desired(by.Now).Roles, Opened: g.opened, Groups: g.groups})
+		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement})
+	}
+	if shown.Count = len(shown.Subjects); shown.Count == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return nil, err
+	}
+	// The ruling makes the key: that of another one must not end it.
+	h := &state.Hold{SubjectKey: state.SubjectKey{Subject: fmt.Sprintf("entry-%d", ruled)}, Code: Code, Shown: text, Created: by.Now, Subjects: whom,
+		Cause: &entry.Cause{Type: entry.CauseOperator, Entry: &ruled}}
+	if _, err := state.OpenHold(tx, h); err != nil {
+		return nil, err
+	}
+	_, err = state.RaiseAlarm(tx, state.Alarm{Code: Code, Key: h.Name(), Severity: state.Warning, Last: by.Now, Issuer: d.issuer, Entry: &ruled,
+		Text: fmt.Sprintf("%d have access by a word that an operator disowned: nothing more is given to them, and they keep what they have until a good word comes or you decide; see `consumer holds show %s`", shown.Count, h.Name())})
+	return h, err
+}
+
+// given is what was given to one person.
+type given struct {
+	opened bool
+	groups []string
+}
+
+// given reads from the ledger what was given on the word since it came. The caller holds the database for
+// writing, so nothing is given meanwhile.
+func (d *disowned) given(ctx context.Context, db *state.DB) (map[string]given, error) {
+	size, err := ledger.Size(db.DB)
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	from := sort.Search(int(size), func(i int) bool {
+		e, err := ledger.Get(db.DB, int64(i))
+		if err != nil {
+			failed = err
+		}
+		return !e.Time.Before(d.first)
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	list := map[string]given{}
+	intents := map[int64]*entry.Intent{}
+	for e, err := range ledger.Entries(ctx, db.DB, int64(from)) {
+		if err != nil {
+			return nil, err
+		}
+		switch b := e.Body.(type) {
+		case *entry.Intent:
+			if b.Issuer == d.issuer && (b.Cause.Position != nil && b.Cause.Position.Stream == d.stream && d.names(b.Subject, b.Cause.Position) || d.approved(b)) {
+				intents[e.Index] = b
+			}
+		case *entry.Outcome:
+			if in := intents[b.Intent]; in != nil {
+				g := list[in.Subject]
+				g.add(in, b)
+				list[in.Subject] = g
+				delete(intents, b.Intent)
+			}
+		}
+	}
+	for _, in := range intents { // under way, or interrupted: it may have happened
+		g := list[in.Subject]
+		g.add(in, nil)
+		list[in.Subject] = g
+	}
+	return list, nil
+}
+
+// approved tells whether an intent rests on an approval that is disowned.
+func (d *disowned) approved(in *entry.Intent) bool {
+	return slices.ContainsFunc(in.Approvals, func(p entry.Position) bool {
+		return p.Stream == d.stream && d.approvals[in.Subject][point{p.Generation, p.Seq}]
+	})
+}
+
+// names tells whether a cause is of the word. What is enabled for a resume has what is desired as its cause, which
+// stands before it.
+func (d *disowned) names(subject string, p *entry.Position) bool {
+	at := point{p.Generation, p.Seq}
+	return d.said[subject][at] || d.heads[at] || d.back[subject]
+}
+
+// add takes in what an intent has given by its outcome; nil: nobody knows.
+func (g *given) add(in *entry.Intent, out *entry.Outcome) {
+	done := func(n int) bool {
+		if out == nil {
+			return true
+		}
+		return slices.ContainsFunc(out.Results, func(r entry.Result) bool {
+			return r.N == n && (r.Result == entry.ResultApplied || r.Result == entry.ResultFound || r.Result == entry.ResultInterrupted)
+		})
+	}
+	for _, op := range in.Ops {
+		switch plan.Kind(op.Op) {
+		case plan.CreateAccount, plan.EnableAccount:
+			g.opened = g.opened || done(op.N)
+		case plan.AddMember:
+			if done(op.N) && !slices.Contains(g.groups, op.Target) {
+				g.groups = append(g.groups, op.Target)
+			}
+		}
+	}
+}

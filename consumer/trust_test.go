@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+func TestTrust(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	first, second, third := signing(t), signing(t), signing(t)
+	id := f.card("card.json", first, "hr", 1)
+	other := f.card("second.json", second, "hr", 1)
+	f.card("restored.json", third, "hr", 2)
+
+	misuse := func(say string, args ...string) {
+		t.Helper()
+		code, _, errs := f.consumer(args...)
+		if code != exitMisused || !strings.Contains(errs, say) {
+			t.Errorf("%v: exit %d, %s; want exit 2 and %q", args, code, errs, say)
+		}
+	}
+	misuse("is not on the card", "trust", "add", f.path("card.json"), "--expect", other, "--reason", "x")
+	misuse("--head-hash", "trust", "add", f.path("card.json"), "--at-seq", "7", "--reason", "x")
+	misuse("read card", "trust", "add", f.path("nowhere.json"), "--reason", "x")
+	misuse("want CARD", "trust", "add")
+	misuse("--reason", "trust", "add", f.path("card.json"))
+	if list := f.must("trust", "list", "-o", "json"); strings.TrimSpace(list) != "[]" {
+		t.Errorf("something is trusted: %s", list)
+	}
+
+	if _, _, errs := f.consumer("trust", "add", f.path("card.json"), "--expect", id, "--reason", "handed over"); errs != "" {
+		t.Errorf("a card that was compared: %s", errs)
+	}
+	misuse("known already", "trust", "add", f.path("card.json"), "--reason", "x")
+	misuse("only for its first key", "trust", "add", f.path("second.json"), "--at-seq", "7", "--head-hash", schema.DigestOf([]byte("x")).String(), "--reason", "x")
+	if code, _, errs := f.consumer("trust", "add", f.path("second.json"), "--reason", "x"); code != exitDone || !strings.Contains(errs, "read each id above out") {
+		t.Errorf("a card that was not compared: exit %d, %s", code, errs)
+	}
+	misuse("trust generation", "trust", "add", f.path("restored.json"), "--reason", "x")
+	misuse("--reason", "trust", "generation", f.path("restored.json"))
+	f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
+	misuse("already", "trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
+	misuse("old card", "trust", "add", f.path("card.json"), "--reason", "x")
+
+	misuse("--at-seq", "trust", "retire", id, "--reason", "x")
+	misuse("not there", "trust", "retire", "nobody", "--at-seq", "4", "--reason", "x")
+	f.must("trust", "retire", id, "--at-seq", "40", "--generation", "1", "--reason", "yearly")
+	misuse("cannot be made good", "trust", "retire", id, "--at-seq", "41", "--generation", "1", "--reason", "later")
+	f.must("trust", "retire", other, "--at-seq", "0", "--reason", "stolen")
+	last := f.card("restored.json", third, "hr", 2)
+	misuse("nobody may sign joiner, mover, leaver", "trust", "retire", last, "--at-seq", "0", "--reason", "stolen")
+
+	var list []shownKey
+	if err := json.Unmarshal([]byte(f.must("trust", "list", "-o", "json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 3 {
+		t.Fatalf("%d keys, want 3", len(list))
+	}
+	for _, k := range list {
+		switch {
+		case k.ID == id && (k.Retired == nil || *k.Retired != retiredAt{1, 40}), k.ID == other && (k.Retired == nil || *k.Retired != retiredAt{}):
+			t.Errorf("key %+v", k)
+		}
+	}
+	if table := f.must("trust", "list"); !strings.Contains(table, "up to 1.40") {
+		t.Errorf("table:\n%s", table)
+	}
+	db := f.open()
+	streams, err := state.Streams(db.Read())
+	if err != nil || len(streams) != 2 || streams[0].Generation != 2 || streams[0].State != admit.Live || streams[1].State != admit.Closed {
+		t.Errorf("streams %+v, %v", streams, err)
+	}
+	for _, e := range entries[*entry.Trust](t, db) {
+		if e.By != "ann" {
+			t.Errorf("done by %q, want ann", e.By)
+		}
+	}
+}
+
+// A key is not retired at a number below what it signed and what was admitted, unless it was stolen.
+func TestRetireBelowTheHead(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	id := f.card("card.json", signing(t), "hr", 1)
+	other := f.card("second.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	f.must("trust", "add", f.path("second.json"), "--reason", "x")
+	db := f.open()
+	streams, err := state.Streams(db.Read())
+	if err != nil || len(streams) != 1 {
+		t.Fatal(streams, err)
+	}
+	f.update(db, func(tx *store.Tx) error { // 1 to 3 by the first key, 4 by the second; 9 of the first waits
+		for seq, m := range map[uint64]state.Message{1: {KID: id}, 2: {KID: id}, 3: {KID: id}, 4: {KID: other}, 9: {KID: id, Disposition: admit.Ahead}} {
+			m.StreamRef, m.Seq, m.Payload = streams[0].Ref, seq, schema.DigestOf([]byte{byte(seq)})
+			if m.Disposition == 0 {
+				m.Disposition = admit.Admitted
+			}
+			if err := state.AddMessage(tx, &m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, seq := range []string{"2", "0"} {
+		code, _, errs := f.consumer("trust", "retire", id, "--at-seq", seq, "--reason", "x")
+		if code != exitMisused || !strings.Contains(errs, "signed message 3 of generation 1") || !strings.Contains(errs, "--force") {
+			t.Errorf("--at-seq %s: exit %d, %s", seq, code, errs)
+		}
+	}
+	f.must("trust", "retire", id, "--at-seq", "3", "--reason", "yearly")
+	f.must("trust", "retire", id, "--at-seq", "0", "--force", "--reason", "stolen after all")
+	if code, _, errs := f.consumer("trust", "retire", other, "--at-seq", "4", "--reason", "x"); code != exitMisused || !strings.Contains(errs, "nobody may sign") {
+		t.Errorf("the last key: exit %d, %s", code, errs)
+	}
+	f.must("trust", "retire", other, "--at-seq", "4", "--force", "--reason", "x")
+}
+
+func TestJoinLate(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	f.card("card.json", signing(t), "hr", 3)
+	hash := schema.DigestOf([]byte("the payload before"))
+	f.must("trust", "add", f.path("card.json"), "--at-seq", "4711", "--head-hash", hash.String(), "--reason", "x")
+	streams, err := state.Streams(f.open().Read())
+	if err != nil || len(streams) != 1 {
+		t.Fatal(streams, err)
+	}
+	if s := streams[0]; s.Generation != 3 || s.Joined != 4711 || s.Head != 4710 || s.HeadHash != hash {
+		t.Errorf("joined at %+v", s.Stream)
+	}
+}
+
+func TestBadCards(t *testing.T) {
+	f := newFiles(t)
+	id := f.card("card.json", signing(t), "hr", 1)
+	good, err := os.ReadFile(f.path("card.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseCard(good); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, from, to, say string }{
+		{"another form", "jmlbridge-card/1", "jmlbridge-card/9", "want card"},
+		{"unknown member", `"stream"`, `"x":1,"stream"`, "unknown field"},
+		{"renamed key", id, strings.Repeat("A", 43), "was changed"},
+		{"another algorithm", `"ES256"`, `"EdDSA"`, "signs by ES256"},
+		{"no generation", `"generation":1`, `"generation":0`, "want a generation"},
+		{"may sign nothing", `"kinds":["joiner","mover","leaver","suspend","resume","heartbeat","roster"]`, `"kinds":[]`, "kinds of event"},
+		{"trailing", `}]}`, `}]}{}`, "follows"},
+	} {
+		bad := strings.Replace(string(good), c.from, c.to, 1)
+		if bad == string(good) {
+			t.Fatalf("%s changes nothing", c.name)
+		}
+		if _, err := parseCard([]byte(bad)); err == nil || !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s: %v; want %q", c.name, err, c.say)
+		}
+	}
+}
+
+func FuzzCard(f *testing.F) {
+	f.Add([]byte(`{"card":"jmlbridge-card/1","issuer":"i","stream":"hr","generation":1,"keys":[{"kid":"","alg":"ES256","public":"","kinds":["joiner"]}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseCard(text)
+		if err != nil {
+			return
+		}
+		for _, k := range c.Keys {
+			if len(k.der) == 0 || len(k.Kinds) == 0 {
+				t.Errorf("accepted a key without substance: %+v", k)
+			}
+		}
+	})
+}

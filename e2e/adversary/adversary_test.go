@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"jmlbridge/e2e/adversary/sim"
+	"jmlbridge/e2e/seed"
+)
+
+// schedules is how many `go test` plays; -short plays fewer.
+const schedules = 300
+
+// found are schedules that told of a defect once, of the program's or of the schedules' own.
+var found = []uint64{135, 2040, 9759, 10004, 20824, 60757, 80423, 80570}
+
+func lab(t *testing.T) *sim.Lab {
+	l, err := sim.NewLab(inMemory(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// No schedule of the adversary's breaks an invariant.
+func TestAdversary(t *testing.T) {
+	l := lab(t)
+	if n := *seed.Flag; n >= 0 {
+		if _, err := l.Run(uint64(n), os.Stdout); err != nil {
+			t.Fatalf("schedule %d: %v", n, err)
+		}
+		return
+	}
+	n := schedules
+	if testing.Short() {
+		n /= 10
+	}
+	list := slices.Clone(found)
+	for s := range uint64(n) {
+		list = append(list, s)
+	}
+	var all sim.Counts
+	for _, s := range list {
+		count, err := l.Run(s, nil)
+		all.Add(count)
+		if err != nil {
+			t.Errorf("schedule %d: %v\nreplay it with: go test ./e2e/... -run Adversary -seed %d", s, err, s)
+		}
+	}
+	if all.Acknowledged < all.Messages/2 || all.Applied == 0 || all.Crashes == 0 {
+		t.Errorf("the schedules are too tame to show anything: %+v", all)
+	}
+	t.Logf("\n%s", table(all))
+}
+
+// A seed says all of a schedule: played again it goes the same way.
+func TestAdversaryReplays(t *testing.T) {
+	l := lab(t)
+	for s := range uint64(10) {
+		var first, second bytes.Buffer
+		_, err1 := l.Run(s, &first)
+		_, err2 := l.Run(s, &second)
+		if fmt.Sprint(err1) != fmt.Sprint(err2) || !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Errorf("schedule %d went another way the second time: %v, then %v\n%s", s, err1, err2, difference(first.Bytes(), second.Bytes()))
+		}
+	}
+}
+
+// difference is where two traces part.
+func difference(a, b []byte) string {
+	x, y := bytes.Split(a, []byte("\n")), bytes.Split(b, []byte("\n"))
+	for i := range min(len(x), len(y)) {
+		if !bytes.Equal(x[i], y[i]) {
+			return fmt.Sprintf("line %d:\n%s\n%s", i+1, x[i], y[i])
+		}
+	}
+	return "one ends before the other"
+}

@@ -1,0 +1,71 @@
+package model
+
+import (
+	"slices"
+
+	"jmlbridge/schema"
+)
+
+// Rule is an operator's word on the generation that is followed, which says two things: these messages are not of its
+// chain. What they took away stays taken. What they gave is given no more, and stays until somebody decides or a good
+// word comes. The chain is read again without them. What a roster stood in for up to the head at which the branch goes on
+// is not waited for again: that branch names the head.
+func (m *Model) Rule(head uint64, out func(schema.Digest) bool) {
+	was := m.generations[m.latest]
+	g := newGeneration()
+	g.head, g.hash, g.mute, g.joined, g.pinned = was.joined, was.pinned, was.joined > 0, was.joined, was.pinned
+	g.out, g.gave, g.held = was.out, was.gave, was.held
+	for _, x := range was.order {
+		if !out(x.Hash) || g.out[x.Hash] {
+			continue
+		}
+		g.out[x.Hash] = true
+		g.gave[x.Hash] = was.placed[x.Stream.Seq] && !was.silent[x.Stream.Seq] && was.came[x.Stream.Seq][0].Hash == x.Hash
+		if r, ok := x.Event.(*schema.Roster); ok {
+			delete(m.rosters, r.ID)
+			m.order = slices.DeleteFunc(m.order, func(id string) bool { return id == r.ID })
+		}
+	}
+	m.generations[m.latest] = g
+	for _, x := range was.order {
+		if seq := x.Stream.Seq; seq <= g.joined && !g.out[x.Hash] { // of before the enclave joined: the operator has seen what it contradicts
+			g.order, g.came[seq] = append(g.order, x), append(g.came[seq], x)
+			continue
+		}
+		if c, ok := was.stood[x.Hash]; ok && g.out[x.Hash] {
+			if c.seq > head { // by the word of the branch's first message
+				i := slices.IndexFunc(was.order, func(o Message) bool { return o.Stream.Seq == head+1 && !g.out[o.Hash] })
+				if i < 0 {
+					continue
+				}
+				c = covered{head, was.order[i].Stream.Prev}
+			}
+			g.stood[x.Hash] = c
+			g.cover(c)
+		}
+		m.take(g, x)
+	}
+}
+
+// RuledOut tells whether an operator ruled that a message of the generation that is followed is not of its chain, or it
+// goes on there.
+func (m *Model) RuledOut(hash schema.Digest) bool {
+	g := m.generations[m.latest]
+	return g != nil && g.out[hash]
+}
+
+// Undo is an operator's word that what was given to a person on a word that was ruled out is taken back.
+func (m *Model) Undo(subject string) { m.undone[subject] = true }
+
+// Questioned tells whether a person may have something by a word that was ruled out, and no roster that was taken in
+// since says what is so.
+func (m *Model) Questioned(subject string) bool {
+	for _, g := range m.generations {
+		for _, x := range g.order {
+			if g.gave[x.Hash] && x.Subject == subject {
+				return !m.stated(subject)
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,201 @@
+package model
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"jmlbridge/schema"
+)
+
+// place orders what is said of one person: by engagement, then generation, then number.
+type place struct {
+	engagement, generation int
+	seq                    uint64
+}
+
+func (p place) after(q place) bool {
+	return cmp.Or(cmp.Compare(p.engagement, q.engagement), cmp.Compare(p.generation, q.generation), cmp.Compare(p.seq, q.seq)) > 0
+}
+
+// said is one statement about a person.
+type said struct {
+	place
+	event     any // a schema.Event, or stated
+	effective time.Time
+	sequenced bool // everything before it came, or a roster states it: it may give
+	opened    bool // of a generation that an operator opened
+	gave      bool // it was in its place, and then an operator ruled that it is not of the chain
+	issued    time.Time
+}
+
+// stated is what a roster says of a live engagement: the last word up to its head.
+type stated struct{ *schema.LiveEngagement }
+
+// View says which of two things to go by where both are good.
+type View struct {
+	// Pending: with what whole rosters say that are not taken in yet.
+	Pending bool
+	// Unopened: with what suspends, and what movers take, in a generation that nobody opened yet. Its place among
+	// what the followed one says is known only when somebody does. (A leaver counts in any case.)
+	Unopened bool
+	// Disowned: with what was in its place until an operator ruled that it is not of the chain. It is a reason to
+	// leave somebody what he has, and none to give.
+	Disowned bool
+}
+
+// Views are all of those by which something may be given.
+var Views = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}}
+
+// about lists everything that was said of a person.
+func (m *Model) about(subject string, v View) (all []said) {
+	if m.past != nil {
+		all = m.past.remembered(subject)
+	}
+	add := func(x Message, sequenced, opened bool) {
+		p := place{generation: x.Stream.Generation, seq: x.Stream.Seq}
+		if h, ok := x.Event.(*schema.Heartbeat); ok && opened {
+			for _, c := range h.Cuts {
+				if c.Subject != subject || c.Seq >= x.Stream.Seq {
+					continue
+				}
+				at := place{c.Engagement, x.Stream.Generation, c.Seq}
+				var e any = &schema.Leaver{Engagement: c.Engagement, Effective: c.Effective}
+				if c.Kind == schema.KindSuspend {
+					e = &schema.Suspend{Engagement: c.Engagement, Effective: c.Effective}
+				}
+				all = append(all, said{place: at, event: e, effective: c.Effective.Time(), opened: true})
+			}
+		}
+		if x.Subject != subject || x.Newer && !cuts(x.Event) {
+			return
+		}
+		s := said{place: p, event: x.Event, sequenced: sequenced, opened: opened, issued: x.IssuedAt.Time()}
+		switch e := x.Event.(type) {
+		case *schema.Joiner:
+			s.engagement = e.Engagement
+		case *schema.Mover:
+			s.engagement, s.effective = e.Engagement, e.Effective.Time()
+		case *schema.Leaver:
+			s.engagement, s.effective = e.Engagement, e.Effective.Time()
+		case *schema.Suspend:
+			s.engagement, s.effective = e.Engagement, e.Effective.Time()
+		case *schema.Resume:
+			s.engagement, s.effective = e.Engagement, e.Effective.Time()
+		default:
+			return
+		}
+		all = append(all, s)
+	}
+	for _, g := range m.generations {
+		for seq, list := range g.came {
+			for i, x := range list {
+				add(x, g.placed[seq] && !g.silent[seq] && i == 0, true)
+			}
+		}
+		for _, x := range g.order {
+			if !g.out[x.Hash] {
+				continue
+			}
+			n := len(all)
+			add(x, g.gave[x.Hash] && v.Disowned, true)
+			for i := n; i < len(all); i++ {
+				all[i].gave = g.gave[x.Hash]
+			}
+		}
+	}
+	for _, x := range m.parked {
+		if _, ok := x.Event.(*schema.Leaver); ok || v.Unopened || x.Stream.Generation < m.latest {
+			add(x, false, false)
+		}
+	}
+	for _, id := range m.order {
+		r := m.rosters[id]
+		if !r.applied && !v.Pending {
+			continue
+		}
+		for _, part := range r.parts {
+			at := place{generation: part.Head.Generation, seq: part.Head.Seq}
+			for i := range part.Live {
+				if l := &part.Live[i]; l.Subject == subject {
+					at.engagement = l.Engagement
+					all = append(all, said{place: at, event: stated{l}, sequenced: true, opened: true, issued: r.issued})
+				}
+			}
+			for _, c := range part.Closed {
+				if c.Subject == subject {
+					at.engagement = c.Engagement
+					all = append(all, said{place: at, event: &schema.Leaver{Engagement: c.Engagement, Effective: c.Effective}, effective: c.Effective.Time(), sequenced: true, opened: true})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// cuts tells whether an event takes all access.
+func cuts(e schema.Event) bool {
+	switch e.(type) {
+	case *schema.Leaver, *schema.Suspend:
+		return true
+	}
+	return false
+}
+
+// desired is the desired state that an event states.
+func desired(e any) (roles []string, start, end time.Time, ok bool) {
+	last := func(i *schema.Instant) time.Time {
+		if i == nil {
+			return time.Time{}
+		}
+		return i.Time()
+	}
+	switch e := e.(type) {
+	case *schema.Joiner:
+		return e.Roles, e.Start.Time(), last(e.End), true
+	case *schema.Mover:
+		return e.Roles, e.Start.Time(), last(e.End), true
+	case stated:
+		return e.Roles, e.Start.Time(), last(e.End), true
+	}
+	return nil, start, end, false
+}
+
+// suspended tells whether a suspension of engagement n or a later one is in effect at t.
+func suspended(all []said, n int, t time.Time) bool {
+	for _, s := range all {
+		if s.engagement < n {
+			continue
+		}
+		switch e := s.event.(type) {
+		case *schema.Suspend:
+			if s.effective.After(t) {
+				continue
+			}
+		case stated:
+			if e.State != schema.StateSuspended || e.Since.Time().After(t) {
+				continue
+			}
+		default:
+			continue
+		}
+		if !slices.ContainsFunc(all, func(r said) bool {
+			return r.sequenced && r.engagement == s.engagement && r.after(s.place) && resumes(r, t)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// resumes tells whether a word ends what was suspended before it: a resume does, and a roster, which then says
+// itself whether the person is suspended.
+func resumes(r said, t time.Time) bool {
+	switch e := r.event.(type) {
+	case *schema.Resume:
+		return !r.effective.After(t)
+	case stated:
+		return e.State == schema.StateSuspended || !e.Since.Time().After(t)
+	}
+	return false
+}

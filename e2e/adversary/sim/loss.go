@@ -1,0 +1,94 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	"jmlbridge/consumer/recall"
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/adversary/model"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// lose is a lost database, and `consumer recover`: a new one begins with what the ledger tells. All of the ledger and
+// of its archive had left the machine.
+func (c *consumer) lose() {
+	w := c.w
+	w.tracef("the database is lost")
+	known := recall.New()
+	known.Content = c.archived()
+	for e, err := range ledger.Entries(context.Background(), c.db.DB, 0) {
+		if err == nil {
+			err = known.Read(e.Entry)
+		}
+		if err != nil {
+			w.broken("read the ledger of the lost database: %v", err)
+		}
+	}
+	bury(c.path, c.stop)
+	c.lay(w.lab.blank, 0)
+	db, err := state.Open(c.path)
+	if err == nil {
+		err = db.Update(context.Background(), func(tx *store.Tx) error {
+			_, err := known.Restore(tx, by(c.clock()))
+			return err
+		})
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		w.broken("begin a new database: %v", err)
+	}
+	w.watch.begin()
+	c.start()
+	for _, p := range w.producers {
+		p.unheard, p.model = nil, model.Lost(p.model)
+	}
+	for _, x := range w.mid.stored {
+		x.gone = x.gone || w.watch.delivered[x]
+		delete(w.watch.delivered, x)
+	}
+	c.pins()
+	c.sweep()
+}
+
+// archived is the archive beside the ledger, which holds what the database does.
+func (c *consumer) archived() func(schema.Digest) (string, bool) {
+	rows, err := c.db.Unarchived(context.Background(), 0, math.MaxInt)
+	if err != nil {
+		c.w.broken("read the archive: %v", err)
+	}
+	list := map[schema.Digest]string{}
+	for _, r := range rows {
+		list[r.Payload] = r.JWS
+	}
+	return func(d schema.Digest) (jws string, ok bool) { jws, ok = list[d]; return jws, ok }
+}
+
+// pins tells the models where the new database follows each stream from. It must be a place at which the old one was.
+func (c *consumer) pins() {
+	w := c.w
+	list, err := state.Streams(c.db.Read())
+	if err != nil {
+		w.broken("read the streams: %v", err)
+	}
+	for _, s := range list {
+		p := w.of(s.Issuer)
+		w.tracef("follows stream %s of %d from %d/%d", s.Name, p.n, s.Generation, s.Head)
+		if !p.model.Before().Stood(s.Name == approvals, s.Generation, s.Head, s.HeadHash) {
+			w.failf("wrong head", "after the loss stream %s of %d is followed from %d/%d, where it was not", s.Name, p.n, s.Generation, s.Head)
+		}
+		if s.Name == approvals {
+			p.model.JoinSecond(s.Head, s.HeadHash)
+			continue
+		}
+		p.model.Join(s.Generation, s.Head, s.HeadHash)
+	}
+	for _, p := range w.producers {
+		if p.opened > 0 && !p.model.Follows() {
+			w.failf("forgotten", "after the loss the stream of %d is not followed", p.n)
+		}
+	}
+}

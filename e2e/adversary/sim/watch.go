@@ -1,0 +1,231 @@
+package sim
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/adversary/model"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/disk"
+	"jmlbridge/internal/ledger"
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// watch holds what the consumer does against the model: every intent when it is durable, every write in the
+// tenant when it happens, every alarm when a batch is in.
+type watch struct {
+	w         *world
+	delivered map[*message]bool
+	read1     int64                 // entries of the ledger that were read
+	open      map[int64]*openIntent // intents without an outcome
+}
+
+type openIntent struct {
+	mark string
+	ops  []entry.Op
+}
+
+func digest(b []byte) []byte { d := schema.DigestOf(b); return d[:] }
+
+// begin follows a new ledger from its first entry.
+func (a *watch) begin() { a.read1, a.open = 0, map[int64]*openIntent{} }
+
+// reopen follows a start of the program: what its disk lost was read by nobody.
+func (a *watch) reopen() {
+	size, err := ledger.Size(a.w.consumer.db.DB)
+	if err != nil {
+		a.w.broken("read the ledger's size: %v", err)
+	}
+	if size < a.read1 {
+		a.w.failf("ledger shrank", "%d entries were durable, after a crash there are %d", a.read1, size)
+	}
+}
+
+// read judges what was added to the ledger.
+func (a *watch) read() {
+	w := a.w
+	for e, err := range ledger.Entries(context.Background(), w.consumer.db.DB, a.read1) {
+		if err != nil {
+			w.broken("read the ledger: %v", err)
+		}
+		a.read1 = e.Index + 1
+		switch body := e.Body.(type) {
+		case *entry.Intent:
+			a.open[e.Index] = &openIntent{directory.Mark(body.Issuer, body.Subject), body.Ops}
+			a.judge(body)
+		case *entry.Outcome:
+			if a.open[body.Intent] == nil {
+				w.failf("outcome without intent", "entry %d answers %d", e.Index, body.Intent)
+			}
+			delete(a.open, body.Intent)
+			for _, r := range body.Results {
+				if r.Result == entry.ResultApplied || r.Result == entry.ResultFound {
+					w.count.Applied++
+				}
+			}
+		case *entry.Lease:
+			if body.Action == entry.LeaseExpired && w.consumer.doubt {
+				w.failf("lease by a doubtful clock", "the lease of %s ran out", body.Subject)
+			}
+		}
+	}
+}
+
+// judge holds an intent against what the model allows at this moment, or allowed when the step began: what
+// lies between is the tenant's answer to a look.
+func (a *watch) judge(in *entry.Intent) {
+	w := a.w
+	now := w.consumer.clock()
+	m := w.of(in.Issuer).model
+	// Now and when the step began, by each view that is good.
+	var views []model.Access
+	instants := []time.Time{now, w.consumer.from}
+	if w.consumer.doubt { // what was so by the clock before it went back stands until somebody has looked at it
+		instants = append(instants, w.consumer.latest)
+	}
+	for _, at := range instants {
+		for _, v := range model.Views {
+			views = append(views, m.At(in.Subject, at, v))
+		}
+	}
+	is := views[0]
+	cuts := slices.Clone(views) // what was known once may be a reason to take, and none to give
+	for _, at := range instants {
+		for _, v := range model.Views {
+			v.Disowned = true
+			cuts = append(cuts, m.At(in.Subject, at, v))
+		}
+	}
+	for past := m.Before(); past != nil; past = past.Before() {
+		for _, at := range instants {
+			for _, v := range model.Views {
+				cuts = append(cuts, past.At(in.Subject, at, v))
+			}
+		}
+	}
+	some := func(f func(model.Access) bool) bool { return slices.ContainsFunc(views, f) }
+	for _, op := range in.Ops {
+		w.tracef("intends %s %s of %d %s", op.Op, short(op.Target), w.of(in.Issuer).n, in.Subject)
+		gives := false
+		ok := true
+		switch op.Op {
+		case "create", "enable", "update", "set-manager", "clear-manager":
+			gives, ok = true, some(func(a model.Access) bool { return a.Open })
+		case "add-member":
+			gives, ok = true, some(func(a model.Access) bool { return a.Open && slices.Contains(a.Groups, op.Target) })
+		case "disable", "revoke-sessions":
+			// Nobody is cut for being unknown.
+			ok = slices.ContainsFunc(cuts, func(a model.Access) bool { return !a.Open && a.Why != "unknown" })
+		case "remove-member":
+			ok = slices.ContainsFunc(cuts[:2*len(views)], func(a model.Access) bool {
+				return !slices.Contains(a.Groups, op.Target) && !slices.Contains(a.Spare, op.Target)
+			})
+		case "delete":
+			ok = is.Closed && !now.Before(is.ClosedAt.Add(w.consumer.policy.Grace.D())) && !w.consumer.doubt
+		default:
+			w.failf("unknown operation", "%s", op.Op)
+		}
+		switch {
+		case ok:
+		case gives && is.Closed:
+			w.count.Resurrected++
+			w.failf("resurrected", "%s of %s is intended, who is %s", op.Op, in.Subject, is.Why)
+		case gives:
+			w.failf("unfounded grant", "%s %s of %s is intended, who is %s and may have %v", op.Op, op.Target, in.Subject, is.Why, is.Groups)
+		default:
+			w.failf("unfounded cut", "%s %s of %s is intended, who is %s and may have %v", op.Op, op.Target, in.Subject, is.Why, is.Groups)
+		}
+		if (gives || op.Op == "delete") && w.consumer.room.Level() != disk.Ample {
+			w.failf("no room", "%s of %s is intended, and the room on the disk is %s", op.Op, in.Subject, w.consumer.room.Level())
+		}
+		if gives && w.consumer.from.Sub(m.Beat()) > staleAfter+time.Second && now.Sub(m.Beat()) > staleAfter+time.Second {
+			w.failf("grant of a stale stream", "%s of %s, last heartbeat %s", op.Op, in.Subject, m.Beat())
+		}
+	}
+}
+
+// rosters tells the model which ones the consumer has taken in.
+func (a *watch) rosters() {
+	w := a.w
+	err := w.consumer.db.Read().Each("SELECT id FROM roster WHERE state = 'applied'", nil, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		for _, p := range w.producers {
+			p.model.Applied(id)
+		}
+		return err
+	})
+	if err != nil {
+		w.broken("read the rosters: %v", err)
+	}
+}
+
+func short(id string) string { return id[:min(8, len(id))] }
+
+// wrote is a write in the tenant: it must be among those of an intent that is on the ledger.
+func (a *watch) wrote(op, mark, target string) {
+	for _, in := range a.open {
+		if in.mark == mark && slices.ContainsFunc(in.ops, func(o entry.Op) bool { return o.Op == op && (o.Target == target || target == "") }) {
+			return
+		}
+	}
+	a.w.failf("write without intent", "%s %s on the account marked %s", op, target, mark)
+}
+
+// deliver tells the model what is durably the consumer's.
+func (a *watch) deliver(batch []*message) {
+	for _, x := range batch {
+		if x.truth == nil {
+			continue
+		}
+		a.delivered[x] = true
+		if x.from.opened == 0 {
+			x.from.unheard = append(x.from.unheard, x) // parked, until its key is trusted
+			continue
+		}
+		x.from.model.Deliver(*x.truth)
+	}
+	a.alarms()
+}
+
+// heard is when the key of a producer is trusted: what waited for that is read now.
+func (a *watch) heard(p *producer) {
+	for _, x := range p.unheard {
+		p.model.Deliver(*x.truth)
+	}
+	p.unheard = nil
+}
+
+// alarms holds what the consumer reports against what there is to report.
+func (a *watch) alarms() {
+	w := a.w
+	list, err := state.Alarms(w.consumer.db.Read())
+	if err != nil {
+		w.broken("read the alarms: %v", err)
+	}
+	for _, p := range w.producers {
+		for _, x := range []struct {
+			code, stream string
+			want         bool
+		}{{"gap", stream, p.model.Gap()}, {"fork", stream, p.model.Forked()}, {"newer-version", stream, p.model.Newer()}, {"gap", approvals, p.model.SecondGap()}, {"fork", approvals, false}} {
+			has := slices.ContainsFunc(list, func(a state.Alarm) bool {
+				return a.Code == x.code && strings.HasPrefix(a.Key, x.stream+"#") && strings.HasSuffix(a.Key, "@"+p.issuer)
+			})
+			switch {
+			case x.want && !has:
+				w.count.Unreported++
+				var codes []string
+				for _, s := range list {
+					codes = append(codes, s.Code)
+				}
+				w.failf("unreported "+x.code, "of %d; alarms that stand: %s", p.n, strings.Join(codes, ", "))
+			case has && !x.want:
+				w.failf("false alarm", "%s of %d stands, and there is none", x.code, p.n)
+			}
+		}
+	}
+}

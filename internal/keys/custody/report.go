@@ -1,0 +1,153 @@
+package custody
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/keys/vault"
+)
+
+// Use is one key of a program, and what it is for.
+type Use struct {
+	Purpose string                           // signing, decryption, ledger, second
+	File    string                           // of a private key in a file; empty for one in a store
+	Ref     *vault.Ref                       // of a key in a store
+	Wrapped string                           // the file that the key in the store unwraps
+	Op      string                           // what the store must do: sign, decrypt, unwrapKey
+	Read    func() (crypto.PublicKey, error) // reads the key in a file
+}
+
+// Line is what was found of a key.
+type Line struct {
+	Purpose  string   `json:"purpose"`
+	Where    string   `json:"where"`
+	Type     string   `json:"type,omitempty"`
+	KID      string   `json:"kid,omitempty"`
+	Problems []string `json:"problems"` // it cannot be used as it is
+	Notes    []string `json:"notes"`    // somebody could do more than is needed
+}
+
+// allowed are the operations of a key itself that go with what it is for.
+var allowed = map[string][]string{
+	"sign":      {"sign", "verify"},
+	"decrypt":   {"decrypt", "encrypt"},
+	"unwrapKey": {"unwrapKey", "wrapKey"},
+}
+
+// Report looks at every key: those in stores are asked for, held against their pin, tried, and what their credential
+// may do beyond need is told.
+func (k *Keeper) Report(ctx context.Context, uses []Use) []Line {
+	var list []Line
+	for _, u := range uses {
+		l := Line{Purpose: u.Purpose, Problems: []string{}, Notes: []string{}}
+		if u.Ref == nil {
+			l.Where, l.Type = u.File, "file"
+			pub, err := u.Read()
+			if err == nil {
+				l.KID, err = keys.ID(pub)
+			}
+			if err != nil {
+				l.Problems = append(l.Problems, err.Error())
+			}
+		} else {
+			l.Where = u.Ref.String()
+			k.look(ctx, u, &l)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func (k *Keeper) look(ctx context.Context, u Use, l *Line) {
+	problem := func(format string, args ...any) { l.Problems = append(l.Problems, fmt.Sprintf(format, args...)) }
+	s, err := k.Stores()
+	if err != nil {
+		problem("%v", err)
+		return
+	}
+	f, err := s.Look(ctx, *u.Ref)
+	if err != nil {
+		problem("%v", err)
+		return
+	}
+	l.Type, l.KID = f.Type, f.KID
+	if _, err := s.Pinned(ctx, *u.Ref, u.Op); err != nil {
+		problem("%v", err)
+	} else if _, err := os.Stat(u.Ref.Public); u.Wrapped == "" && errors.Is(err, os.ErrNotExist) {
+		problem("its public half is not in %s yet: init, or this command with --adopt, leaves it there", u.Ref.Public)
+	}
+	if f.NotBefore != nil || f.Expires != nil {
+		l.Notes = append(l.Notes, "it has dates in its store: past them it does nothing any more")
+	}
+	if extra := slices.DeleteFunc(slices.Clone(f.Ops), func(op string) bool { return slices.Contains(allowed[u.Op], op) }); len(extra) > 0 {
+		l.Notes = append(l.Notes, fmt.Sprintf("the key can also %s; make it with --ops %s", strings.Join(extra, ", "), strings.Join(allowed[u.Op], " ")))
+	}
+	tried, err := s.Try(ctx, *u.Ref, f, u.Op)
+	if err != nil {
+		problem("%v", err)
+		return
+	}
+	for _, t := range tried {
+		switch {
+		case t.Op == u.Op && t.Answer != vault.May:
+			problem("%v", t.Err)
+		case t.Op == "list" && t.Answer == vault.May:
+			l.Notes = append(l.Notes, "the credential may list the store's keys; give its role on the key alone, not on the store")
+		case t.Op != u.Op && t.Answer == vault.May:
+			l.Notes = append(l.Notes, fmt.Sprintf("the credential may %s as well, which is not needed", t.Op))
+		}
+	}
+}
+
+// Sound reports whether every key can be used.
+func Sound(list []Line) bool {
+	return !slices.ContainsFunc(list, func(l Line) bool { return len(l.Problems) > 0 })
+}
+
+// Print shows a report to people.
+func Print(w io.Writer, list []Line) error {
+	for _, l := range list {
+		fmt.Fprintf(w, "%-10s  %s\n", l.Purpose, l.Where)
+		if l.KID != "" {
+			fmt.Fprintf(w, "            %s, key id %s\n", l.Type, l.KID)
+		}
+		for _, p := range l.Problems {
+			fmt.Fprintf(w, "            WRONG: %s\n", p)
+		}
+		for _, n := range l.Notes {
+			fmt.Fprintf(w, "            note: %s\n", n)
+		}
+	}
+	verdict := "Every key can be used."
+	if !Sound(list) {
+		verdict = "Not every key can be used."
+	}
+	_, err := fmt.Fprintln(w, verdict)
+	return err
+}
+
+// LedgerUses lists a ledger's keys.
+func LedgerUses(key LedgerKey, second *vault.Ref) []Use {
+	u := Use{Purpose: "ledger", File: key.Path, Op: "unwrapKey", Read: func() (crypto.PublicKey, error) {
+		k, err := keys.ReadLedger(key.Path)
+		if err != nil {
+			return nil, err
+		}
+		return k.Public(), nil
+	}}
+	if key.Other != nil {
+		u.Ref, u.Wrapped = &key.Other.Ref, key.Other.File
+	}
+	list := []Use{u}
+	if second != nil {
+		list = append(list, Use{Purpose: "second", Ref: second, Op: "sign"})
+	}
+	return list
+}

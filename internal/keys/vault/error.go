@@ -1,0 +1,97 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+)
+
+// An Error says that a store did not do what it was asked.
+type Error struct {
+	Op     string // get, sign, decrypt, ...
+	Ref    Ref
+	Status int    // of the answer; 0: there was none
+	Code   string // as the store names it, e.g. Forbidden/ForbiddenByRbac
+	Err    error  // why there was no answer, or what was wrong with it
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func (e *Error) Error() string {
+	what := "no answer"
+	if e.Status != 0 {
+		what = fmt.Sprintf("answered %d %s", e.Status, e.Code)
+	}
+	if e.Err != nil {
+		what += ": " + oneLine(e.Err)
+	}
+	text := fmt.Sprintf("key store: %s with %s: %s", e.Op, e.Ref, what)
+	switch {
+	case e.Status == http.StatusForbidden && strings.Contains(e.Code, "Key"):
+		text += "; the key is disabled or outside its dates"
+	case e.Status == http.StatusForbidden:
+		text += fmt.Sprintf("; give this application the permission %s on the key, or let its network in", e.Op)
+	case e.Status == http.StatusUnauthorized:
+		text += "; the credential is not one of the store's tenant, or its token has been revoked"
+	case e.Status == http.StatusNotFound:
+		text += "; check name and version, and that the key was not deleted"
+	}
+	return text
+}
+
+// answered reports whether the store itself refused the request as it was.
+func (e *Error) answered() bool { return e.Status == http.StatusBadRequest }
+
+// fail makes an *Error of what the library returns. Its own text repeats the whole answer, which is not ours to
+// log.
+func fail(op string, ref Ref, err error) error {
+	e := &Error{Op: op, Ref: ref, Err: err}
+	var answer *azcore.ResponseError
+	var challenge *ChallengeError
+	switch {
+	case errors.As(err, &challenge):
+		e.Err = challenge
+	case errors.As(err, &answer):
+		e.Status, e.Code, e.Err = answer.StatusCode, answer.ErrorCode, nil
+		if more := innerCode(answer.RawResponse); more != "" {
+			e.Code += "/" + more
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Err = context.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		e.Err = context.Canceled
+	}
+	return e
+}
+
+// innerCode is the finer reason of a refusal. The library has read the body and put it back.
+func innerCode(r *http.Response) string {
+	if r == nil || r.Body == nil {
+		return ""
+	}
+	var body struct {
+		Error struct {
+			Inner struct {
+				Code string `json:"code"`
+			} `json:"innererror"`
+		} `json:"error"`
+	}
+	if json.NewDecoder(r.Body).Decode(&body) != nil || len(body.Error.Inner.Code) > 64 {
+		return ""
+	}
+	return body.Error.Inner.Code
+}
+
+func oneLine(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	const most = 300 // octets
+	if len(text) > most {
+		text = text[:most]
+	}
+	return text
+}

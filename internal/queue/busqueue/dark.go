@@ -1,0 +1,238 @@
+package busqueue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
+
+	"jmlbridge/internal/queue"
+)
+
+const (
+	peekTime  = 15 * time.Second // for one look
+	peekEvery = time.Second      // while there is nothing new; a look costs ten operations on Standard
+	maxPeek   = 250              // messages of one look
+	// While the queue always has something new its dead letters go first so often: one that was set aside may be a leaver, and
+	// must not wait for the traffic to end.
+	asideEvery = time.Second
+	// Heartbeats come every minute. After so long without anything new the cursor is not believed any more: a
+	// queue that was made anew begins to count anew. What is looked at twice is known.
+	rewindAfter = 15 * time.Minute
+)
+
+// Dark looks at one queue and its dead letters and leaves both as they are. Its position is how far it has
+// looked.
+type Dark struct {
+	a    *account
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	turn sync.Mutex // held by Fetch; guards what follows
+
+	links   [2]*link
+	cursor  cursor
+	news    time.Time // when something new last came
+	aside   time.Time // when the last look at the dead letters ended
+	why     string    // they cannot be read; empty: they can
+	closing sync.WaitGroup
+}
+
+// cursor is the next sequence number of the queue and of its dead letters. They are the service's word: a lie
+// makes us late, and the silence that follows is an alarm.
+type cursor [2]int64
+
+// darkPosition begins the position of a dark receiver. That of another kind says nothing about what was skipped,
+// and is not believed.
+const darkPosition = "dark "
+
+func (c cursor) position() queue.Position {
+	return queue.Position(darkPosition + strconv.FormatInt(c[0], 10) + " " + strconv.FormatInt(c[1], 10))
+}
+
+func parseCursor(p queue.Position) (c cursor) {
+	text, ok := strings.CutPrefix(string(p), darkPosition)
+	a, b, two := strings.Cut(text, " ")
+	if !ok || !two {
+		return cursor{}
+	}
+	var errs [2]error
+	c[0], errs[0] = strconv.ParseInt(a, 10, 64)
+	c[1], errs[1] = strconv.ParseInt(b, 10, 64)
+	if errors.Join(errs[:]...) != nil || c[0] < 0 || c[1] < 0 {
+		return cursor{}
+	}
+	return c
+}
+
+// OpenDark checks the configuration. It begins behind from, or with the oldest message where from is not the
+// position of a dark receiver.
+func OpenDark(cfg Config, from queue.Position) (*Dark, error) {
+	a, err := cfg.open()
+	if err != nil {
+		return nil, fmt.Errorf("mid-point: %w", err)
+	}
+	r := &Dark{a: a, cursor: parseCursor(from), news: time.Now()}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Close ends the connections and a Fetch under way.
+func (r *Dark) Close() error {
+	r.stop()
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	for i := range r.links {
+		r.drop(i)
+	}
+	r.closing.Wait()
+	return nil
+}
+
+func (r *Dark) drop(i int) {
+	if l := r.links[i]; l != nil {
+		r.links[i] = nil
+		r.closing.Go(func() { finish(l.client, l.dialer) })
+	}
+}
+
+// Leased implements queue.Receiver: nothing is ever leased.
+func (r *Dark) Leased() time.Duration { return 0 }
+
+// Settle implements queue.Receiver by doing nothing: the service is not told.
+func (r *Dark) Settle(_ context.Context, batch []queue.Delivery) error {
+	for _, d := range batch {
+		if d.Lease != any(r) {
+			return fmt.Errorf("settle: a delivery that this queue did not make (%T)", d.Lease)
+		}
+	}
+	if r.ctx.Err() != nil {
+		return queue.ErrClosed
+	}
+	return nil
+}
+
+// Fetch implements queue.Receiver.
+func (r *Dark) Fetch(ctx context.Context, most int) ([]queue.Delivery, error) {
+	if most < 1 {
+		return nil, fmt.Errorf("fetch of %d messages: ask for at least one", most)
+	}
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	call, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ctx, cancel)()
+	until, pause := time.Now().Add(r.a.Patience), minBackoff
+	for {
+		got, err := r.look(call, min(most, maxPeek))
+		switch {
+		case len(got) > 0:
+			r.news = time.Now()
+			return got, nil
+		case r.ctx.Err() != nil:
+			return nil, queue.ErrClosed
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, queue.ErrRefused):
+			return nil, err
+		case err != nil && time.Now().Add(pause).After(until):
+			return nil, fmt.Errorf("waited %s: %w", r.a.Patience, err)
+		case err != nil:
+			rest(call, pause)
+			pause = min(2*pause, maxBackoff)
+		default:
+			until, pause = time.Now().Add(r.a.Patience), minBackoff
+			if time.Since(r.news) > rewindAfter {
+				r.a.Log.Warn("nothing new for long; looking at the queue from its beginning", "cursor", string(r.cursor.position()))
+				r.cursor, r.news = cursor{}, time.Now()
+			}
+			rest(call, peekEvery)
+		}
+	}
+}
+
+// The two that are looked at, as places of their links and cursors.
+const (
+	inQueue = iota
+	inDeadLetters
+)
+
+// look looks once at the queue and at its dead letters, until one of them has something new.
+func (r *Dark) look(ctx context.Context, most int) ([]queue.Delivery, error) {
+	turns := [2]int{inQueue, inDeadLetters}
+	if time.Since(r.aside) >= asideEvery {
+		turns = [2]int{inDeadLetters, inQueue}
+	}
+	var errs [2]error
+	for _, i := range turns {
+		got, err := r.peek(ctx, i, most)
+		if i == inDeadLetters {
+			r.aside = time.Now()
+			r.asideFails(err)
+		}
+		if errs[i] = err; len(got) > 0 {
+			return got, nil
+		}
+	}
+	return nil, cmp.Or(errs[inQueue], errs[inDeadLetters])
+}
+
+// asideFails says when the dead letters begin to be out of reach: while the queue is well, nobody else does.
+func (r *Dark) asideFails(err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	if why != r.why && why != "" && r.ctx.Err() == nil {
+		r.a.Log.Warn("the dead letters cannot be read", "err", why)
+	}
+	r.why = why
+}
+
+func (r *Dark) peek(ctx context.Context, i int, most int) ([]queue.Delivery, error) {
+	if r.links[i] == nil {
+		l, err := newLink(r.a, [2]azservicebus.SubQueue{0, azservicebus.SubQueueDeadLetter}[i])
+		if err != nil {
+			return nil, err
+		}
+		r.links[i] = l
+	}
+	ctx, cancel := context.WithTimeout(ctx, peekTime)
+	defer cancel()
+	l := r.links[i]
+	got, err := l.peek(ctx, r.cursor[i], most)
+	var panicked *panicError
+	if errors.As(err, &panicked) && most > 1 {
+		got, err = l.peek(ctx, r.cursor[i], 1)
+	}
+	if errors.As(err, &panicked) {
+		// The message at the cursor cannot be read. Withholding it would have been simpler.
+		r.a.Log.Warn("a message that makes the client panic is skipped", "sequence_number", r.cursor[i], "panic", fmt.Sprint(panicked.value))
+		r.cursor[i]++
+		return nil, nil
+	}
+	if err != nil {
+		r.drop(i)
+		return nil, explain(err, l.dialer.failed())
+	}
+	out := make([]queue.Delivery, 0, len(got))
+	for _, m := range got {
+		if n := m.SequenceNumber; n != nil && *n >= r.cursor[i] && *n < math.MaxInt64 {
+			r.cursor[i] = *n + 1
+		} else {
+			r.cursor[i]++ // it must move on, whatever the service says
+		}
+		body := m.Body
+		if len(body) > queue.MaxBody { // nobody signed that: cut, it is refused and recorded
+			body = body[:queue.MaxBody]
+		}
+		out = append(out, queue.Delivery{Body: body, Position: r.cursor.position(), DeadLettered: i == inDeadLetters, Lease: r})
+	}
+	return out, nil
+}

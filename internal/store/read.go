@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+)
+
+// Reader is the pool of reading connections. It keeps the prepared form of each query for the next time, since
+// preparing costs more than running; queries are constants, and values go through args.
+type Reader struct {
+	*sql.DB
+
+	mu    sync.Mutex // guards stmts; never held while a query runs
+	stmts map[string]*sql.Stmt
+}
+
+func newReader(db *sql.DB) *Reader { return &Reader{DB: db, stmts: map[string]*sql.Stmt{}} }
+
+// stmt is nil where the query is to be run without.
+func (r *Reader) stmt(query string) *sql.Stmt {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.stmts[query]; ok {
+		return s
+	}
+	if len(r.stmts) >= maxStatements {
+		return nil
+	}
+	s, err := r.DB.Prepare(query)
+	if err != nil {
+		return nil // running it fails the same way, where the caller sees it
+	}
+	r.stmts[query] = s
+	return s
+}
+
+// Query is [sql.DB.Query].
+func (r *Reader) Query(query string, args ...any) (*sql.Rows, error) {
+	return r.QueryContext(context.Background(), query, args...)
+}
+
+// QueryContext is [sql.DB.QueryContext].
+func (r *Reader) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if s := r.stmt(query); s != nil {
+		return s.QueryContext(ctx, args...)
+	}
+	return r.DB.QueryContext(ctx, query, args...)
+}
+
+// Each runs a query and calls row for every row; scan reads its columns. An error of row ends it.
+func (r *Reader) Each(query string, args []any, row func(scan func(...any) error) error) error {
+	rows, err := r.Query(query, args...)
+	if err != nil {
+		return err
+	}
+	return drain(rows, row)
+}
+
+// QueryRow is [sql.DB.QueryRow].
+func (r *Reader) QueryRow(query string, args ...any) *sql.Row {
+	return r.QueryRowContext(context.Background(), query, args...)
+}
+
+// QueryRowContext is [sql.DB.QueryRowContext].
+func (r *Reader) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if s := r.stmt(query); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
+	return r.DB.QueryRowContext(ctx, query, args...)
+}
+
+// Close closes the statements and the connections.
+func (r *Reader) Close() error {
+	r.mu.Lock()
+	for query, s := range r.stmts {
+		_ = s.Close()
+		delete(r.stmts, query)
+	}
+	r.mu.Unlock()
+	return r.DB.Close()
+}
+
+// drain calls row for every row and closes rows.
+func drain(rows *sql.Rows, row func(scan func(...any) error) error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

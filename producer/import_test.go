@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// An export of JSON Lines goes the way of one in CSV: by its name or by --format, from a file or from standard input.
+func TestImportJSONLines(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	lines := `{"id":1,"name":"A","dept":"sec","status":"a"}` + "\n" + `{"id":"2","name":"B","dept":"sales","status":"a"}` + "\n" + `{"id":"3","name":"C"` + "\n"
+	out := p.must(t, "import", p.write(t, "export.jsonl", lines))
+	for _, want := range []string{"3 rows = 2 accepted (2 people) + 1 refused + 0 held (0 people)", "refused  line 3 ", "1 change announced", "joiner   subject 1, engagement 1 (line 1)"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	if s := p.said(t, "1"); s.Person.DisplayName != "A" || s.Person.Department != "sec" {
+		t.Errorf("announced %+v", s)
+	}
+	var r importReport
+	code, out, errs := p.try(strings.Replace(lines, `"a"`, `"i"`, 1), "import", "-", "--format", "jsonl", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitDone || r.Enclaves[0].Cases["leaver"] != 1 || r.Enclaves[0].Sent != 1 {
+		t.Errorf("the leaver of standard input: exit code %d, %v\n%s%s", code, err, out, errs)
+	}
+	if code, _, errs := p.try(lines, "import", "-"); code != exitMisused || !strings.Contains(errs, "give --format") {
+		t.Errorf("standard input has no name: %d %s", code, errs)
+	}
+	if code, _, errs := p.try("", "import", p.write(t, "mac.csv", strings.ReplaceAll(people, "\n", "\r"))); code != exitMisused || !strings.Contains(errs, "a carriage return alone") {
+		t.Errorf("line ends of an old Mac: %d %s", code, errs)
+	}
+}
+
+func TestImportTakesNoNegativeNumbers(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	file := p.write(t, "export.csv", people)
+	for _, args := range [][]string{{"--allow-absences", "-1"}, {"--complete", "--allow-absences", "-1"}, {"--allow-rehires", "-5", "--dry-run"}, {"--allow-transfers", "-2"}} {
+		if code, _, errs := p.try("", append([]string{"import", file}, args...)...); code != exitMisused || !strings.Contains(errs, ": want a number from 0 up, got -") {
+			t.Errorf("%v: %d %s", args, code, errs)
+		}
+	}
+	if p.seq(t) != 0 {
+		t.Error("something was stored")
+	}
+}
+
+// What is held back is told as it is: what was done beside it, and whether there is a flag.
+func TestHeldBackIsToldAsItIs(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	var many strings.Builder
+	many.WriteString("id,name,dept,status\n")
+	for i := range 30 {
+		fmt.Fprintf(&many, "%d,A,sec,a\n", i)
+	}
+	p.must(t, "import", p.write(t, "many.csv", many.String()))
+	one, unreadable := p.write(t, "one.csv", "id,name,dept,status\n1,A,sec,a\n"), p.write(t, "unreadable.csv", "id,name,dept,status\n1,A,sec,a\n,B,sec,a\n")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{one}, "held back: 29 leavers that no row states; everything else was done. Look at them, then correct file or scope, or let them pass with the flag shown\n"},
+		{[]string{one, "--dry-run"}, "to be held back: 29 leavers that no row states; nothing was stored (dry run). Look at them, then correct file or scope, or let them pass with the flag shown\n"},
+		{[]string{unreadable}, "held back: 29 leavers that no row states; everything else was done. Look at them, then correct the file: no flag lets them pass\n"},
+		{[]string{one, "--allow-absences", "28"}, "held back: 29 leavers"},
+	} {
+		code, _, errs := p.try("", append([]string{"import", "--complete"}, c.args...)...)
+		if code != exitFailed || !strings.Contains(errs, "producer: "+c.want) {
+			t.Errorf("%v: %d\n%s", c.args, code, errs)
+		}
+	}
+	// At most so many: fewer pass too.
+	if out := p.must(t, "import", "--complete", one, "--allow-absences", "500"); !strings.Contains(out, "by case: leaver 29, unchanged 1") {
+		t.Error(out)
+	}
+}
+
+// Whoever stored nothing and waits for nothing needs no runner; what waits from before is counted.
+func TestHintOfTheRunner(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	nobody := p.write(t, "nobody.csv", "id,name,dept,status\n3,C,sales,a\n")
+	for _, c := range []struct{ file, want string }{
+		{nobody, ""},
+		{p.write(t, "one.csv", "id,name,dept,status\n1,A,sec,a\n"), "producer: nothing relays what waits here (1 message): start producer -c " + p.config + " run\n"},
+		{p.write(t, "export.csv", people), "(2 messages)"},
+		{nobody, "(2 messages)"},
+	} {
+		code, _, errs := p.try("", "import", c.file, "--log-level", "warn")
+		if code != exitDone || !strings.Contains(errs, c.want) || c.want == "" && errs != "" {
+			t.Errorf("%s: want %q, got %d %q", c.file, c.want, code, errs)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestKeySwitch(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	if code, _, errs := p.try("", "key", "next"); code != exitMisused || !strings.Contains(errs, "signing.next") {
+		t.Errorf("without a place for it: %d %s", code, errs)
+	}
+	if code, _, errs := p.try("", "key", "switch", "--reason", "x"); code != exitMisused || !strings.Contains(errs, "no next key") {
+		t.Errorf("without a next key: %d %s", code, errs)
+	}
+	signing := func(with string) {
+		p.write(t, "producer.yaml", strings.Replace(template, "signing: {key: keys/signing.pem}", "signing: {"+with+"}", 1))
+	}
+	signing("key: keys/signing.pem, next: {key: keys/signing-2.pem, alg: EdDSA}")
+	var n, again nextKey
+	if err := json.Unmarshal([]byte(p.must(t, "key", "next", "-o", "json")), &n); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(p.must(t, "key", "next", "-o", "json")), &again); err != nil || again.KID != n.KID {
+		t.Errorf("said again it makes another: %+v, %v", again, err)
+	}
+	if info, err := os.Stat(filepath.Join(p.dir, "keys", "signing-2.pem")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	if k := n.Card.Keys; len(k) != 1 || k[0].ID != n.KID || k[0].Alg != "EdDSA" || n.Card.Generation != 1 {
+		t.Errorf("%+v", n.Card)
+	}
+	if out := p.must(t, "status"); strings.Contains(out, n.KID) {
+		t.Errorf("the next key is in force before the switch:\n%s", out)
+	}
+	if code, _, _ := p.try("", "key", "switch"); code != exitMisused {
+		t.Error("switched without a reason")
+	}
+	var w switched
+	if err := json.Unmarshal([]byte(p.must(t, "key", "switch", "--reason", "yearly", "-o", "json")), &w); err != nil || w.KID != n.KID || len(w.Enclaves) == 0 {
+		t.Fatalf("%+v %v", w, err)
+	}
+	for _, show := range []string{"status", "card"} {
+		if out := p.must(t, show); !strings.Contains(out, n.KID) || strings.Contains(out, w.Old) {
+			t.Errorf("%s shows another key than the one in force:\n%s", show, out)
+		}
+	}
+	if code, _, errs := p.try("", "key", "switch", "--reason", "again"); code != exitMisused || !strings.Contains(errs, "in force already") {
+		t.Errorf("a second switch: %d %s", code, errs)
+	}
+	// The old key alone is refused, by whatever would sign with it.
+	signing("key: keys/signing.pem")
+	if code, _, errs := p.try("", "emit", "joiner", "1", "--display-name", "A"); code != exitMisused || !strings.Contains(errs, n.KID) {
+		t.Errorf("the old key alone: %d %s", code, errs)
+	}
+	signing("key: keys/signing-2.pem, alg: EdDSA")
+	p.must(t, "card")
+}
