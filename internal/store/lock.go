@@ -100,7 +100,7 @@ func Holder(path string) (int, error) {
 	}
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err == nil {
-		return 0, nil
+		return 0, unlock(f)
 	} else if !errors.Is(err, unix.EWOULDBLOCK) {
 		return 0, err
 	}
@@ -121,7 +121,16 @@ func (l *Lock) Release() error {
 	if l == nil || l.f == nil {
 		return nil
 	}
-	err := l.f.Close()
+	err := errors.Join(unlock(l.f), l.f.Close())
 	l.f = nil
 	return err
+}
+
+// unlock gives back what closing alone might not: a program that this process is just starting has the same open file, and
+// its lock with it, until it runs.
+func unlock(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock %s: %w", f.Name(), err)
+	}
+	return nil
 }

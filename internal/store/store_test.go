@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var testSchema = Schema{App: 0x4a4d4c54, Name: "the test", Version: 1, DDL: `CREATE TABLE t (k TEXT PRIMARY KEY, v INTEGER) WITHOUT ROWID; CREATE TABLE u (v INTEGER);`}
@@ -360,6 +362,25 @@ func TestReadersAndCommandsBesideARunner(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = again.Release()
+}
+
+// A program that is just being started has what its parent had open, the lock among it, until it runs.
+func TestReleaseBesideAStart(t *testing.T) {
+	db := create(t)
+	for range 2 {
+		lock, err := Take(db.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		forked, err := unix.Dup(int(lock.f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(forked)
+		if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestClosed(t *testing.T) {
