@@ -30,7 +30,7 @@ require (
 	github.com/transparency-dev/formats v0.0.0-20251017110053-404c0d5b696c // tests verify our second signature by a verifier that we did not write
 	github.com/transparency-dev/tessera v1.0.4 // tests run its fsck over our ledger: a verifier that we did not write
 	golang.org/x/mod v0.42.0 // sumdb/tlog and sumdb/note: the Merkle tree and the signed checkpoint
-	golang.org/x/net v0.62.0 // the proxy of the environment, as everybody reads it
+	golang.org/x/net v0.62.0 // the proxy of the environment, as everybody reads it; puts filters of system calls together
 	golang.org/x/sync v0.24.0 // errgroup
 	golang.org/x/sys v0.49.0 // flock, and the reading of /proc
 	golang.org/x/term v0.47.0 // whether somebody watches

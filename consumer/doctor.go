@@ -122,7 +122,7 @@ func (c *Config) examineHoldings() []doctor.Finding {
 	if h, ok := c.Queue.Holding("queue"); ok {
 		held = append(held, h)
 	}
-	return cloud.ExamineHoldings(held, c.Queue.Walled())
+	return cloud.ExamineHoldings(held, c.Queue.Exposed())
 }
 
 // examineTenant asks by each credential for nobody, and holds the policy against the tenant.

@@ -120,15 +120,15 @@ const checkHeld = "credentials"
 
 func (c *Config) examineHoldings() []doctor.Finding {
 	var held []cloud.Holding
-	walled := false
+	exposed := false
 	if s := c.KeyStore; s != nil {
 		held = append(held, cloud.Holding{Name: "key_store", For: cloud.OfKeys, Credential: s.Credential})
 	}
 	for _, e := range c.Enclaves {
-		walled = walled || e.Queue.Walled()
+		exposed = exposed || e.Queue.Exposed()
 		if h, ok := e.Queue.Holding("queue of " + e.Name); ok {
 			held = append(held, h)
 		}
 	}
-	return cloud.ExamineHoldings(held, walled)
+	return cloud.ExamineHoldings(held, exposed)
 }

@@ -23,9 +23,9 @@ type Holding struct {
 }
 
 // ExamineHoldings says what is weak in how the credentials of one program are held: secrets that are easily copied, and one that
-// opens what another should. It sends nothing. walled: what speaks to the mid-point is a process of its own, from which the
-// other credentials are kept.
-func ExamineHoldings(held []Holding, walled bool) (list []doctor.Finding) {
+// opens what another should. It sends nothing. exposed: what speaks to the mid-point is a process of its own, from which the
+// other credentials are kept, but not this machine's identities.
+func ExamineHoldings(held []Holding, exposed bool) (list []doctor.Finding) {
 	warn := func(name, text, do string) {
 		list = append(list, doctor.Finding{Name: name, Verdict: doctor.Warning, Text: text, Do: do})
 	}
@@ -34,7 +34,7 @@ func ExamineHoldings(held []Holding, walled bool) (list []doctor.Finding) {
 		case c.Kind == ClientSecret && !c.Development:
 			warn(h.Name, "is a client secret: a copy of it works from anywhere until it ends, and nothing tells that there is one",
 				"use client-certificate, managed-identity or workload-identity; for a rehearsal, say development: true beside kind")
-		case c.Kind == ManagedIdentity && walled && h.For != OfMidpoint:
+		case c.Kind == ManagedIdentity && exposed && h.For != OfMidpoint:
 			warn(h.Name, "is a managed identity: this machine gives its token to every process that can reach its metadata endpoint, and so to the one that speaks to the mid-point, if that is taken over",
 				"use client-certificate here, whose file is kept from that process; see the page")
 		}

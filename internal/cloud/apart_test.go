@@ -28,7 +28,7 @@ func TestExamineHoldings(t *testing.T) {
 	none := CredentialConfig{}
 	for name, c := range map[string]struct {
 		cut, grant, keys, queue CredentialConfig
-		free                    bool     // no wall stands
+		free                    bool     // identities of the machine are kept from the process as well
 		want                    []string // the names of what is warned of
 	}{
 		"each its own":                           {cert("a", "1"), cert("b", "2"), cert("c", "3"), cert("d", "4"), false, nil},
@@ -43,8 +43,8 @@ func TestExamineHoldings(t *testing.T) {
 		"the key store's is the tenant's":        {cert("a", "1"), cert("b", "2"), cert("a", "1"), none, false, nil},
 		"one file on both sides of the wall":     {cert("a", "1"), cert("b", "2"), none, cert("d", "1"), false, []string{"queue"}},
 		"one secret on both sides of the wall":   {meant, cert("b", "2"), none, CredentialConfig{Kind: ClientSecret, Client: "e", SecretFile: "s", Development: true}, false, []string{"queue"}},
-		"managed beside a wall":                  {host, cert("b", "2"), named, none, false, []string{"tenant.cut", "key_store"}},
-		"managed without a wall":                 {host, cert("b", "2"), named, none, true, nil},
+		"managed where it is exposed":            {host, cert("b", "2"), named, none, false, []string{"tenant.cut", "key_store"}},
+		"managed where it is not":                {host, cert("b", "2"), named, none, true, nil},
 		"managed at the mid-point":               {cert("a", "1"), cert("b", "2"), none, host, false, nil},
 		"managed on both sides":                  {host, cert("b", "2"), none, host, false, []string{"tenant.cut", "queue"}},
 		"one service account on both sides":      {pod("a"), cert("b", "2"), none, pod("d"), false, []string{"queue"}},

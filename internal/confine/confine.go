@@ -1,9 +1,28 @@
-// Package confine takes from a process what it will not need, for good: new privileges, core dumps, and on Linux, by Landlock, every file that is not named. Sockets are left to it: Landlock
-// knows the ports of plain TCP only, and a rule that Multipath TCP walks around would be a claim, not a wall.
+// Package confine takes from a process what it will not need, for good: new privileges, core dumps, and on Linux every file
+// and, of TCP, every port that is not named.
 //
 // It is for a process that speaks to whom we do not trust. What the kernel cannot do is left out: confinement is
 // the second wall, and [To] says which parts of it stand.
 package confine
+
+// Left is what a process keeps. The zero value is nothing.
+type Left struct {
+	// Files it may read, and what is in folders among them. They may be missing.
+	Files []string
+	// Ports that it may dial by TCP, beside that of name servers. UDP is left to it: names of hosts are looked up by that.
+	Ports []int
+}
+
+// What stands, for people.
+const (
+	always     = "no new privileges, no core dumps"
+	onlyFiles  = "only its own files"
+	onlyPorts  = "of TCP only the ports it needs"
+	noLandlock = "this kernel has no Landlock"
+)
+
+// namePort is that of name servers, for answers that are too long for UDP.
+const namePort = 53
 
 // Files that a program which dials out may have to read at any time: names of hosts, and roots that are trusted.
 // They are public.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -14,9 +15,15 @@ import (
 // maxOpen is how many files and connections the process may have open.
 const maxOpen = 256
 
-// To confines this process to reading files and what is in folders among them, which may be missing, and what every program that dials out must be able
-// to read. It says what stands.
-func To(files ...string) (string, error) {
+// Landlock's versions: of the first, and of the one that knows ports.
+const (
+	withFiles = 1
+	withPorts = 4 // Linux 6.7
+)
+
+// To confines this process to what it is left, and to what every program that dials out must be able to read. It says
+// what stands.
+func To(left Left) (string, error) {
 	err := errors.Join(
 		llsys.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}), // its memory holds a credential
@@ -25,12 +32,12 @@ func To(files ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("confine the process: %w", err)
 	}
-	version, err := llsys.LandlockGetABIVersion()
-	if err != nil || version < 1 {
-		return "no new privileges, no core dumps; this kernel has no Landlock", nil
+	version := landlockVersion()
+	if version < withFiles {
+		return always + "; " + noLandlock, nil
 	}
 	var dirs []string
-	files = slices.DeleteFunc(slices.Clone(files), func(name string) bool {
+	files := slices.DeleteFunc(slices.Clone(left.Files), func(name string) bool {
 		info, err := os.Stat(name)
 		if err == nil && info.IsDir() {
 			dirs = append(dirs, name)
@@ -38,10 +45,34 @@ func To(files ...string) (string, error) {
 		}
 		return false
 	})
-	err = landlock.V5.BestEffort().RestrictPaths(landlock.ROFiles(files...).IgnoreIfMissing(),
-		landlock.ROFiles(publicFiles...).IgnoreIfMissing(), landlock.RODirs(append(dirs, publicDirs...)...).IgnoreIfMissing())
-	if err != nil {
+	rules := []landlock.Rule{landlock.ROFiles(files...).IgnoreIfMissing(),
+		landlock.ROFiles(publicFiles...).IgnoreIfMissing(), landlock.RODirs(append(dirs, publicDirs...)...).IgnoreIfMissing()}
+	for _, port := range append(slices.Clone(left.Ports), namePort) {
+		rules = append(rules, landlock.ConnectTCP(uint16(port)))
+	}
+	if err := landlock.V6.BestEffort().Restrict(rules...); err != nil {
 		return "", fmt.Errorf("confine the process: %w", err)
 	}
-	return "no new privileges, no core dumps, only its own files", nil
+	stands := []string{always, onlyFiles}
+	if version >= withPorts {
+		plain, err := plainSockets()
+		if err != nil {
+			return "", fmt.Errorf("confine the process: %w", err)
+		}
+		if plain {
+			stands = append(stands, onlyPorts)
+		}
+	}
+	return strings.Join(stands, ", "), nil
+}
+
+// Ports says whether [To] keeps a process here to its ports.
+func Ports() bool { return landlockVersion() >= withPorts && canFilter() }
+
+func landlockVersion() int {
+	version, err := llsys.LandlockGetABIVersion()
+	if err != nil {
+		return 0
+	}
+	return version
 }

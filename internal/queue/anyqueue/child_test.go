@@ -7,8 +7,10 @@ import (
 
 	"jmlbridge/e2e/servicebus/broker"
 	"jmlbridge/internal/cloud"
+	"jmlbridge/internal/confine"
 	"jmlbridge/internal/outbound"
 	"jmlbridge/internal/queue/busqueue"
+	"jmlbridge/internal/queue/natsqueue"
 )
 
 // surroundings are variables that a program can be started with.
@@ -55,6 +57,70 @@ func TestChildEnv(t *testing.T) {
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: it gets %q, expected %q", name, got, want)
+		}
+	}
+}
+
+// The child dials where its block says, and at the proxy in its way, and nowhere else: not at the endpoint of identities, where it does not
+// need that.
+func TestPorts(t *testing.T) {
+	sas := func(edit func(*busqueue.Config)) Config {
+		b := busqueue.Config{ConnectionFile: "sas", Namespace: "bus.example"}
+		edit(&b)
+		return Config{ServiceBus: &b}
+	}
+	identity := func(kind, proxy string) Config {
+		return sas(func(b *busqueue.Config) {
+			b.ConnectionFile, b.Credential, b.Cloud, b.Proxy = "", cloud.CredentialConfig{Kind: kind}, cloud.Config{Name: cloud.AzureGovernment}, proxy
+		})
+	}
+	for name, c := range map[string]struct {
+		queue Config
+		env   []string
+		want  []int
+	}{
+		"AMQP":                       {sas(func(*busqueue.Config) {}), nil, []int{5671}},
+		"WebSocket":                  {sas(func(b *busqueue.Config) { b.Transport = busqueue.WebSocket }), nil, []int{443}},
+		"another port":               {sas(func(b *busqueue.Config) { b.Namespace += ":28094" }), nil, []int{28094}},
+		"no port":                    {sas(func(b *busqueue.Config) { b.Namespace += ":70000" }), nil, nil},
+		"the emulator":               {sas(func(b *busqueue.Config) { b.Development = true }), nil, []int{5671, 5672}},
+		"a proxy":                    {sas(func(b *busqueue.Config) { b.Proxy = "http://proxy.example:3128" }), nil, []int{3128, 5671}},
+		"a proxy without a port":     {sas(func(b *busqueue.Config) { b.Proxy = "https://proxy.example" }), nil, []int{443, 5671}},
+		"a proxy at the port of all": {sas(func(b *busqueue.Config) { b.Proxy = "http://proxy.example" }), nil, []int{80, 5671}},
+		"no proxy, whatever is there": {sas(func(b *busqueue.Config) { b.Proxy = outbound.None }),
+			[]string{"HTTPS_PROXY=http://proxy.example:3128"}, []int{5671}},
+		"the environment's proxy": {sas(func(*busqueue.Config) {}),
+			[]string{"https_proxy=proxy.example:3128", "NO_PROXY=inside.example:99", "HTTP_PROXY=http://other.example:98"}, []int{3128, 5671}},
+		"past the environment's": {sas(func(*busqueue.Config) {}), []string{"HTTPS_PROXY=http://proxy.example:3128", "NO_PROXY=bus.example"}, []int{5671}},
+		"a certificate":          {identity(cloud.ClientCertificate, "none"), []string{"IDENTITY_ENDPOINT=http://127.0.0.1:42/"}, []int{443, 5671}},
+		"the machine's identity": {identity(cloud.ManagedIdentity, "none"), nil, []int{80, 5671}},
+		"that of another host": {identity(cloud.ManagedIdentity, "none"),
+			[]string{"IDENTITY_ENDPOINT=http://127.0.0.1:40342/metadata", "IMDS_ENDPOINT=http://127.0.0.1:41"}, []int{41, 80, 5671, 40342}},
+		"NATS": {Config{NATS: &natsqueue.Config{URL: []string{"tls://a.example:4223", "tls://b.example", "tls://c.example:4223"}}}, nil, []int{4222, 4223}},
+	} {
+		got := c.queue.ports(c.env)
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, expected %v", name, got, c.want)
+		}
+	}
+}
+
+// Managed identities of this machine are out of the child's reach where the kernel keeps it to its ports, unless the endpoint's is one of them.
+func TestExposed(t *testing.T) {
+	b := busqueue.Config{ConnectionFile: "sas", Namespace: "bus.example", Proxy: outbound.None}
+	own := b
+	own.ConnectionFile, own.Credential, own.Cloud = "", cloud.CredentialConfig{Kind: cloud.ManagedIdentity}, cloud.Config{Name: cloud.AzureGovernment}
+	for name, c := range map[string]struct {
+		queue Config
+		want  bool
+	}{
+		"Service Bus":                  {Config{ServiceBus: &b}, !confine.Ports()},
+		"Service Bus by an identity":   {Config{ServiceBus: &own}, true},
+		"NATS, which needs no process": {Config{NATS: &natsqueue.Config{URL: []string{"tls://a.example:80"}}}, false},
+	} {
+		if got := c.queue.Exposed(); got != c.want {
+			t.Errorf("%s: %v, expected %v", name, got, c.want)
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -140,6 +142,78 @@ func (c Config) addresses() (list []string) {
 				list = append(list, u.Host)
 			}
 		}
+	}
+	return list
+}
+
+// Ports at which no address says another.
+const (
+	portHTTP  = 80 // of proxies, and of the metadata endpoint that gives a machine's identities
+	portHTTPS = 443
+	portAMQPS = 5671
+	portAMQP  = 5672 // of the development emulator
+	portNATS  = 4222
+)
+
+// ports are those that the adapter dials, itself or at its proxy. The block is one that was checked; what is wrong in it the adapter says.
+func (c Config) ports(env []string) (list []int) {
+	add := func(host string, usual int) {
+		port := usual
+		if _, p, err := net.SplitHostPort(host); err == nil {
+			port, _ = strconv.Atoi(p)
+		}
+		if port > 0 && port < 1<<16 && !slices.Contains(list, port) {
+			list = append(list, port)
+		}
+	}
+	b := c.ServiceBus
+	for i, address := range c.addresses() {
+		usual := portHTTPS // also of a login
+		switch {
+		case b == nil:
+			usual = portNATS
+		case i == 0 && b.Transport != busqueue.WebSocket:
+			usual = portAMQPS
+		}
+		add(address, usual)
+	}
+	proxies := []string{c.proxy()}
+	if c.proxy() == "" {
+		for _, line := range outbound.Environment(env, c.addresses()) {
+			if name, value, _ := strings.Cut(line, "="); strings.EqualFold(name, "HTTPS_PROXY") {
+				proxies = append(proxies, value)
+			}
+		}
+	}
+	if b != nil {
+		if b.Development {
+			add("", portAMQP)
+		}
+		if b.Credential.Kind == cloud.ManagedIdentity {
+			add("", portHTTP)
+			for _, line := range env {
+				if name, value, _ := strings.Cut(line, "="); name == "IDENTITY_ENDPOINT" || name == "IMDS_ENDPOINT" {
+					proxies = append(proxies, value)
+				}
+			}
+		}
+	}
+	for _, raw := range proxies {
+		if raw == "" || raw == "none" {
+			continue
+		}
+		if !strings.Contains(raw, "://") {
+			raw = "http://" + raw
+		}
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" {
+			continue
+		}
+		usual := portHTTP
+		if u.Scheme == "https" {
+			usual = portHTTPS
+		}
+		add(u.Host, usual)
 	}
 	return list
 }

@@ -3,8 +3,11 @@ package anyqueue
 import (
 	"context"
 	"log/slog"
+	"os"
+	"slices"
 
 	"jmlbridge/internal/cloud"
+	"jmlbridge/internal/confine"
 	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/queue/busqueue"
 	"jmlbridge/internal/queue/childqueue"
@@ -46,8 +49,11 @@ func (c Config) Holding(name string) (cloud.Holding, bool) {
 	return h, true
 }
 
-// Walled says that a process of its own speaks to the mid-point.
-func (c Config) Walled() bool { return c.inChild() }
+// Exposed says that a process of its own speaks to the mid-point, which could get at the identities of this machine: where the kernel
+// does not keep it to its ports, or the endpoint that gives them has one of those.
+func (c Config) Exposed() bool {
+	return c.inChild() && (!confine.Ports() || slices.Contains(c.ports(os.Environ()), portHTTP))
+}
 
 // examine is what the child does for Examine.
 func (c Config) examine(ctx context.Context, receives bool, tell func(doctor.Finding)) {

@@ -161,7 +161,7 @@ func (c Config) childEnv(env []string) []string {
 }
 
 // RunChild is the whole program under ChildCommand: it takes the queue's block from in, confines itself to the
-// files that this names, and speaks to the mid-point until in ends.
+// files and ports that this names, and speaks to the mid-point until in ends.
 func RunChild(in io.Reader, out, errs io.Writer) error {
 	log := slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
 	read := func(block []byte) (c Config, err error) {
@@ -173,7 +173,7 @@ func RunChild(in io.Reader, out, errs io.Writer) error {
 		if err := c.Check(); err != nil {
 			return c, err
 		}
-		_, err = confine.To(c.files()...)
+		_, err = confine.To(confine.Left{Files: c.files(), Ports: c.ports(os.Environ())})
 		return c, err
 	}
 	return childqueue.Serve(in, out, childqueue.Adapters{
