@@ -205,12 +205,13 @@ func (e *env) trySettle(batch []queue.Delivery) error {
 	return nil
 }
 
-// empty checks that nothing comes for three leases. Where faults strike, what comes again is settled until then.
+// empty checks that nothing comes, and where the lease is short, for longer than that. Where faults strike, what comes again is
+// settled until then.
 func (e *env) empty() {
 	e.Helper()
-	wait := 3 * e.set.Lease
-	if wait > time.Second {
-		wait = 300 * time.Millisecond
+	wait := 300 * time.Millisecond
+	if e.set.Lease <= shortLease {
+		wait = e.set.Lease * 3 / 2
 	}
 	for {
 		ctx, cancel := context.WithTimeout(e.ctx, wait)
