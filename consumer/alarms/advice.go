@@ -2,7 +2,7 @@ package alarms
 
 // advice says what to do about an alarm, by its code. consumer/README.md has the long form.
 var advice = map[string]string{
-	"gap":                  "messages are missing and may hide a leaver: ask the producer's people whether its outbox is sent, and to send them again (`producer resend --from N --to M`); ask whoever runs the mid-point where they went",
+	"gap":                  "messages are missing and may hide a leaver: ask the producer's people whether its outbox is sent, and to send them again (`producer resend --from N --to M`); ask whoever runs the mid-point where they went. What a key signed past its end (`trust revoke`, `trust retire`) is refused however often it is sent: there `producer roster` helps, over there",
 	"fork":                 "the stream says two things: call the producer's people on another line, then rule (`consumer fork list`, `consumer fork choose`) or trust their next generation; see fork in the README",
 	"stale":                "no valid heartbeat: look whether `producer run`, the mid-point and the way to it are up; what takes access away may be withheld meanwhile, so ask HR for leavers by hand",
 	"cut-limit":            "more people are to lose access than the policy allows: `consumer holds list`; release it, or two operators discard it, before it happens by itself",

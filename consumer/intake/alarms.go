@@ -29,6 +29,9 @@ func (b *batch) alarms(s *stream) error {
 	case missing && !leased:
 		gap = fmt.Sprintf("messages %d to %d of stream %s did not come: that may hide a leaver. The hash before is %s, the hash that the last of them must have is %s. Cuts act, grants wait; ask the mid-point and the producer. More may be missing behind these: `consumer status` counts all",
 			hole.First, hole.Last, s.Name, hole.Before, hole.After)
+		if b.silenced[(streamName{s.Issuer, s.Name}).key()] {
+			gap += ". A message was refused for its key's end (key-retired): where that is what is missing, no resend helps, have the producer's people run `producer roster`"
+		}
 	case waits && !lacks:
 		newer = fmt.Sprintf("message %d of stream %s is of a newer version or its key is gone: grants after it wait; upgrade this program", s.Head+1, s.Name)
 	}
@@ -100,7 +103,7 @@ func (b *batch) retired(name streamName, code admit.Code) error {
 	if code != admit.CodeKeyRetired || s == nil || b.silenced[name.key()] {
 		return nil
 	}
-	b.silenced[name.key()] = true
+	b.silenced[name.key()], s.touched = true, true // a gap of it says so
 	return b.alarm(alarmRetired, name.key(), fmt.Sprintf("a message of stream %s was refused, for its key was retired at an earlier place: it may be a leaver. Ask the producer's people what they sent and with which key", name.name), s)
 }
 

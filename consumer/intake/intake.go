@@ -296,6 +296,9 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 			if !ok {
 				return nil
 			}
+			if err := in.takeUp(work); err != nil && !in.Room.Full(err) {
+				return in.stopped(work, err)
+			}
 			in.join(items)
 			if ok, err := in.advance(work, to); !ok {
 				return err

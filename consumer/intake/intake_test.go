@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -433,6 +434,45 @@ func TestARetiredKeyIsGoodUpToItsEnd(t *testing.T) {
 	w.give(q.leaver("1", 1))
 	if codes := w.alarms(); len(codes) != 0 || access(w, "1").Access {
 		t.Errorf("after the leaver by the next key: alarms %q\n%q", codes, w.entries())
+	}
+}
+
+// No resend closes a gap of messages that are refused for their key's end: its alarm says what does.
+func TestAGapOfARevokedKeySaysWhatCloses(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1), p.joiner("2", 1))
+	k, err := state.Keys(w.db.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.update(func(tx *store.Tx) error {
+		_, err := state.RevokeKey(tx, k[0], admit.Point{Generation: 1, Seq: 2}, w.by())
+		return err
+	})
+	lost := p.leaver("1", 1)
+	p.rekey()
+	w.trust(p)
+	w.sweep()
+	said := func() string {
+		list, err := state.Alarms(w.db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list {
+			if a.Code == string(admit.CodeGap) {
+				return a.Text
+			}
+		}
+		return ""
+	}
+	later := p.heartbeat()
+	w.give(later)
+	if s := said(); s == "" || strings.Contains(s, "producer roster") {
+		t.Errorf("before anything was refused: %q", s)
+	}
+	w.give(lost, later)
+	if s := said(); !strings.Contains(s, "no resend helps") || !strings.Contains(s, "`producer roster`") {
+		t.Errorf("of what was refused: %q", s)
 	}
 }
 

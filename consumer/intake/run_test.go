@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/memqueue"
+	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
 
@@ -200,6 +202,29 @@ func TestTrustIsTakenUpWhileRunning(t *testing.T) {
 	r.until("the parked message let in", func() bool { list, _ := state.ListParked(w.db.Read()); return len(list) == 0 })
 	r.stop()
 	r.end()
+}
+
+// What waited for an operator comes before what comes next, so that nothing seems to be missing meanwhile.
+func TestWhatWaitedForTrustIsNoGap(t *testing.T) {
+	w, p := setup(t)
+	q := memqueue.New(memqueue.Options{})
+	publish(t, q, p.heartbeat())
+	r := w.run(q, func(c *Config) { c.Limits.Interval = time.Hour }) // the look comes every lookEvery, too late for this
+	r.until("an empty queue", func() bool { return q.Len() == 0 })
+	next := *p
+	next.generation, next.seq, next.prev = 2, 0, schema.Digest{}
+	publish(t, q, next.heartbeat(), next.joiner("1", 1))
+	r.until("two messages parked", func() bool { list, err := state.ListParked(w.db.Read()); return err == nil && len(list) == 2 })
+	w.update(func(tx *store.Tx) error {
+		return state.TrustGeneration(tx, iss, p.stream, state.Pin{Generation: 2}, w.by())
+	})
+	publish(t, q, next.heartbeat())
+	r.until("the next message admitted", func() bool { return w.stream().Head == 3 })
+	r.stop()
+	r.end()
+	if list := w.entries(); slices.Contains(list, "raised gap") {
+		t.Errorf("want no gap, got %q", list)
+	}
 }
 
 func TestADatabaseThatFailsEndsTheRun(t *testing.T) {
