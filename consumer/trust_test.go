@@ -54,8 +54,12 @@ func TestTrust(t *testing.T) {
 	misuse("--at-seq", "trust", "retire", id, "--reason", "x")
 	misuse("not there", "trust", "retire", "nobody", "--at-seq", "4", "--reason", "x")
 	f.must("trust", "retire", id, "--at-seq", "40", "--generation", "1", "--reason", "yearly")
-	misuse("cannot be made good", "trust", "retire", id, "--at-seq", "41", "--generation", "1", "--reason", "later")
+	misuse("so nothing is left to do", "trust", "retire", id, "--at-seq", "41", "--generation", "1", "--reason", "later")
 	f.must("trust", "retire", other, "--at-seq", "0", "--reason", "stolen")
+	fourth := f.card("fourth.json", signing(t), "hr", 2)
+	f.must("trust", "add", f.path("fourth.json"), "--reason", "x")
+	f.must("trust", "revoke", fourth, "--from-seq", "5", "--reason", "stolen")
+	misuse("retired or revoked already, at generation 2, seq 4", "trust", "retire", fourth, "--at-seq", "9", "--reason", "the line of `key switch`")
 	last := f.card("restored.json", third, "hr", 2)
 	misuse("nobody may sign joiner, mover, leaver", "trust", "retire", last, "--at-seq", "0", "--reason", "stolen")
 
@@ -63,8 +67,8 @@ func TestTrust(t *testing.T) {
 	if err := json.Unmarshal([]byte(f.must("trust", "list", "-o", "json")), &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 3 {
-		t.Fatalf("%d keys, want 3", len(list))
+	if len(list) != 4 {
+		t.Fatalf("%d keys, want 4", len(list))
 	}
 	for _, k := range list {
 		switch {

@@ -183,7 +183,7 @@ switched back: a key that was in force before is named as the next one again.`,
 			}
 			_, err = fmt.Fprintf(a.out, "Key %s signs from here on.\n", w.KID)
 			for _, e := range w.Enclaves {
-				_, werr := fmt.Fprintf(a.out, "In %s, when it is up to number %d:\n  consumer trust retire --at-seq %d --generation %d --reason TEXT -- %s\n", e.Audience, e.Last, e.Last, e.Generation, w.Old)
+				_, werr := fmt.Fprintf(a.out, "In %s, when it is up to number %d (not where the old key was revoked, which ended it already):\n  consumer trust retire --at-seq %d --generation %d --reason TEXT -- %s\n", e.Audience, e.Last, e.Last, e.Generation, w.Old)
 				err = cmp.Or(err, werr)
 			}
 			_, werr := fmt.Fprintln(a.out, "Then name the key under signing.key and leave signing.next out.")

@@ -166,7 +166,7 @@ func RetireKey(tx *store.Tx, kid string, last admit.Point, by By) error {
 		return err
 	}
 	if r := k.Retired; r != nil && (last.Generation > r.Generation || last.Generation == r.Generation && last.Seq > r.Seq) {
-		return fmt.Errorf("key %s was retired at generation %d, seq %d; it cannot be made good for more again", kid, r.Generation, r.Seq)
+		return fmt.Errorf("key %s was retired or revoked already, at generation %d, seq %d: no more than that of it is believed, so nothing is left to do. It cannot be made good for more again", kid, r.Generation, r.Seq)
 	}
 	_, err = k.end(tx, last, last, entry.TrustRetire, by)
 	return err
