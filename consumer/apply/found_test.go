@@ -274,3 +274,94 @@ limits: {give_per_hour: 100, cut_per_hour: 100}
 		t.Errorf("given with the word %v", g)
 	}
 }
+
+// An account that somebody gave the mark of a person whose account is known is noticed when that person is cut. It is
+// touched by nobody, and stands as the alarm until it is disabled or rid of the mark.
+func TestTwinOfWhoIsCut(t *testing.T) {
+	twin := func(name string, disabled bool) tenant.Seed {
+		return tenant.Seed{Users: []tenant.SeedUser{{UserPrincipalName: name + "@rehearsal.example", DisplayName: "Twin", Disabled: disabled,
+			Properties: map[string]any{"onPremisesExtensionAttributes": map[string]any{"extensionAttribute15": directory.Mark(issuer, "1")}}}}}
+	}
+	setupTwin := func(t *testing.T, disabled bool) *bridge {
+		t.Parallel()
+		b := setup(t)
+		b.join("1", "Ana", "analyst")
+		b.settle()
+		if err := b.tenant.Plant(twin("twin", disabled)); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	alarm := func(b *bridge) string {
+		b.t.Helper()
+		list, err := state.Alarms(b.db.Read())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, a := range list {
+			if a.Code == AlarmCutHeld {
+				return a.Text
+			}
+		}
+		return ""
+	}
+	held := []string{string(holdAmbiguousMark)}
+	for _, kind := range []schema.Kind{schema.KindLeaver, schema.KindSuspend} {
+		t.Run(string(kind), func(t *testing.T) {
+			b := setupTwin(t, false)
+			b.say("1", fence.Fact{Kind: kind})
+			b.settle()
+			if kind == schema.KindSuspend {
+				b.pass(plan.Settling) // somebody suspended is not looked at before
+				b.settle()
+			}
+			if u := b.user("ana.ng"); u.Enabled || !u.SessionsRevoked || kind == schema.KindLeaver && len(u.Groups) > 0 {
+				t.Errorf("the cut of the known account: %+v", u)
+			}
+			id := b.user("twin").ID
+			if h := b.holds(); !slices.Equal(h, held) || !strings.Contains(alarm(b), id) || !b.user("twin").Enabled {
+				t.Fatalf("holds %v, alarm %q, twin %+v", h, alarm(b), b.user("twin"))
+			}
+			if _, err := b.connect("cut").Disable(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			b.pass(holdLook + time.Minute)
+			b.settle()
+			if h, a := b.holds(), alarm(b); !slices.Equal(h, held) || a != "" {
+				t.Errorf("of a twin that is disabled: holds %v, alarm %q", h, a)
+			}
+			b.explained()
+		})
+	}
+	t.Run("no delete beside it", func(t *testing.T) {
+		b := setupTwin(t, true)
+		b.say("1", fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+		b.pass(31 * 24 * time.Hour)
+		b.settle()
+		if h := b.holds(); !slices.Equal(h, held) || alarm(b) != "" || b.writes("delete") > 0 {
+			t.Fatalf("holds %v, alarm %q, %d deletes", h, alarm(b), b.writes("delete"))
+		}
+		if _, err := b.connect("cut").Delete(t.Context(), b.user("twin").ID); err != nil { // by hand
+			t.Fatal(err)
+		}
+		b.pass(holdLook + time.Minute)
+		b.settle()
+		if h := b.holds(); len(h) > 0 || b.writes("delete") != 2 {
+			t.Errorf("holds %v, %d deletes", h, b.writes("delete"))
+		}
+	})
+	t.Run("the known one is gone", func(t *testing.T) {
+		b := setupTwin(t, false)
+		b.say("1", fence.Fact{Kind: schema.KindSuspend})
+		b.settle()
+		if _, err := b.connect("cut").Delete(t.Context(), b.user("ana.ng").ID); err != nil { // by hand
+			t.Fatal(err)
+		}
+		b.pass(plan.Settling)
+		b.settle()
+		if h := b.holds(); !slices.Equal(h, held) || !strings.Contains(alarm(b), b.user("twin").ID) {
+			t.Fatalf("holds %v, alarm %q", h, alarm(b))
+		}
+	})
+}

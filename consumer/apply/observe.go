@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
@@ -12,8 +14,9 @@ import (
 
 // sight is what one look at the tenant showed. It exists only whole: an error is no sight.
 type sight struct {
-	account  *directory.Account // nil: there is none
-	manager  string             // the account's, where it is to have one and none is known to be set; empty: none
+	account  *directory.Account  // nil: there is none
+	manager  string              // the account's, where it is to have one and none is known to be set; empty: none
+	twins    []directory.Account // others that bear the mark of somebody who was cut
 	requests []directory.Request
 }
 
@@ -23,7 +26,17 @@ type sight struct {
 func look(ctx context.Context, t Looker, of plan.Situation) (sight, error) {
 	var s sight
 	found, err := s.find(ctx, t, of.Issuer, of.Subject, of.Known)
-	if err != nil {
+	gone := (*missingError)(nil)
+	if err != nil && !errors.As(err, &gone) {
+		return sight{requests: s.requests}, err
+	}
+	if terr := s.findTwins(ctx, t, of); terr != nil {
+		return sight{requests: s.requests}, terr
+	}
+	if gone != nil {
+		if len(s.twins) > 0 { // then the end of the known one is not the end of the matter
+			err = &ambiguousMarkError{s.twins}
+		}
 		return sight{requests: s.requests}, err
 	}
 	if found == nil {
@@ -45,6 +58,33 @@ func look(ctx context.Context, t Looker, of plan.Situation) (sight, error) {
 		return sight{requests: s.requests}, fmt.Errorf("read the manager: %w", err)
 	}
 	return s, nil
+}
+
+// findTwins finds whoever else bears the mark of a person whose known account is cut: access that the cut did not take.
+// Not before, for no cut waits for it.
+func (s *sight) findTwins(ctx context.Context, t Looker, of plan.Situation) error {
+	if of.View.Access || of.Known.ID == "" || !of.Known.DeletedAt.IsZero() || !of.Known.IsCut() {
+		return nil
+	}
+	marked, r, err := t.FindByMark(ctx, directory.Mark(of.Issuer, of.Subject))
+	s.requests = append(s.requests, r.Requests...)
+	if err != nil {
+		return fmt.Errorf("find by the mark: %w", err)
+	}
+	s.twins = slices.DeleteFunc(marked, func(a directory.Account) bool { return a.ID == of.Known.ID })
+	return nil
+}
+
+// plan is what to do by what was seen. A twin is held, and touched by nobody but a person, who alone can say whose it is;
+// and while there is one, the account that we know is deleted by nobody, or the twin would pass for it.
+func (s sight) plan(of *plan.Situation, pol *policy.Policy) plan.Plan {
+	s.into(of, pol)
+	p := plan.For(*of, pol)
+	if len(s.twins) > 0 {
+		p.Holds = append(p.Holds, (&ambiguousMarkError{s.twins}).holds(of.View.Access)...)
+		p.Ops = slices.DeleteFunc(p.Ops, func(op plan.Op) bool { return op.Kind == plan.DeleteAccount })
+	}
+	return p
 }
 
 func ours(a *directory.Account, of plan.Situation) bool {
@@ -92,7 +132,7 @@ func (s *sight) find(ctx context.Context, t Looker, issuer, subject string, know
 		return nil, fmt.Errorf("find by the mark: %w", err)
 	}
 	if len(marked) > 1 {
-		return nil, &ambiguousMarkError{len(marked)}
+		return nil, &ambiguousMarkError{marked}
 	}
 	if len(marked) == 1 {
 		return &marked[0], nil
@@ -131,9 +171,25 @@ func (e *missingError) Error() string {
 }
 func (e *missingError) Unwrap() error { return e.err }
 
-// ambiguousMarkError: two accounts bear one mark. Nobody but a person can say which is right.
-type ambiguousMarkError struct{ n int }
+// ambiguousMarkError: accounts bear one person's mark, and which of them is the person's nobody but a person can say.
+// They are those that are there; one more may have been, which is known and gone.
+type ambiguousMarkError struct{ accounts []directory.Account }
 
 func (e *ambiguousMarkError) Error() string {
-	return fmt.Sprintf("%d accounts bear the mark of this subject; want at most one: take the mark off those that are not the bridge's", e.n)
+	var ids []string
+	for _, a := range e.accounts {
+		ids = append(ids, a.ID)
+	}
+	return fmt.Sprintf("the mark of this subject is on more accounts than one, of which are there: %s; take it off those that are not the person's", strings.Join(ids, ", "))
 }
+
+// holds are one for each of them.
+func (e *ambiguousMarkError) holds(access bool) (list []plan.Hold) {
+	for _, a := range e.accounts {
+		list = append(list, plan.Hold{Code: holdAmbiguousMark, Target: a.ID, Takes: !access && open(a)})
+	}
+	return list
+}
+
+// open reports whether somebody may sign in by an account, as far as it is known.
+func open(a directory.Account) bool { return a.Enabled == nil || *a.Enabled }

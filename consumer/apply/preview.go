@@ -37,8 +37,7 @@ func Preview(ctx context.Context, t Looker, r state.Reader, row *state.Subject, 
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	seen.into(&s, pol)
-	return plan.For(s, pol), nil
+	return seen.plan(&s, pol), nil
 }
 
 // accountOf is the object id of a person's account; empty where it has none.

@@ -141,7 +141,7 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	// by is later for what has a date. Where it has come, and a look led to nothing, something keeps it from being
 	// done: due at once it would be looked at without end.
 	by := func(l plan.Lane, at time.Time) {
-		if !at.IsZero() && !at.After(now) && u.seen != nil {
+		if !at.IsZero() && !at.After(now) && u.wentLook {
 			at = now.Add(holdLook)
 		}
 		later(l, at)
@@ -355,6 +355,9 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 	}
 	for _, h := range p.Holds {
 		if h.Takes && h.Code != plan.HoldForeignGroup {
+			if h.Code == holdAmbiguousMark {
+				return about(AlarmCutHeld, fmt.Sprintf("subject %s must have no access, and account %s, which is enabled, bears the person's mark beside another one (%s): disable it by hand if it is the person's, else take the mark off it", u.row.Subject, h.Target, h.Code))
+			}
 			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); do it by hand", u.row.Subject, h.Code))
 		}
 	}

@@ -30,6 +30,7 @@ type unit struct {
 	now       time.Time
 	seen      *directory.Account // nil: not looked, or there is none
 	looked    []directory.Request
+	wentLook  bool // there was a look, whatever it showed
 	blind     bool // the look failed: nothing is known that could end a hold
 	attempt   int
 	stream    string
@@ -108,7 +109,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 		t = u.Grant
 	}
 	s, err := look(ctx, t, u.situation)
-	u.looked = s.requests
+	u.looked, u.wentLook = s.requests, true
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -116,9 +117,9 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 		return plan.Plan{}, errHidden
 	}
 	u.seen = s.account
-	s.into(&u.situation, u.Policy)
+	p := s.plan(&u.situation, u.Policy)
 	u.known = u.situation.Known
-	return plan.For(u.situation, u.Policy), nil
+	return p, nil
 }
 
 // streamOf is the stream in which an issuer speaks of people; empty where no key may.
@@ -495,7 +496,7 @@ func (u *unit) failed(ctx context.Context, cause error) error {
 	case errors.As(cause, &missing) && u.attempt >= goneAfter && !u.known.Hidden(u.now):
 		return u.gone(ctx)
 	case errors.As(cause, &double):
-		return u.settleWith(ctx, plan.Plan{Holds: []plan.Hold{{Code: holdAmbiguousMark, Target: u.row.Subject, Takes: !u.view.Access}}}, plan.Idle, nil, nil)
+		return u.settleWith(ctx, plan.Plan{Holds: double.holds(u.view.Access)}, plan.Idle, nil, nil)
 	}
 	u.Log.Warn("look failed", "subject", u.row.Subject, "attempt", u.attempt, "err", safe(cause))
 	why := code(cause)
