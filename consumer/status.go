@@ -41,7 +41,7 @@ type status struct {
 	Streams    []streamStatus   `json:"streams"`
 	Messages   map[string]int64 `json:"messages"` // by disposition
 	Parked     []parkedStatus   `json:"parked"`
-	Backlog    map[string]int64 `json:"backlog"`       // persons by lane: due, held or tried again
+	Backlog    map[string]int64 `json:"backlog"`       // persons by lane: due, held by a limit or tried again
 	Planned    int64            `json:"planned"`       // persons with nothing to do before a date
 	Holds      map[string]int   `json:"holds"`         // open ones by code
 	Locked     []lockedStatus   `json:"cut_by_hand"`   // whom operators cut, by issuer and subject

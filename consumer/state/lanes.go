@@ -144,8 +144,9 @@ func NextDue(r Reader, now time.Time) (next time.Time, err error) {
 	return next, nil
 }
 
-// Backlog counts everyone with work by lane: what is due, held or tried again, and apart from it what is
-// only planned for a date.
+// Backlog counts everyone with work by lane: what is due, waits behind a hold of many or is tried again, and apart from
+// it what is only planned for a date. Whoever a rule about the tenant holds is only looked at again, in a lane that says
+// nothing of what waits: the hold tells of them.
 func Backlog(r Reader, now time.Time) (waiting, planned map[plan.Lane]int64, err error) {
 	waiting, planned = map[plan.Lane]int64{}, map[plan.Lane]int64{}
 	err = each(r, func(scan func(...any) error) error {
@@ -159,7 +160,8 @@ func Backlog(r Reader, now time.Time) (waiting, planned map[plan.Lane]int64, err
 			waiting[lane] = n
 		}
 		return err
-	}, `SELECT lane, due > ? AND note = '' AS later, COUNT(*) FROM subject WHERE lane > 0 GROUP BY lane, later`, ms(now))
+	}, `SELECT lane, due > ?1 AND note = '' AS later, COUNT(*) FROM subject WHERE lane > 0
+		AND NOT (due > ?1 AND attempts = 0 AND note <> '' AND note NOT LIKE 'held:%' AND note NOT LIKE 'released:%') GROUP BY lane, later`, ms(now))
 	return waiting, planned, err
 }
 

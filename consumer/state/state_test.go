@@ -247,6 +247,11 @@ func TestWorkComesByLaneUrgencyAndAge(t *testing.T) {
 	if due, err := NextDue(db.Read(), now); err != nil || !due.Equal(t0.Add(time.Hour)) {
 		t.Errorf("want the one of the future next, got %s, %v", due, err)
 	}
+	put("held", plan.Give, 0, false) // a joiner whose account is not ours: looked at again, among those from whom something is taken
+	update(t, db, func(tx *store.Tx) error {
+		_, err := Settle(tx, SubjectKey{iss, "held"}, 1, Work{Lane: plan.Take, Due: t0.Add(time.Hour), Note: "not-owned"})
+		return err
+	})
 	back, later, err := Backlog(db.Read(), now)
 	if err != nil || back[plan.Disable] != 3 || back[plan.Give] != 1 || len(back) != 2 || later[plan.Disable] != 1 || len(later) != 1 {
 		t.Errorf("want 3 to disable, 1 to give and 1 to disable later; got %+v, %+v, %v", back, later, err)
