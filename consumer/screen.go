@@ -18,6 +18,14 @@ func firstLine(text []byte) string {
 	return string(text)
 }
 
+// reserve says what is laid by for cuts.
+func (d diskStatus) reserve() string {
+	if d.Reserve == 0 {
+		return "no reserve for cuts is laid by now: `consumer run` makes it"
+	}
+	return fmt.Sprintf("a reserve of %d MiB is kept for cuts", d.Reserve>>20)
+}
+
 func (a *app) screen(s *status) error {
 	w := a.out
 	runner := "NOBODY RUNS"
@@ -44,9 +52,9 @@ func (a *app) screen(s *status) error {
 	case d.room.Level == disk.Full:
 		fmt.Fprintf(w, "disk      FULL: the reserve is in use, only cuts go on; %d MiB are left  %s\n", d.Free>>20, d.Short)
 	case d.room.Level == disk.Low:
-		fmt.Fprintf(w, "disk      LOW: what gives waits; a reserve of %d MiB is kept for cuts  %s\n", d.Reserve>>20, d.Short)
+		fmt.Fprintf(w, "disk      LOW: what gives waits; %s  %s\n", d.reserve(), d.Short)
 	case d.Free > 0:
-		fmt.Fprintf(w, "disk      %d MiB free, a reserve of %d MiB is kept for cuts\n", d.Free>>20, d.Reserve>>20)
+		fmt.Fprintf(w, "disk      %d MiB free; %s\n", d.Free>>20, d.reserve())
 	}
 	fmt.Fprintf(w, "backlog  ")
 	for lane := plan.Disable; lane <= plan.Delete; lane++ {

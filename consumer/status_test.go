@@ -56,7 +56,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("alarms %v", codes)
 	}
 	screen := f.must("status")
-	for _, want := range []string{"NOBODY RUNS", "hr", "STALE", "give-limit 1", "do: "} {
+	for _, want := range []string{"NOBODY RUNS", "hr", "STALE", "give-limit 1", "do: ", "no reserve for cuts is laid by now"} {
 		if !strings.Contains(screen, want) {
 			t.Errorf("the screen lacks %q:\n%s", want, screen)
 		}
