@@ -77,7 +77,7 @@ func (a *app) extend(ctx context.Context, db *state.DB, subjects []string, issue
 			whom = []state.SubjectKey{{Issuer: iss}}
 		}
 		for _, k := range whom {
-			m, err := state.Extend(tx, k, until)
+			m, err := state.Extend(tx, k, until, by.Now)
 			if err != nil {
 				return err
 			}

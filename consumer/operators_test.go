@@ -217,6 +217,19 @@ func TestLeaseExtend(t *testing.T) {
 	if s := f.subject(db, "100002"); s.Doc.Lapse == nil || !s.Extended.IsZero() {
 		t.Error("want nobody else's touched")
 	}
+	for id, c := range map[string]fence.Closing{"100001": {Position: fence.Position{Engagement: 1}, Effective: said}, "100002": {Position: fence.Position{Engagement: 1}, Effective: said.Add(30 * 24 * time.Hour)}} {
+		s := f.subject(db, id)
+		s.Doc.Closings = append(s.Doc.Closings, c)
+		if err := db.Update(t.Context(), func(tx *store.Tx) error { return state.SaveFacts(tx, s) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.card("card.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	out := f.must("lease", "extend", "--all", "--issuer", issuer, "--for", "9d", "--reason", "INC-3")
+	if e := entries[*entry.Lease](t, db); !strings.Contains(out, "Leases of 1 person last") || len(e) != 2 || e[1].Count != 1 {
+		t.Errorf("want whoever left not counted: %s%+v", out, e)
+	}
 	for _, args := range [][]string{{"100001", "--for", "3d"}, {"--for", "3d", "--reason", "x"}, {"100001", "--for", "31d", "--reason", "x"}, {"100001", "--all", "--for", "1d", "--reason", "x"}} {
 		if code, _, _ := f.consumer(append([]string{"lease", "extend"}, args...)...); code != exitMisused {
 			t.Errorf("%v: want exit code %d, got %d", args, exitMisused, code)

@@ -199,7 +199,7 @@ func TestAnExtensionPutsALeaseOff(t *testing.T) {
 	b.hear("1", b.config.Now())
 	until := b.config.Now().Add(10 * 24 * time.Hour)
 	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
-		n, err := state.Extend(tx, state.SubjectKey{Issuer: issuer, Subject: "1"}, until)
+		n, err := state.Extend(tx, state.SubjectKey{Issuer: issuer, Subject: "1"}, until, b.config.Now())
 		if err == nil && n != 1 {
 			t.Errorf("want one extended, got %d", n)
 		}

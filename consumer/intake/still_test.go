@@ -235,7 +235,7 @@ func TestUnreadPartsLeaveWhatReadingLeaves(t *testing.T) {
 			default:
 				both(func(w *world) {
 					w.update(func(tx *store.Tx) error {
-						_, err := state.Extend(tx, state.SubjectKey{Issuer: iss, Subject: id}, now.Add(24*time.Hour))
+						_, err := state.Extend(tx, state.SubjectKey{Issuer: iss, Subject: id}, now.Add(24*time.Hour), now)
 						return err
 					})
 				})

@@ -55,15 +55,29 @@ func LeasesEnding(r Reader, now time.Time) (list []Ending, err error) {
 }
 
 // Extend lets the leases of a person, or with an empty subject those of everybody of the issuer, last at least
-// until a time, and returns of how many. What lapsed stays so until something is said, or the lapse is taken
+// until a time, and returns of how many: whoever left has none. What lapsed stays so until something is said, or the lapse is taken
 // back with Restore.
-func Extend(tx *store.Tx, k SubjectKey, until time.Time) (n int64, err error) {
+func Extend(tx *store.Tx, k SubjectKey, until, now time.Time) (n int64, err error) {
 	res, err := tx.Exec(`UPDATE subject SET extended = MAX(extended, ?1), lease_at = 0 WHERE iss = ?2 AND (?3 = '' OR subject = ?3) AND said_at > 0`,
 		ms(until), k.Issuer, k.Subject)
 	if err != nil {
 		return 0, fmt.Errorf("extend leases: %w", err)
 	}
-	return res.RowsAffected()
+	if n, err = res.RowsAffected(); err != nil {
+		return 0, err
+	}
+	err = each(tx, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		if err == nil && s.Doc.At(now).Closed {
+			n--
+		}
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject WHERE iss = ?1 AND (?2 = '' OR subject = ?2) AND said_at > 0 AND (doc LIKE '%"closings":%' OR doc LIKE '%"end":%')`,
+		k.Issuer, k.Subject)
+	if err != nil {
+		return 0, fmt.Errorf("count whose leases are extended: %w", err)
+	}
+	return n, nil
 }
 
 // ExtendedTo is the time until which the leases that Extend meant for k last at least; zero where there are none.
