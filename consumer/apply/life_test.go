@@ -3,6 +3,7 @@ package apply
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,8 +221,18 @@ func TestNotOursIsNotTouched(t *testing.T) {
 		t.Errorf("holds %v, %v; want one, not-owned", holds, err)
 	}
 	alarms, err := state.Alarms(b.db.Read())
-	if err != nil || len(alarms) != 1 || alarms[0].Code != AlarmCutHeld {
+	if err != nil || len(alarms) != 1 || alarms[0].Code != AlarmCutHeld || !strings.HasSuffix(alarms[0].Text, "; do it by hand") {
 		t.Errorf("alarms %v, %v; want one, cut-held", alarms, err)
+	}
+	// Disabled by hand: there it says so.
+	if _, err := b.connect("cut").Disable(t.Context(), b.user("someone").ID); err != nil {
+		t.Fatal(err)
+	}
+	b.pass(holdLook + time.Minute)
+	b.settle()
+	alarms, err = state.Alarms(b.db.Read())
+	if err != nil || len(alarms) != 1 || alarms[0].Code != AlarmCutHeld || !strings.Contains(alarms[0].Text, "it is disabled already") {
+		t.Errorf("of a disabled account: alarms %v, %v", alarms, err)
 	}
 }
 

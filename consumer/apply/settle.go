@@ -358,7 +358,11 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			if h.Code == holdAmbiguousMark {
 				return about(AlarmCutHeld, fmt.Sprintf("subject %s must have no access, and account %s, which is enabled, bears the person's mark beside another one (%s): disable it by hand if it is the person's, else take the mark off it", u.row.Subject, h.Target, h.Code))
 			}
-			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); do it by hand", u.row.Subject, h.Code))
+			what := "do it by hand"
+			if u.seen != nil && !open(*u.seen) {
+				what = "it is disabled already, so nobody signs in by it: revoke its sessions, and take what else it has, by hand"
+			}
+			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); %s", u.row.Subject, h.Code, what))
 		}
 	}
 	if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
