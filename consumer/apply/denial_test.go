@@ -2,7 +2,9 @@ package apply
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,5 +145,28 @@ func TestTheAlarmOfAFailingCutEnds(t *testing.T) {
 			}
 			b.explained()
 		})
+	}
+}
+
+// The log says of what failed that it did.
+func TestWhatFailedIsLoggedAsThat(t *testing.T) {
+	var text strings.Builder
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Log = slog.New(slog.NewTextHandler(&text, nil)) })
+	b.tenant.AddFaults(tenant.Fault{Name: "once", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: 503, Count: 1})
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	var said []string
+	for l := range strings.Lines(text.String()) {
+		for _, what := range []string{"applied", "failed"} {
+			if strings.Contains(l, "msg="+what+" ") && strings.Contains(l, "op=create") {
+				said = append(said, what)
+			}
+			if strings.Contains(l, "msg=applied ") && strings.Contains(l, "result=failed") {
+				t.Errorf("this is said to be applied: %s", l)
+			}
+		}
+	}
+	if !slices.Equal(said, []string{"failed", "applied"}) {
+		t.Errorf("of the create it is said %v:\n%s", said, text.String())
 	}
 }

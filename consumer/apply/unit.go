@@ -209,7 +209,11 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	if d.code == directory.CodeThrottled || d.after > 0 {
 		gov.quiet(min(max(d.after, time.Second), longestQuiet))
 	}
-	u.Log.Info("applied", "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "reason", d.why, "account", u.known.ID)
+	what := "applied"
+	if d.result == entry.ResultFailed {
+		what = "failed"
+	}
+	u.Log.Info(what, "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "reason", d.why, "account", u.known.ID)
 	return d
 }
 
