@@ -46,8 +46,9 @@ then it comes back, inside the limits.`)
 			`release lets through exactly the set that "holds show" printed with this digest. One operator is enough. Of a hold
 of code `+ruling.Code+` it lets stand what was given on a word that was disowned, and lets that word count.`),
 		a.holdsDecide("undo", "Take back what was given on a word that was disowned", a.completeHolds, takeBack,
-			`undo takes back what a hold of code `+ruling.Code+` lists: accounts that were opened are disabled, groups that were
-given are taken, inside the limits of all cuts. Whoever a good word comes about has what that says.`),
+			`undo takes back what a hold of code `+ruling.Code+` lists, inside the limits of all cuts: an account that was opened
+is disabled and keeps its groups; from anybody else the roles are taken by which groups were given. Whoever a good word
+comes about has what that says.`),
 		discard,
 		a.holdsDecide("restore", "Bring back what was discarded", a.completeDiscarded, restore,
 			`restore makes due again what was discarded with a hold ("holds list --discarded"), as far as no new fact about
@@ -279,7 +280,7 @@ func (a *app) describeQuestion(h *state.Hold, shown ruling.Shown) error {
 		given := "nothing yet"
 		switch {
 		case p.Opened:
-			given = "the account"
+			given = "the account" // with its groups: they stay on it when it is disabled
 		case len(p.Groups) > 0:
 			given = "groups"
 		}
@@ -356,8 +357,10 @@ func takeBack(tx *store.Tx, w word) (string, error) {
 		return "", err
 	}
 	n, err := ruling.Undo(tx, w.id, w.digest, w.only, pol, w.by)
-	return ruled(w, n, "taken back", err)
+	return ruled(w, n, takenBack, err)
 }
+
+const takenBack = "taken back, inside the limits of all cuts: an account that was opened on it is disabled and keeps its groups, from anybody else the roles are taken by which groups were given"
 
 // ruled tells what came of a word on grants in question.
 func ruled(w word, n int, what string, err error) (string, error) {

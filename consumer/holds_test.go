@@ -246,3 +246,14 @@ func TestRuleEndsItsHold(t *testing.T) {
 		t.Errorf("list %+v, %v", list, err)
 	}
 }
+
+// What undo takes back is an account or roles, and the groups of such an account stay on it.
+func TestUndoSaysThatGroupsStay(t *testing.T) {
+	f := newFiles(t)
+	if text := f.must("holds", "undo", "--help"); !strings.Contains(text, "is disabled and keeps its groups") {
+		t.Errorf("help:\n%s", text)
+	}
+	if text, err := ruled(word{id: 7}, 2, takenBack, nil); err != nil || !strings.Contains(text, "What 2 persons of hold 7 were given is taken back") || !strings.Contains(text, "keeps its groups") {
+		t.Errorf("%s, %v", text, err)
+	}
+}

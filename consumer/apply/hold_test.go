@@ -53,6 +53,26 @@ func TestHoldEndsWithItsRule(t *testing.T) {
 	}
 }
 
+// What an operator takes back of whom the account was opened on a disowned word is the account; its groups stay, for it
+// may come back. `consumer holds undo` says so.
+func TestAnAccountThatIsTakenBackKeepsItsGroups(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "lead")
+	b.settle()
+	s := b.row("1")
+	s.Doc.Doubt = &fence.Doubt{}
+	s.Doc.Wants[0].Doubted = true
+	s.Doc = fence.Deny(s.Doc, 0, b.now(), nil)
+	s.Raise(plan.Disable, b.now(), false)
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return state.SaveFacts(tx, s) }); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if u := b.user("ana.ng"); u.Enabled || len(u.Groups) != 2 {
+		t.Errorf("enabled %v, groups %v", u.Enabled, u.Groups)
+	}
+}
+
 // The alarm on people whom a roster does not name counts who has access still, and ends with the last who had.
 func TestTheUnnamedAreCountedAnew(t *testing.T) {
 	b := setup(t)
