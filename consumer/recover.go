@@ -110,7 +110,7 @@ Give to auditors (public, one line, also in %s), beside the old line and the old
 
 `, done.Database, done.Previous, done.Size, tlog.Hash(done.Root), done.known(), count(done.Keys, "key"), persons(done.Closed), done.Open, done.looked(), done.VerifierFile, done.LedgerVerifier)
 			if done.Keys == 0 {
-				fmt.Fprintf(a.out, "Next: consumer -c %s trust add CARD --at-seq N --head-hash H --reason TEXT, where H is the hash of the producer's present head and N one more than its number\n", a.configFile)
+				fmt.Fprintf(a.out, "Next: consumer -c %s trust add CARD --expect KEYID --at-seq N --head-hash H --reason TEXT, where H is the hash of the producer's present head and N one more than its number\n", a.configFile)
 			}
 			_, err = fmt.Fprint(a.out, "Then: `consumer run`, and have the producer's people run `producer roster`: nothing is given before it comes, and a heartbeat after it.\n")
 			return err

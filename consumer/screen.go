@@ -98,7 +98,7 @@ func (a *app) screen(s *status) error {
 		rows = append(rows, []string{st.Stream, strconv.Itoa(st.Generation), strconv.FormatUint(st.Head, 10), strconv.FormatUint(st.Highest, 10), heartbeat, what, st.Issuer})
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD --reason TEXT")
+		fmt.Fprintln(w, "No producer is trusted yet: consumer trust add CARD --expect KEYID --reason TEXT")
 	} else if err := program.Table(w, []string{"STREAM", "GEN", "HEAD", "SEEN", "HEARTBEAT", "STATE", "ISSUER"}, rows); err != nil {
 		return err
 	}

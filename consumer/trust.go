@@ -194,7 +194,7 @@ func (a *app) trustGeneration() *cobra.Command {
 		Long: `generation accepts that a producer was restored from a backup and numbers anew ("producer recover" leaves
 the card). The generation before it is closed: it may still take access away and gives nothing more.
 Make sure with the producer's people that this is what happened: whoever stole its key would say so too.`,
-		Example: `  consumer trust generation producer-card.json --reason "restore of 3 June, ticket CHG-118"`,
+		Example: `  consumer trust generation producer-card.json --expect 3bYcZ... --reason "restore of 3 June, ticket CHG-118"`,
 		Args:    command.Exactly("CARD"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := readCard(args[0])
@@ -346,7 +346,7 @@ it, and it stays until a good word comes or you decide ("consumer holds show"). 
 				}
 				fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
 				if silent {
-					fmt.Fprintln(a.err, "consumer: nobody else may sign what it signed: what comes is refused, leavers too, until the producer's next key is trusted (`consumer trust add CARD --reason TEXT`)")
+					fmt.Fprintln(a.err, "consumer: nobody else may sign what it signed: what comes is refused, leavers too, until the producer's next key is trusted (`consumer trust add CARD --expect KEYID --reason TEXT`)")
 				}
 				return a.tellQuestion(hold)
 			})
@@ -381,7 +381,7 @@ func mayRetire(r state.Reader, k *state.Key, last admit.Point, now time.Time) er
 		return err
 	}
 	if len(silent) > 0 {
-		return command.Misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD --reason TEXT`), or say --force where the key was stolen",
+		return command.Misusef("after key %s nobody may sign %s in stream %s of %s: such messages would be refused, leavers too. Trust the producer's next key first (`consumer trust add CARD --expect KEYID --reason TEXT`), or say --force where the key was stolen",
 			k.KID, strings.Join(silent, ", "), k.Stream, k.Issuer)
 	}
 	return nil

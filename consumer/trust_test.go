@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -187,4 +190,27 @@ func FuzzCard(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whoever does what is printed compares the card with what was told by another way.
+func TestPrintedLinesCompareTheCard(t *testing.T) {
+	line := regexp.MustCompile(`trust (?:add|generation)\s+CARD( --expect KEYID)?`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, ".md") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range line.FindAllStringSubmatch(string(text), -1) {
+			if m[1] == "" {
+				t.Errorf("%s has %q, want --expect KEYID behind the card", path, m[0])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

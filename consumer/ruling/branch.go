@@ -220,7 +220,7 @@ func (f *Fork) goesOn(b *Branch) (head uint64, hash schema.Digest, err error) {
 		}
 	}
 	return 0, hash, refusef("nothing here tells where the branch of message %s left what was followed: what stands before its message %d did not come. Have the producer's people send that again "+
-		"(`producer resend --from %d --to %d` over there, from further back if need be), and choose again; or have them open the next generation (`producer recover`), and trust that (`consumer trust generation CARD`)",
+		"(`producer resend --from %d --to %d` over there, from further back if need be), and choose again; or have them open the next generation (`producer recover`), and trust that (`consumer trust generation CARD --expect KEYID`)",
 		b.Hash, root.Seq, max(s.Joined, root.Seq-min(root.Seq, resendBack)), root.Seq-1)
 }
 
@@ -260,7 +260,7 @@ func (f *Fork) Choose(ctx context.Context, db *state.DB, tx *store.Tx, hash sche
 	}
 	if m := b.after(); m != nil {
 		return nil, refusef("message %d of the branch of %s goes on from message %d (%s), which was ruled out before, and so is what goes on there. Choose another branch; is this one the producer's after all, "+
-			"have them open the next generation (`producer recover`), and trust that (`consumer trust generation CARD`)", b.path[0].Seq, b.Hash, m.Seq, m.Payload)
+			"have them open the next generation (`producer recover`), and trust that (`consumer trust generation CARD --expect KEYID`)", b.path[0].Seq, b.Hash, m.Seq, m.Payload)
 	}
 	head, headHash, err := f.goesOn(b)
 	if err != nil {
