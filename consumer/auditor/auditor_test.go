@@ -156,6 +156,7 @@ func TestVerdictIsTheExitCode(t *testing.T) {
 		out  string // a part of stdout or stderr
 	}{
 		{"good", good, 0, "VERIFIES  jmlbridge.internal/gov-1/ledger, 10 entries"},
+		{"trust changed is named apart from other acts", good, 0, "operators' acts 0 and changes of trust 1\n"},
 		{"key as a line", []string{"verify", e.dir, "--ledger-key", strings.TrimSpace(string(line)), "--trust", e.producer}, 0, "VERIFIES"},
 		{"copy", with("--copy", e.copy), 0, "1 checkpoint copies"},
 		{"tiles only", []string{"verify", e.dir, "--ledger-key", e.ledgerKey, "--tiles-only"}, 0, "tiles only"},
@@ -172,6 +173,7 @@ func TestVerdictIsTheExitCode(t *testing.T) {
 		{"timeline of another key", []string{"timeline", "E1004711", e.dir, "--ledger-key", e.other}, 3, "does not verify"},
 		{"timeline of nobody", []string{"timeline", "E9", e.dir, "--ledger-key", e.ledgerKey}, 0, "names no subject E9"},
 		{"help", []string{"verify", "--help"}, 0, "Exit codes"},
+		{"help of timeline", []string{"timeline", "--help"}, 0, "0 done, also where the ledger names no such subject"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			code, out, errs := auditor(t, tc.args...)

@@ -156,7 +156,7 @@ func newTimeline(stdout io.Writer) *cobra.Command {
 what was received, what was done to the account and what the directory answered, holds, alarms and the acts of
 operators. Every entry shown is proved to be under the signed checkpoint; run verify for the rest.
 
-Exit codes: 0 done, 1 it could not be read, 2 misuse, 3 the ledger does not verify.`,
+Exit codes: 0 done, also where the ledger names no such subject, 1 it could not be read, 2 misuse, 3 the ledger does not verify.`,
 		Example: `  auditor timeline E1004711 /evidence/ledger --ledger-key ledger.vkey
   auditor timeline E1004711 /evidence/ledger --ledger-key ledger.vkey -o json`,
 		Args: command.Exactly("SUBJECT", "DIR"),

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"jmlbridge/internal/ledger/entry"
 )
 
 // WriteText writes the report for people: the verdict first.
@@ -52,7 +54,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	if c.ByParked > 0 {
 		p("            %d takes name a parked message, which the archive does not have", c.ByParked)
 	}
-	p("  starts    %d, policies %d, operators' acts %d", len(r.Starts), len(r.Policies), len(r.Operators))
+	p("  starts    %d, policies %d, operators' acts %d and changes of trust %d", len(r.Starts), len(r.Policies), len(r.Operators), r.Counts.Entries[string(entry.KindTrust)])
 	counts(p, "  entries  ", r.Counts.Entries)
 	counts(p, "  messages ", r.Counts.Dispositions)
 	counts(p, "  refused  ", r.Counts.Refused)
