@@ -18,8 +18,8 @@ import (
 	"jmlbridge/internal/queue"
 )
 
-// Examine dials once, step by step, and says which one fails; then whether the credential of a receiver can publish,
-// which it should not. A receiver acknowledges, or is dark. It publishes and fetches no message.
+// Examine dials once, step by step, and says which one fails; then whether the credential can do more than it should: a
+// receiver's publish, a publisher's more than that to its one subject. A receiver acknowledges, or is dark. It publishes and fetches no message.
 func Examine(ctx context.Context, cfg Config, receives, dark bool) (list []doctor.Finding) {
 	add := func(name string, err error, well, do string) bool {
 		f := doctor.Finding{Name: name, Verdict: doctor.Well, Text: well}
@@ -80,6 +80,7 @@ func Examine(ctx context.Context, cfg Config, receives, dark bool) (list []docto
 	switch {
 	case !receives:
 		add("subject", err, "stream "+cfg.Stream+" takes "+cfg.Subject, "look at the subject, and at the credential's permissions")
+		list = append(list, examinePublisher(l, live, cfg))
 	case cfg.Subject == "": // a receiver's configuration does not name it
 		list = append(list, doctor.Finding{Name: "least right", Verdict: doctor.Unknown, Text: "whether it may publish: subject is not set, so there is nothing to try"})
 	case err == nil:
@@ -153,6 +154,66 @@ func maySend(l *link, live context.Context, cfg Config) error {
 		return fmt.Errorf("stream %s took what it had to refuse", cfg.Stream)
 	}
 	return err
+}
+
+// examinePublisher tries what a publisher does not need, without effect: to listen to its subject, for no longer than it takes to
+// be let, to publish beside it what no stream may keep, and to ask who reads the stream.
+func examinePublisher(l *link, live context.Context, cfg Config) doctor.Finding {
+	f := doctor.Finding{Name: "least right", Verdict: doctor.Well, Text: "may publish to " + cfg.Subject + " and, of what was tried, nothing else"}
+	var more []string
+	for _, try := range []struct {
+		what string
+		may  func() (bool, error)
+	}{
+		{"listen to " + cfg.Subject, func() (bool, error) { return mayListen(l, live, cfg.Subject) }},
+		{"publish to " + cfg.Subject + ".doctor", func() (bool, error) { return mayAsk(l, live, cfg, cfg.Subject+".doctor") }},
+		{"ask who reads the stream", func() (bool, error) { return mayAsk(l, live, cfg, "$JS.API.CONSUMER.NAMES."+cfg.Stream) }},
+	} {
+		may, err := try.may()
+		switch {
+		case err != nil:
+			f.Verdict, f.Text = doctor.Unknown, "whether it may "+try.what+": "+err.Error()
+			return f
+		case may:
+			more = append(more, try.what)
+		}
+	}
+	if len(more) > 0 {
+		f.Verdict, f.Text, f.Do = doctor.Warning, "may "+strings.Join(more, ", and ")+" as well, which this side does not need", "narrow the credential's permissions at the mid-point"
+	}
+	return f
+}
+
+// mayAsk makes one request that changes nothing, and tells whether the server let it pass, whoever answers.
+func mayAsk(l *link, live context.Context, cfg Config, subject string) (bool, error) {
+	l.forgetDenied()
+	_, err := ask(l, live, func(ctx context.Context) (struct{}, error) {
+		_, err := l.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: nats.Header{jetstream.ExpectedStreamHeader: []string{"no-such-stream-" + cfg.Stream}}})
+		if errors.Is(err, nats.ErrNoResponders) {
+			err = nil
+		}
+		return struct{}{}, err
+	})
+	if errors.Is(err, queue.ErrRefused) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// mayListen subscribes and ends that at once. What comes meanwhile is a copy, and is dropped.
+func mayListen(l *link, live context.Context, subject string) (bool, error) {
+	ctx, cancel := context.WithTimeout(live, answerWait)
+	defer cancel()
+	sub, err := l.nc.SubscribeSync(subject)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := l.nc.FlushWithContext(ctx); err != nil { // a refusal comes before the answer to that
+		return false, err
+	}
+	last := l.nc.LastError()
+	return !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), `ubscription to "`+subject+`"`), nil
 }
 
 // replicas is how many servers are expected to keep the stream.

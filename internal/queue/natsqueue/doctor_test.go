@@ -49,8 +49,14 @@ func TestExamine(t *testing.T) {
 		dark     bool
 	}{
 		{name: "producer, well", role: producer, server: narrow,
-			want: []finding{{"settings", doctor.Well, "stream " + testStream}, {"way out", doctor.Well, "directly"}, {"name", doctor.Well, "127.0.0.1"}, {"connection", doctor.Well, "to localhost:"}, {"tls", doctor.Well, ""}, {"connection", doctor.Well, "made"}, {"credential", doctor.Well, ""}, {"subject", doctor.Well, "takes " + testSubject}},
-			not:  []string{"replicas", "least right"}},
+			want: []finding{{"settings", doctor.Well, "stream " + testStream}, {"way out", doctor.Well, "directly"}, {"name", doctor.Well, "127.0.0.1"}, {"connection", doctor.Well, "to localhost:"}, {"tls", doctor.Well, ""}, {"connection", doctor.Well, "made"}, {"credential", doctor.Well, ""}, {"subject", doctor.Well, "takes " + testSubject}, {"least right", doctor.Well, "may publish to " + testSubject + " and, of what was tried, nothing else"}},
+			not:  []string{"replicas"}},
+		{name: "a producer that may do anything", role: producer, want: []finding{{"subject", doctor.Well, ""},
+			{"least right", doctor.Warning, "may listen to " + testSubject + ", and publish to " + testSubject + ".doctor, and ask who reads the stream as well"}}},
+		{name: "a producer that may listen", role: producer, server: func(o *server.Options) {
+			narrow(o)
+			o.Nkeys[0].Permissions.Subscribe.Allow = append(o.Nkeys[0].Permissions.Subscribe.Allow, testSubject)
+		}, want: []finding{{"least right", doctor.Warning, "may listen to " + testSubject + " as well"}}},
 		{name: "consumer, well", role: consumer, server: narrow,
 			want: []finding{{"credential", doctor.Well, ""}, {"consumer", doctor.Well, "enclave"}, {"least right", doctor.Well, "may not publish"}}, not: []string{"replicas"}},
 		{name: "a consumer that may publish", role: consumer, want: []finding{{"least right", doctor.Warning, "may publish to " + testSubject}}},
