@@ -15,6 +15,7 @@ import (
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/command"
 	"jmlbridge/internal/doctor"
+	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/program"
 	"jmlbridge/internal/queue/anyqueue"
 )
@@ -103,7 +104,11 @@ func (c *Config) examineOutputs() []doctor.Finding {
 	if dir := filepath.Dir(c.Liveness.File); !isFolder(dir) {
 		alive = fmt.Errorf("the folder of liveness.file, %s, is not there: the file is not written", dir)
 	}
-	return []doctor.Finding{doctor.Of("alarms file", "its folder is there", alarms), doctor.Of("liveness file", "its folder is there", alive)}
+	list := []doctor.Finding{doctor.Of("alarms file", "its folder is there", alarms), doctor.Of("liveness file", "its folder is there", alive)}
+	if c.Ledger.CheckpointCopy != "" {
+		list = append(list, doctor.Of("checkpoint copy", "its folder is there", ledger.CheckCopy(c.Ledger.CheckpointCopy)))
+	}
+	return list
 }
 
 func isFolder(path string) bool {

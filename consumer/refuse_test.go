@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,28 @@ func TestRunRefuses(t *testing.T) {
 				t.Error("the database was made")
 			}
 		})
+	}
+}
+
+// The folder of the checkpoint's copy may be where a volume is to be mounted: it is missed, and made by nobody.
+func TestDoctorMissesTheVolumeOfTheCopy(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	says := func() bool {
+		list, _ := f.examined()
+		return slices.ContainsFunc(list, func(x doctor.Finding) bool {
+			return x.Name == "checkpoint copy" && x.Verdict == doctor.Bad && strings.Contains(x.Text, "is the volume mounted?")
+		})
+	}
+	if says() {
+		t.Error("the folder is there, and it is said to be missing")
+	}
+	f.remove("copy")
+	if !says() {
+		t.Error("the folder is missing, and nothing says so")
+	}
+	if _, err := os.Lstat(f.path("copy")); err == nil {
+		t.Error("it was made")
 	}
 }
 

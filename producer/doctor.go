@@ -100,6 +100,9 @@ func (c *Config) examineFiles(ctx context.Context) []doctor.Finding {
 	for _, e := range c.Enclaves {
 		list = append(list, doctor.Of("chain of "+e.Name, "it has begun", outbox.Known(ctx, db, e.Audience)))
 	}
+	if c.Ledger.CheckpointCopy != "" {
+		list = append(list, doctor.Of("checkpoint copy", "its folder is there", ledger.CheckCopy(c.Ledger.CheckpointCopy)))
+	}
 	return append(list, doctor.Of("ledger", "the database is not behind what was published", c.examineLedger(ctx, db)))
 }
 

@@ -74,6 +74,7 @@ func TestDoctorLooksAtFiles(t *testing.T) {
 		say  string
 	}{
 		{"no key of the enclave", func(p *place) error { return os.Remove(filepath.Join(p.dir, "enclave.pub.pem")) }, "key of GOV-1: "},
+		{"no volume for the copy", func(p *place) error { return os.Remove(filepath.Join(p.dir, "copy")) }, "checkpoint copy: the folder of "},
 		{"another audience", func(p *place) error {
 			return os.WriteFile(p.config, []byte(strings.Replace(template, "enclave:gov-1", "enclave:gov-9", 1)), 0o600)
 		}, "chain of GOV-1: enclave urn:jmlbridge:enclave:gov-9 has no chain"},

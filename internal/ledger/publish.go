@@ -299,8 +299,8 @@ func (p *Publisher) place(ctx context.Context, at Place, step Step, raw []byte) 
 		p.last[at] = nil
 		return &BehindError{Place: at, Path: path, Problem: ProblemMissing, Database: p.edge.Size, Was: path}
 	}
-	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("publish checkpoint: its folder must be there; is the volume mounted? %w", err)
+	if err := CheckCopy(path); err != nil {
+		return fmt.Errorf("publish checkpoint: %w", err)
 	}
 	p.last[at] = nil // not known until the write has succeeded
 	err = p.around(step, path, func() error {
@@ -314,6 +314,15 @@ func (p *Publisher) place(ctx context.Context, at Place, step Step, raw []byte) 
 		return fmt.Errorf("publish checkpoint: %w", err)
 	}
 	p.last[at] = raw
+	return nil
+}
+
+// CheckCopy refuses a place for a checkpoint whose folder is not there. Nobody makes it: it may be where a write-once
+// volume is to be mounted, and a copy beside that volume vouches for nothing.
+func CheckCopy(path string) error {
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("the folder of %s must be there; is the volume mounted? %w", path, err)
+	}
 	return nil
 }
 
