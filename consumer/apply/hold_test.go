@@ -92,7 +92,11 @@ func TestTheUnnamedAreCountedAnew(t *testing.T) {
 				return err
 			}
 		}
-		return raise(tx, state.Alarm{Code: string(plan.HoldUnnamed), Key: key, Severity: state.Warning, Last: b.config.Now(), Text: "2 with access are not named by roster R"})
+		u := state.Unnamed{Count: 2, Roster: "R", Stream: "hr"}
+		if err := state.SetUnnamed(tx, key, u); err != nil {
+			return err
+		}
+		return raise(tx, state.Alarm{Code: string(plan.HoldUnnamed), Key: key, Severity: state.Warning, Last: b.config.Now(), Text: "whatever it says: " + u.Text()})
 	})
 	if err != nil {
 		t.Fatal(err)

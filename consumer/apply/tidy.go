@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -61,17 +60,26 @@ func (e *Engine) tidy(ctx context.Context, now time.Time) error {
 // recount lets the alarm on people whom a roster does not name say how many of them have access still, and ends it with
 // the last. The roster raised it under the code of their holds, and counted once.
 func (e *Engine) recount(ctx context.Context, now time.Time) error {
-	fewer := func(r state.Reader) (list []state.Alarm, err error) {
+	type fewerUnnamed struct {
+		state.Alarm
+		left state.Unnamed
+	}
+	fewer := func(r state.Reader) (list []fewerUnnamed, err error) {
 		standing, err := state.Alarms(r)
 		if err != nil {
 			return nil, err
 		}
 		var open []*state.Hold
 		for _, a := range standing {
-			said, rest, _ := strings.Cut(a.Text, " ")
-			was, err := strconv.Atoi(said)
-			if a.Code != string(plan.HoldUnnamed) || err != nil {
+			if a.Code != string(plan.HoldUnnamed) {
 				continue
+			}
+			u, ok, err := state.UnnamedOf(r, a.Key)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue // the next roster counts
 			}
 			if open == nil {
 				if open, err = state.Holds(r); err != nil {
@@ -84,13 +92,11 @@ func (e *Engine) recount(ctx context.Context, now time.Time) error {
 					n++
 				}
 			}
-			if n >= was {
+			if n >= u.Count {
 				continue
 			}
-			if a.Text = ""; n > 0 {
-				a.Text = fmt.Sprintf("%d %s", n, rest)
-			}
-			list = append(list, a)
+			u.Count = n
+			list = append(list, fewerUnnamed{a, u})
 		}
 		return list, nil
 	}
@@ -103,11 +109,14 @@ func (e *Engine) recount(ctx context.Context, now time.Time) error {
 			return err
 		}
 		for _, a := range list {
-			if a.Text == "" {
+			if a.left.Count == 0 {
 				err = clear(tx, a.Code, a.Key, now)
 			} else {
-				a.Last = now
-				err = raise(tx, a)
+				a.Last, a.Text = now, a.left.Text()
+				err = raise(tx, a.Alarm)
+			}
+			if err == nil {
+				err = state.SetUnnamed(tx, a.Key, a.left)
 			}
 			if err != nil {
 				return err

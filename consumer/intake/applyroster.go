@@ -365,7 +365,11 @@ func (b *batch) applied(r *state.Roster, s *stream) error {
 	}
 	unnamed, against := "", ""
 	if r.Unnamed > 0 {
-		unnamed = fmt.Sprintf("%d with access are not named by roster %s of stream %s: nothing was taken from them, and nothing more is given to them. Ask the producer's people who they are (`consumer holds list`); cut by hand whoever left", r.Unnamed, r.ID, s.Name)
+		u := state.Unnamed{Count: r.Unnamed, Roster: r.ID, Stream: s.Name}
+		if err := state.SetUnnamed(b.tx, streamName{s.Issuer, s.Name}.key(), u); err != nil {
+			return err
+		}
+		unnamed = u.Text()
 	}
 	if r.Against > 0 {
 		more := ""

@@ -3,7 +3,7 @@
 -- issuers, streams and subjects are the text of the messages. The ledger's tables stand beside these.
 
 -- Facts about the file itself: enclave (its URI, pinned at init), id (random, tells two databases apart),
--- created.
+-- created; and single facts for which a table would be too much, such as unnamed:KEY, whom a roster left out.
 CREATE TABLE meta (
   key   TEXT PRIMARY KEY,
   value TEXT NOT NULL
