@@ -110,7 +110,7 @@ func TestStopFinishesWhatWasFetched(t *testing.T) {
 		publish(t, q, p.joiner(fmt.Sprint(i), 1))
 	}
 	r := w.run(q, nil)
-	<-r.took
+	r.until("a batch to be committed", func() bool { return w.stream().Head > 0 }) // the look at the start commits as well
 	r.stop()
 	r.end()
 	head := w.stream().Head
