@@ -127,7 +127,7 @@ func (c *Config) examineHoldings() []doctor.Finding {
 	if h, ok := c.Queue.Holding("queue"); ok {
 		held = append(held, h)
 	}
-	return cloud.ExamineHoldings(held, c.Queue.Exposed())
+	return append(cloud.ExamineHoldings(held, c.Queue.Exposed()), c.Queue.Confined()...)
 }
 
 // examineTenant asks by each credential for nobody, and holds the policy against the tenant.

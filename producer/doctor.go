@@ -124,14 +124,18 @@ const checkHeld = "credentials"
 func (c *Config) examineHoldings() []doctor.Finding {
 	var held []cloud.Holding
 	exposed := false
+	var confined []doctor.Finding
 	if s := c.KeyStore; s != nil {
 		held = append(held, cloud.Holding{Name: "key_store", For: cloud.OfKeys, Credential: s.Credential})
 	}
 	for _, e := range c.Enclaves {
 		exposed = exposed || e.Queue.Exposed()
+		if confined == nil { // one kernel for all of them
+			confined = e.Queue.Confined()
+		}
 		if h, ok := e.Queue.Holding("queue of " + e.Name); ok {
 			held = append(held, h)
 		}
 	}
-	return cloud.ExamineHoldings(held, exposed)
+	return append(cloud.ExamineHoldings(held, exposed), confined...)
 }

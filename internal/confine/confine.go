@@ -5,6 +5,8 @@
 // the second wall, and [To] says which parts of it stand.
 package confine
 
+import "strings"
+
 // Left is what a process keeps. The zero value is nothing.
 type Left struct {
 	// Files it may read, and what is in folders among them. They may be missing.
@@ -13,13 +15,29 @@ type Left struct {
 	Ports []int
 }
 
-// What stands, for people.
-const (
-	always     = "no new privileges, no core dumps"
-	onlyFiles  = "only its own files"
-	onlyPorts  = "of TCP only the ports it needs"
-	noLandlock = "this kernel has no Landlock"
-)
+// Walls are those that stand around a process that was confined.
+type Walls struct {
+	Files bool // it reads its own files only, writes none and runs no program
+	Calls bool // it has no Unix sockets, and changes nobody's mode, owner or times
+	Ports bool // it dials its own ports only
+}
+
+// String says it for people.
+func (w Walls) String() string {
+	var text []string
+	for _, wall := range []struct {
+		stands bool
+		what   string
+	}{{w.Files, "its own files only"}, {w.Calls, "no Unix sockets, no change of modes and owners"}, {w.Ports, "of TCP its own ports only"}} {
+		if wall.stands {
+			text = append(text, wall.what)
+		}
+	}
+	if len(text) == 0 {
+		return "nothing keeps it from what its user may read and dial"
+	}
+	return strings.Join(text, ", ")
+}
 
 // namePort is that of name servers, for answers that are too long for UDP.
 const namePort = 53

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	llsys "github.com/landlock-lsm/go-landlock/landlock/syscall"
@@ -21,21 +20,29 @@ const (
 	withPorts = 4 // Linux 6.7
 )
 
-// To confines this process to what it is left, and to what every program that dials out must be able to read. It says
-// what stands.
-func To(left Left) (string, error) {
+// To confines this process to what it is left, and to what every program that dials out must be able to read: without new
+// privileges or core dumps, everywhere, and by the walls that the kernel has.
+func To(left Left) (Walls, error) {
 	err := errors.Join(
 		llsys.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}), // its memory holds a credential
 		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: maxOpen, Max: maxOpen}),
 	)
+	walls := Able()
+	if err == nil && walls.Files {
+		err = restrict(left)
+	}
+	if err == nil && walls.Calls {
+		err = filterCalls()
+	}
 	if err != nil {
-		return "", fmt.Errorf("confine the process: %w", err)
+		return Walls{}, fmt.Errorf("confine the process: %w", err)
 	}
-	version := landlockVersion()
-	if version < withFiles {
-		return always + "; " + noLandlock, nil
-	}
+	return walls, nil
+}
+
+// restrict has Landlock leave files and ports.
+func restrict(left Left) error {
 	var dirs []string
 	files := slices.DeleteFunc(slices.Clone(left.Files), func(name string) bool {
 		info, err := os.Stat(name)
@@ -50,24 +57,14 @@ func To(left Left) (string, error) {
 	for _, port := range append(slices.Clone(left.Ports), namePort) {
 		rules = append(rules, landlock.ConnectTCP(uint16(port)))
 	}
-	if err := landlock.V6.BestEffort().Restrict(rules...); err != nil {
-		return "", fmt.Errorf("confine the process: %w", err)
-	}
-	stands := []string{always, onlyFiles}
-	if version >= withPorts {
-		plain, err := plainSockets()
-		if err != nil {
-			return "", fmt.Errorf("confine the process: %w", err)
-		}
-		if plain {
-			stands = append(stands, onlyPorts)
-		}
-	}
-	return strings.Join(stands, ", "), nil
+	return landlock.V6.BestEffort().Restrict(rules...)
 }
 
-// Ports says whether [To] keeps a process here to its ports.
-func Ports() bool { return landlockVersion() >= withPorts && canFilter() }
+// Able says which walls [To] can build here.
+func Able() Walls {
+	version, calls := landlockVersion(), canFilter()
+	return Walls{Files: version >= withFiles, Calls: calls, Ports: calls && version >= withPorts}
+}
 
 func landlockVersion() int {
 	version, err := llsys.LandlockGetABIVersion()

@@ -1,6 +1,7 @@
 package confine_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,13 +36,17 @@ func TestConfined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(what)
-	if ports := strings.Contains(what, "of TCP only"); ports != confine.Ports() {
-		t.Errorf("ports: %v was foretold, and it is %q", confine.Ports(), what)
-	} else if ports {
+	fmt.Println(what)
+	if what != confine.Able() {
+		t.Errorf("%+v was foretold, and it is %+v", confine.Able(), what)
+	}
+	if what.Calls {
+		plainCalls(t, filepath.Join(dir, "other"), open)
+	}
+	if what.Ports {
 		inPorts(t, own, other)
 	}
-	if strings.Contains(what, "no Landlock") {
+	if !what.Files {
 		return
 	}
 	if _, err := os.ReadFile(filepath.Join(dir, "own")); err != nil {
@@ -86,11 +92,27 @@ func begin(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	switch text := string(out); {
-	case strings.Contains(text, "no Landlock"):
-		t.Skip("this kernel has no Landlock")
-	case !strings.Contains(text, "of TCP only"):
-		t.Skip("files alone: this kernel's Landlock knows no ports (before Linux 6.7), or no calls are filtered on this machine")
+	if walls := confine.Able(); walls != (confine.Walls{Files: true, Calls: true, Ports: true}) {
+		t.Skipf("this system has not every wall: %s", walls)
+	}
+	if !strings.Contains(string(out), confine.Able().String()) {
+		t.Errorf("it did not come so far:\n%s", out)
+	}
+}
+
+// plainCalls tries what Landlock knows nothing of.
+func plainCalls(t *testing.T, file string, open *os.File) {
+	for name, do := range map[string]func() error{
+		"dial a Unix socket":              func() error { _, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
+		"change a mode":                   func() error { return os.Chmod(file, 0o644) },
+		"change the mode of an open file": func() error { return open.Chmod(0o644) },
+		"change an owner":                 func() error { return os.Lchown(file, os.Getuid(), os.Getgid()) },
+		"change times":                    func() error { return os.Chtimes(file, time.Time{}, time.Now()) },
+		"name an attribute":               func() error { return unix.Setxattr(file, "user.x", []byte("x"), 0) },
+	} {
+		if err := do(); !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EAFNOSUPPORT) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

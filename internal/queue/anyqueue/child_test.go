@@ -8,6 +8,7 @@ import (
 	"jmlbridge/e2e/servicebus/broker"
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/confine"
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/outbound"
 	"jmlbridge/internal/queue/busqueue"
 	"jmlbridge/internal/queue/natsqueue"
@@ -115,12 +116,19 @@ func TestExposed(t *testing.T) {
 		queue Config
 		want  bool
 	}{
-		"Service Bus":                  {Config{ServiceBus: &b}, !confine.Ports()},
+		"Service Bus":                  {Config{ServiceBus: &b}, !confine.Able().Ports},
 		"Service Bus by an identity":   {Config{ServiceBus: &own}, true},
 		"NATS, which needs no process": {Config{NATS: &natsqueue.Config{URL: []string{"tls://a.example:80"}}}, false},
 	} {
 		if got := c.queue.Exposed(); got != c.want {
 			t.Errorf("%s: %v, expected %v", name, got, c.want)
+		}
+		want := doctor.Warning
+		if confine.Able().Files {
+			want = doctor.Well
+		}
+		if got := c.queue.Confined(); c.queue.NATS != nil && got != nil || c.queue.NATS == nil && (len(got) != 1 || got[0].Verdict != want) {
+			t.Errorf("%s: it is confined: %+v", name, got)
 		}
 	}
 }

@@ -52,7 +52,20 @@ func (c Config) Holding(name string) (cloud.Holding, bool) {
 // Exposed says that a process of its own speaks to the mid-point, which could get at the identities of this machine: where the kernel
 // does not keep it to its ports, or the endpoint that gives them has one of those.
 func (c Config) Exposed() bool {
-	return c.inChild() && (!confine.Ports() || slices.Contains(c.ports(os.Environ()), portHTTP))
+	return c.inChild() && (!confine.Able().Ports || slices.Contains(c.ports(os.Environ()), portHTTP))
+}
+
+// Confined says to what the process that speaks to the mid-point is kept here; nothing where there is none. It sends nothing.
+func (c Config) Confined() []doctor.Finding {
+	if !c.inChild() {
+		return nil
+	}
+	f := doctor.Finding{Name: ChildCommand, Verdict: doctor.Well, Text: confine.Able().String()}
+	if !confine.Able().Files {
+		f.Verdict, f.Text = doctor.Warning, "runs where Landlock is missing: whoever takes that process over reads every key that its user may read"
+		f.Do = "take a kernel with Landlock (Linux 5.13 or newer, `landlock` among its security modules), or NATS"
+	}
+	return []doctor.Finding{f}
 }
 
 // examine is what the child does for Examine.

@@ -47,11 +47,12 @@ func on(call uint32, body ...bpf.Instruction) []bpf.Instruction {
 
 // filter leaves of sockets those whose every connection Landlock is asked about. Others reach the same hosts past it: Multipath
 // TCP, SCTP and SMC by a protocol of their own, TCP Fast Open by a message that opens the connection, and io_uring by making sockets
-// without a call that is seen here.
+// without a call that is seen here. Unix sockets lead to services that trust whoever runs under this user. Of files it refuses what
+// Landlock knows nothing of: a key whose mode was changed is a key that a start refuses, or that others read.
 func filter(machine uint32) []bpf.Instruction {
 	sockets := []bpf.Instruction{arg(0)}
-	sockets = append(sockets, oneOf(unix.EAFNOSUPPORT, unix.AF_UNIX, unix.AF_NETLINK, unix.AF_INET, unix.AF_INET6)...)
-	sockets = append(sockets, // of AF_UNIX and AF_NETLINK nothing more is asked
+	sockets = append(sockets, oneOf(unix.EAFNOSUPPORT, unix.AF_NETLINK, unix.AF_INET, unix.AF_INET6)...)
+	sockets = append(sockets, // of AF_NETLINK, by which a resolver sees its interfaces, nothing more is asked
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET, SkipTrue: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_INET6, SkipTrue: 1},
 		allow,
@@ -77,6 +78,9 @@ func filter(machine uint32) []bpf.Instruction {
 	} {
 		list = append(list, calls...)
 	}
+	for _, call := range attributes {
+		list = append(list, on(call, refuse(unix.EPERM))...)
+	}
 	return append(list, allow)
 }
 
@@ -87,14 +91,11 @@ func canFilter() bool {
 	return machines[runtime.GOARCH] != 0 && errno == 0
 }
 
-// plainSockets puts the filter up, in every thread and for good; false: that cannot be done here.
-func plainSockets() (bool, error) {
-	if !canFilter() {
-		return false, nil
-	}
+// filterCalls puts the filter up, in every thread and for good.
+func filterCalls() error {
 	raw, err := bpf.Assemble(filter(machines[runtime.GOARCH]))
 	if err != nil {
-		return false, fmt.Errorf("assemble the filter of calls: %w", err)
+		return fmt.Errorf("assemble the filter of calls: %w", err)
 	}
 	code := make([]unix.SockFilter, len(raw))
 	for i, r := range raw {
@@ -104,9 +105,9 @@ func plainSockets() (bool, error) {
 	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
 	switch {
 	case errno != 0:
-		return false, fmt.Errorf("filter the calls: %w", errno)
+		return fmt.Errorf("filter the calls: %w", errno)
 	case thread != 0:
-		return false, fmt.Errorf("filter the calls: thread %d has a filter of its own", thread)
+		return fmt.Errorf("filter the calls: thread %d has a filter of its own", thread)
 	}
-	return true, nil
+	return nil
 }
