@@ -85,9 +85,10 @@ type Engine struct {
 	gives   *governor
 	wake    chan struct{} // capacity 1
 
-	elapsed   func(from, to time.Time) time.Duration // by the monotonic clock; tests let the other one jump
-	firstWait time.Duration                          // after a failure; tests shorten it
-	firstCut  time.Duration                          // for the first attempt to cut; tests shorten it
+	snapshot  func(context.Context, func(state.Reader) error) error // one state of the database; tests write while it is read
+	elapsed   func(from, to time.Time) time.Duration                // by the monotonic clock; tests let the other one jump
+	firstWait time.Duration                                         // after a failure; tests shorten it
+	firstCut  time.Duration                                         // for the first attempt to cut; tests shorten it
 
 	mu       sync.Mutex // guards those below up to worker; never held across I/O
 	busy     map[state.SubjectKey]claim
@@ -102,22 +103,22 @@ type Engine struct {
 	uptime atomic.Int64 // nanoseconds that the program ran, over all runs
 
 	// Owned by dispatch.
-	giveBound, cutBound, takeBound, deleteBound bound
-	looking                                     bool      // before anything is given, at who may have all of it
-	givesPast                                   time.Time // since when a hold on gives waits for that; zero: it does not
-	tidied                                      time.Time
-	staleIssuers                                []string // silent: their gives wait
-	staleAlarms                                 []string // silent for so long that it is an alarm
-	staleChecked                                time.Time
-	staleOpened                                 int64 // the last stream opened by then
-	staleKnown                                  bool
-	toShow                                      map[plan.Lane][]*state.Subject // run --observe
-	started                                     time.Time
-	leasesChecked                               time.Time
-	upSeen                                      time.Time // when uptime was last added to
-	upSaved                                     int64     // what of it is in the database
-	upKnown                                     bool
-	alone                                       bool // Step calls, not Run: work is done where it is found
+	bounds        [plan.Delete + 1]bound
+	looking       bool      // before anything is given, at who may have all of it
+	givesPast     time.Time // since when a hold on gives waits for that; zero: it does not
+	tidied        time.Time
+	staleIssuers  []string // silent: their gives wait
+	staleAlarms   []string // silent for so long that it is an alarm
+	staleChecked  time.Time
+	staleOpened   int64 // the last stream opened by then
+	staleKnown    bool
+	toShow        map[plan.Lane][]*state.Subject // run --observe
+	started       time.Time
+	leasesChecked time.Time
+	upSeen        time.Time // when uptime was last added to
+	upSaved       int64     // what of it is in the database
+	upKnown       bool
+	alone         bool // Step calls, not Run: work is done where it is found
 }
 
 // claim is work on one person that is under way.
@@ -162,6 +163,9 @@ func New(c Config) (*Engine, error) {
 	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), elapsed: func(from, to time.Time) time.Duration { return to.Sub(from) }, firstWait: firstWait, firstCut: firstCut,
 		busy: map[state.SubjectKey]claim{}, seen: map[state.SubjectKey]int64{},
 		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}, toShow: map[plan.Lane][]*state.Subject{}}
+	e.snapshot = func(ctx context.Context, f func(state.Reader) error) error {
+		return e.DB.Read().Snapshot(ctx, func(s *store.Snapshot) error { return f(s) })
+	}
 	e.cuts = newGovernor(c.WritesPerSecond, c.Now, c.After)
 	e.gives = e.cuts
 	if !c.SharedQuota {
@@ -283,26 +287,20 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 			denied = min(d, cmp.Or(denied, d))
 			continue
 		}
-		var except []string
-		upTo := now
-		switch lane {
-		case plan.Give:
-			except = stale
-			upTo, err = e.guardGives(ctx, now, except)
-		case plan.Disable:
-			upTo, err = e.guardCuts(ctx, now)
-		case plan.Take:
-			upTo, err = e.guardTakes(ctx, now)
-		case plan.Delete:
-			upTo, err = e.guardDeletes(ctx, now)
+		if lane == plan.Disable {
+			if err := e.expire(ctx, now); err != nil {
+				return 0, err
+			}
 		}
-		if err != nil {
-			return 0, err
-		}
-		if first[lane].IsZero() || first[lane].After(upTo) && !e.Observe {
+		if first[lane].IsZero() || first[lane].After(now) && !e.Observe {
+			e.judged(lane, now, verdict{})
 			continue
 		}
-		due, err := e.due(lane, upTo, free+e.Workers, except)
+		var except []string
+		if lane == plan.Give {
+			except = stale
+		}
+		due, err := e.next(ctx, lane, now, free+e.Workers, except)
 		if err != nil {
 			return 0, fmt.Errorf("look for work: %w", err)
 		}
@@ -328,7 +326,7 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	if len(stale) > 0 && (!now.Equal(e.staleChecked) || len(e.staleAlarms) < len(stale)) {
 		wait = guardEvery // a heartbeat may have come since the last look, or the silence become an alarm
 	}
-	if e.looking || now.After(e.giveBound.upTo) || now.After(e.cutBound.upTo) || now.After(e.takeBound.upTo) {
+	if e.looking || now.After(e.bounds[plan.Give].upTo) || now.After(e.bounds[plan.Disable].upTo) || now.After(e.bounds[plan.Take].upTo) {
 		wait = guardEvery // work came after the last look at the limits: judge it soon
 	}
 	if denied > 0 {
@@ -342,21 +340,21 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 }
 
 // due lists who is worked on next in lane.
-func (e *Engine) due(lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
+func (e *Engine) due(r state.Reader, lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
 	if lane == plan.Give && e.looking {
-		return state.DueUnsure(e.DB.Read(), upTo, limit, except)
+		return state.DueUnsure(r, upTo, limit, except)
 	}
 	if !e.Observe {
-		list, err := state.Due(e.DB.Read(), lane, upTo, limit, except)
+		list, err := state.Due(r, lane, upTo, limit, except)
 		if err != nil || lane > plan.Revoke {
 			return list, err
 		}
-		return e.spread(list, lane, upTo, limit, except)
+		return e.spread(r, list, lane, upTo, limit, except)
 	}
 	// Nobody's row moves on, so those who were shown are passed over: many at a time, for it takes a reading
 	// of all of them.
 	if len(e.toShow[lane]) == 0 {
-		list, err := state.DueBut(e.DB.Read(), lane, upTo, showAhead, except, func(s *state.Subject) bool {
+		list, err := state.DueBut(r, lane, upTo, showAhead, except, func(s *state.Subject) bool {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			rev, shown := e.seen[s.SubjectKey]
@@ -372,7 +370,7 @@ func (e *Engine) due(lane plan.Lane, upTo time.Time, limit int, except []string)
 
 // spread keeps cuts that failed before from taking up every worker: while their answers hang, those that were
 // never tried get through. list is what is due, in its order.
-func (e *Engine) spread(list []*state.Subject, lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
+func (e *Engine) spread(r state.Reader, list []*state.Subject, lane plan.Lane, upTo time.Time, limit int, except []string) ([]*state.Subject, error) {
 	e.mu.Lock()
 	left := e.Workers - max(1, untried*e.Workers/16)
 	for _, c := range e.busy {
@@ -390,7 +388,7 @@ func (e *Engine) spread(list []*state.Subject, lane plan.Lane, upTo time.Time, l
 	if len(failed) <= left {
 		return list, nil
 	}
-	list, err := state.DueUntried(e.DB.Read(), lane, upTo, limit, except)
+	list, err := state.DueUntried(r, lane, upTo, limit, except)
 	return append(list, failed[:max(0, left)]...), err
 }
 

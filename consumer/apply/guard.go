@@ -9,6 +9,7 @@ import (
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/store"
 )
 
 const (
@@ -33,36 +34,130 @@ func (b *bound) good(now time.Time) bool {
 	return b.waiting > quickCount && now.Sub(b.checked) < guardEvery && !now.Before(b.checked)
 }
 
-// guardGives compares all that waits to be given with what is left of the hour, before any of it is
-// done: past the limit all of it is held. Who is due may have all already, as after another policy or a recovery:
-// where it depends on them, they are looked at first, and nothing is given meanwhile. It returns up to which due date
-// work may start.
-func (e *Engine) guardGives(ctx context.Context, now time.Time, except []string) (time.Time, error) {
-	return e.guard(ctx, now, plan.Give, &e.giveBound, func() (int64, error) {
-		past := e.givesPast
-		e.looking, e.givesPast = false, time.Time{}
-		most, err := state.AtMostDue(e.DB.Read(), plan.Give, now)
-		if err != nil || most == 0 {
-			return 0, err
+// A verdict is what the limits say of the work of one lane, in one state of the database.
+type verdict struct {
+	waiting int64 // how many were counted
+	past    *past // nil: all of it is inside
+
+	looking   bool      // of gives: first at who may have all of it
+	givesPast time.Time // of gives: since when a hold waits for that; zero: it does not
+}
+
+// past is work past a limit: all of it is held.
+type past struct {
+	code        string
+	until       time.Time
+	spareUrgent bool
+	severity    state.Severity
+	waiting     int64
+	left        room
+}
+
+// judge holds the due work of a lane against its limits.
+func (e *Engine) judge(r state.Reader, lane plan.Lane, now time.Time, except []string) (v verdict, err error) {
+	switch lane {
+	case plan.Give:
+		v, err = e.judgeGives(r, now, except)
+	case plan.Disable:
+		v, err = e.judgeCuts(r, now)
+	case plan.Take:
+		v, err = e.judgeTakes(r, now)
+	case plan.Delete:
+		v, err = e.judgeDeletes(r, now)
+	}
+	if err != nil {
+		return verdict{}, fmt.Errorf("check the limits of lane %s: %w", lane, err)
+	}
+	return v, nil
+}
+
+// next lists who is worked on next in lane, as far as its limits let them. What is counted and what is listed is one state
+// of the database: what were written in between would slip past the limit.
+func (e *Engine) next(ctx context.Context, lane plan.Lane, now time.Time, limit int, except []string) (due []*state.Subject, err error) {
+	var over bool
+	err = e.snapshot(ctx, func(r state.Reader) error {
+		v, err := e.bound(r, lane, now, except)
+		if over = v.past != nil; err != nil || over {
+			return err
 		}
-		room, err := e.roomToGive(now)
-		if err != nil || most <= room.least() {
-			return most, err
-		}
-		waiting, certain, err := state.CountGives(e.DB.Read(), now, except)
-		if err != nil || waiting == 0 || waiting <= room.least() {
-			return most, err
-		}
-		if certain < waiting {
-			if certain > room.least() {
-				e.givesPast = gathering(past, now)
-			}
-			if e.looking = certain <= room.least() || !e.givesPast.IsZero(); e.looking {
-				return most, nil
-			}
-		}
-		return waiting, e.hold(ctx, now, plan.Give, AlarmGiveLimit, state.Never, false, state.Warning, waiting, room)
+		due, err = e.due(r, lane, e.bounds[lane].upTo, limit, except)
+		return err
 	})
+	if err != nil || !over {
+		return due, err
+	}
+	// Work may have come or gone since: what is held is judged again where nothing else can write.
+	var held *past
+	err = e.DB.Tx(ctx, func(tx *store.Tx) error {
+		v, err := e.judge(tx, lane, now, except)
+		if err != nil {
+			return err
+		}
+		if held = v.past; held != nil {
+			if err := e.hold(tx, now, lane, held); err != nil {
+				return fmt.Errorf("hold lane %s: %w", lane, err)
+			}
+		}
+		e.judged(lane, now, v)
+		due, err = e.due(tx, lane, now, limit, except)
+		return err
+	})
+	if err == nil && held != nil {
+		e.Committed()
+		l := held.left.tightest()
+		e.Log.Warn("held", "lane", lane.String(), "code", held.code, "waiting", held.waiting, "spent", l.spent, "limit", l.most, "over", l.over)
+	}
+	return due, err
+}
+
+// bound finds up to which due date the work of lane may start, unless that was found just now. Where it is past a limit,
+// that is left to the hold.
+func (e *Engine) bound(r state.Reader, lane plan.Lane, now time.Time, except []string) (v verdict, err error) {
+	switch {
+	case e.Observe:
+		e.bounds[lane].upTo = now
+	case !e.bounds[lane].good(now):
+		if v, err = e.judge(r, lane, now, except); err == nil && v.past == nil {
+			e.judged(lane, now, v)
+		}
+	}
+	return v, err
+}
+
+// judged keeps a verdict.
+func (e *Engine) judged(lane plan.Lane, now time.Time, v verdict) {
+	e.bounds[lane] = bound{upTo: now, checked: now, waiting: v.waiting}
+	if lane == plan.Give {
+		e.looking, e.givesPast = v.looking, v.givesPast
+	}
+}
+
+// judgeGives compares all that waits to be given with what is left of the hour, before any of it is
+// done: past the limit all of it is held. Who is due may have all already, as after another policy or a recovery:
+// where it depends on them, they are looked at first, and nothing is given meanwhile.
+func (e *Engine) judgeGives(r state.Reader, now time.Time, except []string) (v verdict, err error) {
+	if v.waiting, err = state.AtMostDue(r, plan.Give, now); err != nil || v.waiting == 0 {
+		return v, err
+	}
+	l := &e.Policy.Limits
+	room, _, err := spent(r, now, classGive, l.GivePerHour, l.GivePerDay)
+	if err != nil || v.waiting <= room.least() {
+		return v, err
+	}
+	waiting, certain, err := state.CountGives(r, now, except)
+	if err != nil || waiting == 0 || waiting <= room.least() {
+		return v, err
+	}
+	if certain < waiting {
+		if certain > room.least() {
+			v.givesPast = gathering(e.givesPast, now)
+		}
+		if v.looking = certain <= room.least() || !v.givesPast.IsZero(); v.looking {
+			return v, nil
+		}
+	}
+	v.waiting, v.past = waiting, &past{AlarmGiveLimit, state.Never, false, state.Warning, waiting, room}
+	return v, nil
 }
 
 // gathering is since when a hold waits for looks, where it waited since past; zero: it waits no longer.
@@ -76,61 +171,54 @@ func gathering(past, now time.Time) time.Time {
 	return past
 }
 
-// guardCuts does the same for disables, but what is held there happens by itself after cut_hold, and
+// judgeCuts does the same for disables, but what is held there happens by itself after cut_hold, and
 // urgent leavers have an allowance of their own.
-func (e *Engine) guardCuts(ctx context.Context, now time.Time) (time.Time, error) {
-	if err := e.expire(ctx, now); err != nil {
-		return time.Time{}, err
+func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error) {
+	waiting, urgent, err := state.CountDue(r, plan.Disable, now, nil)
+	if err != nil || waiting == 0 {
+		return v, err
 	}
-	return e.guard(ctx, now, plan.Disable, &e.cutBound, func() (int64, error) {
-		waiting, urgent, err := state.CountDue(e.DB.Read(), plan.Disable, now, nil)
-		if err != nil || waiting == 0 {
-			return 0, err
-		}
-		room, err := e.roomTo(now, classCut, e.Policy.Limits.CutPerHour, e.Policy.Limits.CutPerDay, waiting)
-		if err != nil || waiting <= room.least() {
-			return waiting, err
-		}
-		usedUrgent, err := state.Effects(e.DB.Read(), classUrgent, now.Add(-time.Hour))
-		if err != nil {
-			return 0, err
-		}
-		spare := usedUrgent+urgent <= int64(e.Policy.Limits.UrgentPerHour)
-		if spare && urgent >= waiting {
-			return waiting, nil
-		}
-		until := now.Add(time.Duration(e.Policy.Limits.CutHold))
-		return waiting, e.hold(ctx, now, plan.Disable, AlarmCutLimit, until, spare, state.Critical, waiting, room)
-	})
+	v.waiting = waiting
+	room, err := e.roomTo(r, now, classCut, e.Policy.Limits.CutPerHour, e.Policy.Limits.CutPerDay, waiting)
+	if err != nil || waiting <= room.least() {
+		return v, err
+	}
+	usedUrgent, err := state.Effects(r, classUrgent, now.Add(-time.Hour))
+	if err != nil {
+		return v, err
+	}
+	spare := usedUrgent+urgent <= int64(e.Policy.Limits.UrgentPerHour)
+	if spare && urgent >= waiting {
+		return v, nil
+	}
+	v.past = &past{AlarmCutLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), spare, state.Critical, waiting, room}
+	return v, nil
 }
 
-// guardTakes counts whoever loses roles and keeps the account: a mover, by a change of the policy, by a role's
+// judgeTakes counts whoever loses roles and keeps the account: a mover, by a change of the policy, by a role's
 // lease. Past the limit that waits as cuts do. Who is in this lane and loses nothing is not counted, and not held.
-func (e *Engine) guardTakes(ctx context.Context, now time.Time) (time.Time, error) {
-	return e.guard(ctx, now, plan.Take, &e.takeBound, func() (int64, error) {
-		most, err := state.AtMostDue(e.DB.Read(), plan.Take, now)
-		if err != nil || most == 0 {
-			return 0, err
+func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error) {
+	if v.waiting, err = state.AtMostDue(r, plan.Take, now); err != nil || v.waiting == 0 {
+		return v, err
+	}
+	room, err := e.roomTo(r, now, classTake, e.Policy.Limits.TakePerHour, e.Policy.Limits.TakePerDay, v.waiting)
+	if err != nil || v.waiting <= room.least() {
+		return v, err
+	}
+	due, err := state.Due(r, plan.Take, now, 1<<30, nil)
+	if err != nil {
+		return v, err
+	}
+	losing := int64(0)
+	for _, s := range due {
+		if !s.Released() && e.loses(s, now) {
+			losing++
 		}
-		room, err := e.roomTo(now, classTake, e.Policy.Limits.TakePerHour, e.Policy.Limits.TakePerDay, most)
-		if err != nil || most <= room.least() {
-			return most, err
-		}
-		due, err := state.Due(e.DB.Read(), plan.Take, now, 1<<30, nil)
-		if err != nil {
-			return 0, err
-		}
-		losing := int64(0)
-		for _, s := range due {
-			if !s.Released() && e.loses(s, now) {
-				losing++
-			}
-		}
-		if losing <= room.least() {
-			return most, nil
-		}
-		return most, e.hold(ctx, now, plan.Take, AlarmTakeLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), false, state.Critical, losing, room)
-	})
+	}
+	if losing > room.least() {
+		v.past = &past{AlarmTakeLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), false, state.Critical, losing, room}
+	}
+	return v, nil
 }
 
 // loses reports whether roles are to be taken from a person, and were not counted yet.
@@ -144,21 +232,18 @@ func (e *Engine) loses(s *state.Subject, now time.Time) bool {
 	return v.Access && s.Taken != s.Rev && slices.ContainsFunc(known.Groups, func(g string) bool { return !slices.Contains(given, g) && e.Policy.Listed(g) })
 }
 
-// guardDeletes holds all deletes that wait where they are more than the day allows: what is deleted is hard to
+// judgeDeletes holds all deletes that wait where they are more than the day allows: what is deleted is hard to
 // have back.
-func (e *Engine) guardDeletes(ctx context.Context, now time.Time) (time.Time, error) {
-	return e.guard(ctx, now, plan.Delete, &e.deleteBound, func() (int64, error) {
-		waiting, _, err := state.CountDue(e.DB.Read(), plan.Delete, now, nil)
-		if err != nil || waiting == 0 {
-			return 0, err
-		}
-		used, err := state.Effects(e.DB.Read(), classDelete, now.Add(-day))
-		room := room{{"in 24 hours", int64(e.Policy.Limits.DeletePerDay), used}}
-		if err != nil || waiting <= room.least() {
-			return waiting, err
-		}
-		return waiting, e.hold(ctx, now, plan.Delete, AlarmDeleteLimit, state.Never, false, state.Warning, waiting, room)
-	})
+func (e *Engine) judgeDeletes(r state.Reader, now time.Time) (v verdict, err error) {
+	if v.waiting, _, err = state.CountDue(r, plan.Delete, now, nil); err != nil || v.waiting == 0 {
+		return v, err
+	}
+	used, err := state.Effects(r, classDelete, now.Add(-day))
+	room := room{{"in 24 hours", int64(e.Policy.Limits.DeletePerDay), used}}
+	if err == nil && v.waiting > room.least() {
+		v.past = &past{AlarmDeleteLimit, state.Never, false, state.Warning, v.waiting, room}
+	}
+	return v, err
 }
 
 const day = 24 * time.Hour
@@ -184,55 +269,36 @@ func (r room) tightest() limit {
 	return slices.MinFunc(r, func(a, b limit) int { return int((a.most - a.spent) - (b.most - b.spent)) })
 }
 
-func (e *Engine) roomToGive(now time.Time) (room, error) {
-	hour, err := state.Effects(e.DB.Read(), classGive, now.Add(-time.Hour))
+// spent is what is left of a class in an hour and in a day, and what was done of it in the day.
+func spent(r state.Reader, now time.Time, class string, perHour, perDay int) (left room, whole int64, err error) {
+	hour, err := state.Effects(r, class, now.Add(-time.Hour))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	whole, err := state.Effects(e.DB.Read(), classGive, now.Add(-day))
-	return room{{"in an hour", int64(e.Policy.Limits.GivePerHour), hour}, {"in 24 hours", int64(e.Policy.Limits.GivePerDay), whole}}, err
+	whole, err = state.Effects(r, class, now.Add(-day))
+	return room{{"in an hour", int64(perHour), hour}, {"in 24 hours", int64(perDay), whole}}, whole, err
 }
 
 // roomTo is what is left of a class that the share bounds too. It counts the open accounts only where the share
 // could matter: that takes a reading of all persons.
-func (e *Engine) roomTo(now time.Time, class string, perHour, perDay int, waiting int64) (room, error) {
+func (e *Engine) roomTo(r state.Reader, now time.Time, class string, perHour, perDay int, waiting int64) (room, error) {
 	l := &e.Policy.Limits
-	hour, err := state.Effects(e.DB.Read(), class, now.Add(-time.Hour))
+	left, whole, err := spent(r, now, class, perHour, perDay)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := state.Effects(e.DB.Read(), class, now.Add(-day))
-	if err != nil {
-		return nil, err
-	}
-	r := room{{"in an hour", int64(perHour), hour}, {"in 24 hours", int64(perDay), whole}}
 	if l.CutShare == 0 || whole+waiting <= int64(l.CutFloor) {
-		return r, nil
+		return left, nil
 	}
-	open, err := state.OpenAccounts(e.DB.Read())
+	open, err := state.OpenAccounts(r)
 	if class == classCut {
 		open += whole // those cut in these 24 hours were open when they began
 	}
 	share := max(int64(l.CutFloor), open*int64(l.CutShare)/100)
-	return append(r, limit{fmt.Sprintf("in 24 hours, %d of a hundred open accounts or %d, whichever is more,", l.CutShare, l.CutFloor), share, whole}), err
+	return append(left, limit{fmt.Sprintf("in 24 hours, %d of a hundred open accounts or %d, whichever is more,", l.CutShare, l.CutFloor), share, whole}), err
 }
 
 // past says that the limit was reached.
 func (l limit) past() string {
 	return fmt.Sprintf(", past the limit of %d %s (%d done)", l.most, l.over, l.spent)
-}
-
-func (e *Engine) guard(ctx context.Context, now time.Time, lane plan.Lane, b *bound, check func() (waiting int64, err error)) (time.Time, error) {
-	if e.Observe {
-		return now, nil
-	}
-	if b.good(now) {
-		return b.upTo, nil
-	}
-	waiting, err := check()
-	if err != nil {
-		return time.Time{}, fmt.Errorf("check the limits of lane %s: %w", lane, err)
-	}
-	*b = bound{upTo: now, checked: now, waiting: waiting}
-	return now, nil
 }

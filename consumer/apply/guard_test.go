@@ -1,7 +1,10 @@
 package apply
 
 import (
+	"context"
+	"database/sql"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +96,77 @@ func TestRetriesCountOnce(t *testing.T) {
 	}
 	if hits := b.tenant.Faults(); len(hits) != 1 || hits[0].Hit != leavers {
 		t.Errorf("the tenant refused %+v; want each leaver once", hits)
+	}
+}
+
+// interrupted calls write before whatever is read.
+type interrupted struct {
+	state.Reader
+	write func()
+}
+
+func (i interrupted) Each(query string, args []any, row func(scan func(...any) error) error) error {
+	i.write()
+	return i.Reader.Each(query, args, row)
+}
+
+func (i interrupted) QueryRow(query string, args ...any) *sql.Row {
+	i.write()
+	return i.Reader.QueryRow(query, args...)
+}
+
+// What comes while the limits are looked at is judged with the rest: wherever in between it is written, not one more
+// than the limit is listed as work, and all that is past it is held.
+func TestWhatComesWhileItIsCountedIsCounted(t *testing.T) {
+	const limit = 2
+	b := setup(t, func(_ *tenant.Config, c *Config) {
+		c.Policy = testPolicy(t, limit, limit)
+		c.Log = slog.New(slog.DiscardHandler)
+	})
+	now := b.now()
+	b.config.Now = func() time.Time { return now }
+	for lane, kind := range map[plan.Lane]schema.Kind{plan.Disable: schema.KindLeaver, plan.Give: schema.KindJoiner} {
+		say := func(i int) {
+			b.say(fmt.Sprint(i), fence.Fact{Kind: kind, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: []string{"analyst"}})
+		}
+		for at, reads := 1, 1; at <= reads; at++ { // the read before which the others come
+			now = now.Add(time.Second) // holds are named after it
+			if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { _, err := tx.Exec(`DELETE FROM subject`); return err }); err != nil {
+				t.Fatal(err)
+			}
+			for i := range limit {
+				say(i)
+			}
+			e, err := New(b.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole := e.snapshot
+			reads = 0
+			e.snapshot = func(ctx context.Context, f func(state.Reader) error) error {
+				return whole(ctx, func(r state.Reader) error {
+					return f(interrupted{r, func() {
+						if reads++; reads == at {
+							say(limit)
+							say(limit + 1)
+						}
+					}})
+				})
+			}
+			listed := map[string]bool{}
+			for range 2 { // the second look finds what the first did not
+				due, err := e.next(t.Context(), lane, now, 100, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range due {
+					listed[s.Subject] = true
+				}
+			}
+			if len(listed) > limit {
+				t.Errorf("%s, with others before read %d: %d are worked on, want no more than %d", kind, at, len(listed), limit)
+			}
+		}
 	}
 }
 

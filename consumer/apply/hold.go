@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -31,67 +30,59 @@ type shownEntry struct {
 }
 
 // hold puts everything that is due in lane behind one hold; of roles that are taken, only whoever loses any.
-func (e *Engine) hold(ctx context.Context, now time.Time, lane plan.Lane, code string, until time.Time, spareUrgent bool, severity state.Severity, waiting int64, left room) error {
-	err := e.DB.Tx(ctx, func(tx *store.Tx) error {
-		due, err := state.Due(tx, lane, now, 1<<30, nil)
-		if err != nil {
-			return err
-		}
-		shown := shownHold{Code: code, Lane: lane.String()}
-		if until != state.Never {
-			shown.Until = &until
-		}
-		var whom []entry.Who
-		for _, s := range due {
-			if lane == plan.Take && (s.Released() || !e.loses(s, now)) {
-				continue
-			}
-			if lane != plan.Take && (s.Released() || s.Counted == s.Rev && (lane != plan.Delete || s.Attempts > 0) || spareUrgent && s.Urgent) { // as state.HoldLane
-				continue
-			}
-			p := s.Doc.At(now).Cause
-			shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, p.Engagement, p.Seq})
-			whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: p.Engagement})
-		}
-		shown.Count = len(shown.Subjects)
-		if shown.Count == 0 {
-			return nil
-		}
-		list, err := json.Marshal(shown)
-		if err != nil {
-			return err
-		}
-		// The time makes the key: a second hold of the same kind must not end the first.
-		h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: code, Shown: list, Created: now, Subjects: whom}
-		if shown.Until != nil {
-			h.Expires = until
-		}
-		if _, err := state.OpenHold(tx, h); err != nil {
-			return err
-		}
-		if lane != plan.Take {
-			err = state.HoldLane(tx, h.ID, lane, now, until, spareUrgent)
-		}
-		for _, x := range shown.Subjects {
-			if err == nil && lane == plan.Take {
-				err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, until)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		text, err := limitText(tx, h, shown.Until, int64(shown.Count), left.tightest().past())
-		if err != nil {
-			return err
-		}
-		return raise(tx, state.Alarm{Code: code, Severity: severity, Last: now, Text: text})
-	})
+func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
+	due, err := state.Due(tx, lane, now, 1<<30, nil)
 	if err != nil {
-		return fmt.Errorf("hold lane %s: %w", lane, err)
+		return err
 	}
-	e.Committed()
-	e.Log.Warn("held", "lane", lane.String(), "code", code, "waiting", waiting, "spent", left.tightest().spent, "limit", left.tightest().most, "over", left.tightest().over)
-	return nil
+	shown := shownHold{Code: p.code, Lane: lane.String()}
+	if p.until != state.Never {
+		shown.Until = &p.until
+	}
+	var whom []entry.Who
+	for _, s := range due {
+		if lane == plan.Take && (s.Released() || !e.loses(s, now)) {
+			continue
+		}
+		if lane != plan.Take && (s.Released() || s.Counted == s.Rev && (lane != plan.Delete || s.Attempts > 0) || p.spareUrgent && s.Urgent) { // as state.HoldLane
+			continue
+		}
+		cause := s.Doc.At(now).Cause
+		shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
+		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: cause.Engagement})
+	}
+	shown.Count = len(shown.Subjects)
+	if shown.Count == 0 {
+		return nil
+	}
+	list, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	// The time makes the key: a second hold of the same kind must not end the first.
+	h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: p.code, Shown: list, Created: now, Subjects: whom}
+	if shown.Until != nil {
+		h.Expires = p.until
+	}
+	if _, err := state.OpenHold(tx, h); err != nil {
+		return err
+	}
+	if lane != plan.Take {
+		err = state.HoldLane(tx, h.ID, lane, now, p.until, p.spareUrgent)
+	}
+	for _, x := range shown.Subjects {
+		if err == nil && lane == plan.Take {
+			err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, p.until)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	text, err := limitText(tx, h, shown.Until, int64(shown.Count), p.left.tightest().past())
+	if err != nil {
+		return err
+	}
+	return raise(tx, state.Alarm{Code: p.code, Severity: p.severity, Last: now, Text: text})
 }
 
 // held is what waits behind a hold of many, by its code.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"sync"
 )
 
@@ -68,6 +69,47 @@ func (r *Reader) QueryRowContext(ctx context.Context, query string, args ...any)
 		return s.QueryRowContext(ctx, args...)
 	}
 	return r.DB.QueryRowContext(ctx, query, args...)
+}
+
+// Snapshot lets f read the database as it is at one moment, whatever is written meanwhile. f reads nothing by the
+// Reader itself: that would show another moment.
+func (r *Reader) Snapshot(ctx context.Context, f func(*Snapshot) error) error {
+	tx, err := r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin to read: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return f(&Snapshot{r, tx})
+}
+
+// Snapshot is the database as it was when it was first read. It belongs to the call that it was given to.
+type Snapshot struct {
+	r  *Reader
+	tx *sql.Tx
+}
+
+// QueryRow runs a query for at most one row.
+func (s *Snapshot) QueryRow(query string, args ...any) *sql.Row {
+	if p := s.r.stmt(query); p != nil {
+		return s.tx.Stmt(p).QueryRow(args...)
+	}
+	return s.tx.QueryRow(query, args...)
+}
+
+// Each runs a query and calls row for every row; scan reads its columns. An error of row ends it.
+func (s *Snapshot) Each(query string, args []any, row func(scan func(...any) error) error) error {
+	rows, err := s.rows(query, args)
+	if err != nil {
+		return err
+	}
+	return drain(rows, row)
+}
+
+func (s *Snapshot) rows(query string, args []any) (*sql.Rows, error) {
+	if p := s.r.stmt(query); p != nil {
+		return s.tx.Stmt(p).Query(args...)
+	}
+	return s.tx.Query(query, args...)
 }
 
 // Close closes the statements and the connections.

@@ -452,3 +452,37 @@ func TestPreparedFormsAreKept(t *testing.T) {
 		t.Error("want a query that cannot be prepared to fail")
 	}
 }
+
+// A snapshot shows one moment, whatever is written while it is read.
+func TestSnapshot(t *testing.T) {
+	db := create(t)
+	for i, want := range []string{"", "0", "0,1"} {
+		err := db.Read().Snapshot(t.Context(), func(s *Snapshot) error {
+			for j := range 2 {
+				n, list := 0, []string{}
+				if err := s.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil {
+					return err
+				}
+				err := s.Each("SELECT k FROM t ORDER BY k", nil, func(scan func(...any) error) error {
+					list = append(list, "")
+					return scan(&list[len(list)-1])
+				})
+				if got := strings.Join(list, ","); err != nil || got != want || n != i {
+					t.Errorf("read %d shows %q and %d rows, %v; want %q", j, got, n, err, want)
+				}
+				if j == 0 {
+					if err := db.Tx(t.Context(), put(fmt.Sprint(i))); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := keys(t, db); got != "0 1 2" {
+		t.Errorf("there is %q; want all", got)
+	}
+}
