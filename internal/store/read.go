@@ -78,20 +78,39 @@ func (r *Reader) Snapshot(ctx context.Context, f func(*Snapshot) error) error {
 	if err != nil {
 		return fmt.Errorf("begin to read: %w", err)
 	}
-	defer func() { _ = tx.Rollback() }() // nothing was written
-	return f(&Snapshot{r, tx})
+	s := &Snapshot{r: r, tx: tx}
+	defer func() {
+		_ = tx.Rollback() // nothing was written
+		for _, query := range s.fresh {
+			r.stmt(query)
+		}
+	}()
+	return f(s)
 }
 
 // Snapshot is the database as it was when it was first read. It belongs to the call that it was given to.
 type Snapshot struct {
-	r  *Reader
-	tx *sql.Tx
+	r     *Reader
+	tx    *sql.Tx
+	fresh []string // queries that have no prepared form: made now it would take a further connection
+}
+
+// stmt is nil where the query is to be run without.
+func (s *Snapshot) stmt(query string) *sql.Stmt {
+	s.r.mu.Lock()
+	p := s.r.stmts[query]
+	s.r.mu.Unlock()
+	if p == nil {
+		s.fresh = append(s.fresh, query)
+		return nil
+	}
+	return s.tx.Stmt(p)
 }
 
 // QueryRow runs a query for at most one row.
 func (s *Snapshot) QueryRow(query string, args ...any) *sql.Row {
-	if p := s.r.stmt(query); p != nil {
-		return s.tx.Stmt(p).QueryRow(args...)
+	if p := s.stmt(query); p != nil {
+		return p.QueryRow(args...)
 	}
 	return s.tx.QueryRow(query, args...)
 }
@@ -106,8 +125,8 @@ func (s *Snapshot) Each(query string, args []any, row func(scan func(...any) err
 }
 
 func (s *Snapshot) rows(query string, args []any) (*sql.Rows, error) {
-	if p := s.r.stmt(query); p != nil {
-		return s.tx.Stmt(p).Query(args...)
+	if p := s.stmt(query); p != nil {
+		return p.Query(args...)
 	}
 	return s.tx.Query(query, args...)
 }
