@@ -27,7 +27,6 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
-	"jmlbridge/internal/disk"
 	"jmlbridge/internal/store"
 )
 
@@ -119,6 +118,7 @@ type Engine struct {
 	upSaved       int64     // what of it is in the database
 	upKnown       bool
 	alone         bool // Step calls, not Run: work is done where it is found
+	stumbled      bool // the last Step ended with an error
 }
 
 // claim is work on one person that is under way.
@@ -225,8 +225,9 @@ func (e *Engine) begin(ctx context.Context) error {
 }
 
 // Step is one round of Run on the caller's goroutine: what is due now and inside the limits, the lowest lane
-// first, one person after another. It returns how long nothing else can be due. It is for a caller that owns
-// the clock, and must not run beside Run or itself.
+// first, one person after another. It returns how long nothing else can be due. One that follows an error, as of a
+// full disk, first looks at what could not be recorded. It is for a caller that owns the clock, and must not run beside
+// Run or itself.
 func (e *Engine) Step(ctx context.Context) (time.Duration, error) {
 	if !e.alone {
 		if err := e.begin(ctx); err != nil {
@@ -234,12 +235,18 @@ func (e *Engine) Step(ctx context.Context) (time.Duration, error) {
 		}
 		e.alone = true
 	}
+	if e.stumbled {
+		if err := e.recover(ctx); err != nil {
+			return 0, err
+		}
+	}
 	fatal := make(chan error, 1)
 	wait, err := e.dispatch(ctx, fatal)
 	select {
 	case err = <-fatal:
 	default:
 	}
+	e.stumbled = err != nil
 	return wait, err
 }
 
@@ -280,7 +287,7 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		if doubt && lane == plan.Delete {
 			continue
 		}
-		if (lane == plan.Give || lane == plan.Delete) && e.Room.Level() != disk.Ample {
+		if e.lacksRoom(lane) {
 			continue
 		}
 		if d := e.pause(lane, now); d > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"jmlbridge/consumer/plan"
 	"jmlbridge/internal/disk"
 )
 
@@ -20,6 +21,11 @@ type endless struct{}
 
 func (endless) Level() disk.Level { return disk.Ample }
 func (endless) Full(error) bool   { return false }
+
+// lacksRoom reports whether the work of lane waits for room on the disk.
+func (e *Engine) lacksRoom(lane plan.Lane) bool {
+	return (lane == plan.Give || lane == plan.Delete) && e.Room.Level() != disk.Ample
+}
 
 // roomPause is how long a write that found the disk full waits.
 const roomPause = time.Second

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/disk"
 	"jmlbridge/schema"
 )
@@ -32,6 +34,46 @@ func (v *volume) look(t *testing.T) {
 	t.Helper()
 	if _, err := v.Look(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// filling runs the disk low while the tenant is asked for an account.
+type filling struct {
+	Granter
+	v *volume
+	t *testing.T
+}
+
+func (f filling) FindByMark(ctx context.Context, mark string) ([]directory.Account, directory.Receipt, error) {
+	f.v.free.Store(0)
+	f.v.look(f.t)
+	return f.Granter.FindByMark(ctx, mark)
+}
+
+// A disk that runs low between the look at an account and the record of what is to be given has nothing for that: what is
+// laid by is for cuts.
+func TestADiskThatRunsLowDuringALook(t *testing.T) {
+	v := newVolume(t, 1<<30)
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Room = v })
+	grant := b.config.Grant
+	b.config.Grant = filling{grant, v, t}
+	b.join("eve", "Eve", "analyst")
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if intents, _ := b.explained(); v.Level() == disk.Ample || intents > 0 || b.row("eve").Lane != plan.Give {
+		t.Errorf("on a disk that is %s there are %d intents; eve waits in lane %s", v.Level(), intents, b.row("eve").Lane)
+	}
+	b.config.Grant = grant
+	v.free.Store(1 << 30)
+	v.look(t)
+	b.settle()
+	if !b.user("eve.ng").Enabled {
+		t.Error("with room again eve has no account")
 	}
 }
 

@@ -146,6 +146,9 @@ func (e *Engine) streamOf(issuer string) (string, error) {
 
 // execute carries out the operations of one lane: intent, attempt, outcome.
 func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
+	if u.lacksRoom(lane) && !u.Observe {
+		return nil // the disk ran low since this was listed, and the rest is for cuts: the row is due still
+	}
 	var ops []plan.Op
 	for _, op := range p.Ops {
 		if op.Lane == lane || u.Observe { // nothing follows what is only shown: all of it now
