@@ -177,14 +177,24 @@ func (in *Intake) Run(ctx, work context.Context) error {
 }
 
 // Take makes one batch durably ours on the caller's goroutine: it opens, admits and commits, and leaves the
-// settling to the caller. It is one round of Run without the queue, and must not run beside Run, Sweep or
-// itself.
-func (in *Intake) Take(ctx context.Context, batch []queue.Delivery) error {
+// settling of what it returns to the caller. What a full disk has no room for stays in memory for the next Take. It is one
+// round of Run without the queue, and must not run beside Run, Sweep or itself.
+func (in *Intake) Take(ctx context.Context, batch []queue.Delivery) (taken []queue.Delivery, err error) {
 	items, err := in.open(ctx, batch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return in.commit(ctx, items)
+	in.join(items)
+	for was := false; len(in.line) > 0; {
+		some, full, err := in.once(ctx)
+		if err != nil || full && was || !full && len(some) == 0 {
+			return taken, err
+		}
+		was = full // a second time there is what was laid by
+		taken = append(taken, some...)
+	}
+	in.line = nil
+	return taken, nil
 }
 
 // send returns false where ctx ended first.

@@ -89,32 +89,45 @@ func (in *Intake) next() (now, later []*item) {
 	return now, later
 }
 
+// once commits what there is room for now and returns it, to be settled; what is left stays in the line. full says that
+// the disk was, and that nothing of it is done.
+func (in *Intake) once(work context.Context) (batch []queue.Delivery, full bool, err error) {
+	now, later := in.next()
+	if len(now) == 0 {
+		return nil, false, nil
+	}
+	line := in.line
+	in.line = later
+	if err := in.commit(work, now); err != nil {
+		in.line = line
+		if in.Room.Full(err) {
+			return nil, true, nil
+		}
+		return nil, false, err
+	}
+	batch = make([]queue.Delivery, len(now))
+	for i, it := range now {
+		batch[i] = it.delivery
+		batch[i].Body = nil // settling goes by the lease
+	}
+	return batch, false, nil
+}
+
 // advance commits what there is room for and hands it on to be settled. It returns false where that ended.
 func (in *Intake) advance(work context.Context, to chan<- []queue.Delivery) (bool, error) {
 	for len(in.line) > 0 {
-		now, later := in.next()
-		if len(now) == 0 {
-			return true, nil
-		}
-		line := in.line
-		in.line = later
-		if err := in.commit(work, now); err != nil {
-			in.line = line
-			if !in.Room.Full(err) {
-				return false, in.stopped(work, err)
-			}
+		batch, full, err := in.once(work)
+		switch {
+		case err != nil:
+			return false, in.stopped(work, err)
+		case full:
 			pause(in.fetching, roomPause)
 			if in.fetching.Err() != nil {
 				return false, nil // nothing of it is settled: it comes again
 			}
-			continue
-		}
-		batch := make([]queue.Delivery, len(now))
-		for i, it := range now {
-			batch[i] = it.delivery
-			batch[i].Body = nil // settling goes by the lease
-		}
-		if !send(work, to, batch) {
+		case len(batch) == 0:
+			return true, nil
+		case !send(work, to, batch):
 			return false, nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"jmlbridge/internal/disk"
 	"jmlbridge/internal/queue"
 	"jmlbridge/internal/queue/memqueue"
+	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
 
@@ -155,5 +156,51 @@ func TestAFullDiskKeepsThePosition(t *testing.T) {
 	now, later := in.next()
 	if len(now) != 2 || len(later) != 1 || string(now[0].delivery.Position) != "0" || now[1].delivery.Position != nil {
 		t.Errorf("now %d, later %d", len(now), len(later))
+	}
+}
+
+// crowded is a volume on which writes find no room.
+type crowded struct{ *disk.Room }
+
+func (c crowded) Full(err error) bool {
+	if !store.IsFull(err) {
+		return false
+	}
+	c.Spend()
+	return true
+}
+
+// A database that cannot grow takes nothing in, settles nothing and stops nothing. What waits meanwhile is judged by the
+// keys that are trusted once there is room.
+func TestADatabaseThatCannotGrow(t *testing.T) {
+	w, p := setup(t)
+	x := newProducer(t, "hr", w.to)
+	x.seq, x.generation, x.prev = 4, 2, schema.DigestOf([]byte("4"))
+	in := w.intake()
+	in.Room = crowded{newVolume(t).Room}
+	grow := func(pages string) {
+		var n int64
+		w.update(func(tx *store.Tx) error { return tx.QueryRow("PRAGMA max_page_count = " + pages).Scan(&n) })
+	}
+	const before = 100 // more than fit into the pages that there are
+	batch := []queue.Delivery{{Body: p.joiner("1", 1).wire}}
+	for range before {
+		batch = append(batch, queue.Delivery{Body: p.heartbeat().wire})
+	}
+	batch = append(batch, queue.Delivery{Body: x.leaver("1", 1).wire})
+	grow("1") // none further
+	taken, err := in.Take(t.Context(), batch)
+	if err != nil || len(taken) > 0 || in.Room.Level() != disk.Full || w.stream().Head > 0 {
+		t.Fatalf("took %d, %v, on a disk that is %s, up to %d; want nothing taken, and no error", len(taken), err, in.Room.Level(), w.stream().Head)
+	}
+	grow("1000000")
+	w.trust(x)
+	w.sweep()
+	in.Room = endless{}
+	if taken, err = in.Take(t.Context(), nil); err != nil || len(taken) != len(batch) || w.stream().Head != before+1 {
+		t.Errorf("with room again took %d of %d, %v, up to %d", len(taken), len(batch), err, w.stream().Head)
+	}
+	if access(w, "1").Access {
+		t.Error("the cut by the key that is trusted by now waits")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +75,13 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	}
 	if err := in.trust.load(in.DB.Read()); err != nil {
 		return err
+	}
+	if seen != in.seen {
+		// What waits for room was opened by the keys of then: it would be parked for a key that is trusted by now.
+		refused := slices.DeleteFunc(slices.Clone(in.line), func(it *item) bool { return it.refusal == nil })
+		if err := in.openAll(ctx, refused); err != nil {
+			return err
+		}
 	}
 	if err := in.DB.Update(ctx, in.endInterval); err != nil {
 		return fmt.Errorf("sweep: %w", err)
