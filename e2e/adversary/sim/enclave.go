@@ -33,16 +33,20 @@ type consumer struct {
 	policy *policy.Policy
 	room   *room
 
-	batch  []*message    // that Take has in hand; nil where it has none
-	from   time.Time     // when its step began
-	offset time.Duration // of the enclave's clock
-	latest time.Time     // that its clock ever said before a jump
-	doubt  bool          // it jumped, and nobody has confirmed it yet
-	inside bool          // a step of the executor is under way: calls of the tenant may let messages in
+	batch   []*message        // that Take has in hand; nil where it has none
+	line    []*message        // that it keeps in memory, since the disk has no room for them
+	dropped map[*message]bool // that it took on a full disk and did not keep
+	unswept bool              // it started, perhaps without what waited for room, and has not looked since at what it has to report
+	from    time.Time         // when its step began
+	offset  time.Duration     // of the enclave's clock
+	latest  time.Time         // that its clock ever said before a jump
+	doubt   bool              // it jumped, and nobody has confirmed it yet
+	inside  bool              // a step of the executor is under way: calls of the tenant may let messages in
 }
 
 func newConsumer(w *world) *consumer {
-	c := &consumer{mortal: mortal{w: w, name: "consumer"}, room: newRoom(w.dir)}
+	c := &consumer{mortal: mortal{w: w, name: "consumer"}, dropped: map[*message]bool{}}
+	c.room = newRoom(c)
 	first := w.lab.blank
 	if w.producers[0].opened == 1 {
 		first = w.lab.consumer
@@ -63,7 +67,7 @@ func (c *consumer) start() {
 	w := c.w
 	var err error
 	if c.db, err = state.Open(c.path); err == nil {
-		c.in, err = intake.New(intake.Config{DB: c.db, Name: "adversary", Ring: w.lab.ring, Openers: 1, Now: c.now, Log: w.log, StaleAfter: staleAfter, Committed: c.committed})
+		c.in, err = intake.New(intake.Config{DB: c.db, Name: "adversary", Ring: w.lab.ring, Openers: 1, Now: c.now, Log: w.log, StaleAfter: staleAfter, Committed: c.committed, Room: c.room})
 	}
 	if err == nil {
 		c.engine, err = apply.New(apply.Config{DB: c.db, Policy: c.policy, Cut: w.tenant, Grant: w.tenant, SharedQuota: true, StaleAfter: staleAfter, Room: c.room,
@@ -72,6 +76,11 @@ func (c *consumer) start() {
 	if err != nil {
 		w.broken("start the consumer: %v", err)
 	}
+	if c.room.most > 0 {
+		c.room.bound(c.room.most)
+	}
+	w.mid.again(c.line) // nothing of it was settled
+	c.line, c.unswept = nil, w.mood.fills > 0
 	w.watch.reopen()
 }
 
@@ -158,19 +167,14 @@ func (c *consumer) recorded(batch []*message) {
 		if x.truth == nil || w.watch.delivered[x] {
 			continue
 		}
-		var yes bool
-		err := c.db.Read().QueryRow("SELECT EXISTS (SELECT 1 FROM message WHERE payload = ?1) OR EXISTS (SELECT 1 FROM parked WHERE wire = ?2)", x.truth.Hash[:], digest(x.body)).Scan(&yes)
-		if err != nil {
-			w.broken("look for a message: %v", err)
-		}
-		if yes {
+		if c.present(x) {
 			there++
 			fresh = append(fresh, x)
 		} else {
 			missing++
 		}
 	}
-	if there > 0 && missing > 0 {
+	if there > 0 && missing > 0 && c.room.Level() != disk.Full { // which splits it
 		w.failf("torn batch", "after a crash %d messages of a batch are recorded and %d are not", there, missing)
 	}
 	w.watch.deliver(fresh)
@@ -180,7 +184,7 @@ func (c *consumer) recorded(batch []*message) {
 func (c *consumer) pull() {
 	w := c.w
 	batch := w.mid.fetch(1 + w.rng.IntN(6))
-	if len(batch) == 0 {
+	if len(batch) == 0 && len(c.line) == 0 {
 		return
 	}
 	c.take(batch)
@@ -190,24 +194,39 @@ func (c *consumer) take(batch []*message) {
 	w := c.w
 	deliveries := make([]queue.Delivery, len(batch))
 	for i, x := range batch {
-		deliveries[i] = queue.Delivery{Body: x.body, Position: queue.Position("1")}
+		deliveries[i] = queue.Delivery{Body: x.body, Position: queue.Position("1"), Lease: x}
 		if x.truth != nil {
 			w.tracef("took %s", x)
 		}
 	}
-	c.batch = batch
-	if err := c.in.Take(context.Background(), deliveries); err != nil {
+	all := append(c.line, batch...)
+	c.batch, c.line, c.room.spent = all, nil, false
+	taken, err := c.in.Take(context.Background(), deliveries)
+	if err != nil {
 		w.broken("take: %v", err)
 	}
 	c.batch = nil
-	w.watch.deliver(batch)
+	batch = batch[:0:0]
+	for _, d := range taken {
+		batch = append(batch, d.Lease.(*message))
+	}
+	var there []*message
+	if c.room.Level() == disk.Full {
+		there = c.sift(all, batch)
+	}
+	for _, x := range batch {
+		if c.dropped[x] && c.present(x) {
+			delete(c.dropped, x)
+		}
+	}
+	w.watch.deliver(append(there, batch...))
 	c.seam("taken")
 	if !w.mid.calm && w.chance(10) { // the settling is lost
 		w.mid.again(batch)
 		return
 	}
 	for _, x := range batch {
-		if x.truth != nil && !x.settled {
+		if x.truth != nil && !x.settled && !c.dropped[x] {
 			x.settled = true
 			w.count.Acknowledged++
 		}
@@ -215,11 +234,43 @@ func (c *consumer) take(batch []*message) {
 	c.seam("settled")
 }
 
+// sift finds, of what a full disk did not take, what stays in the line, and of what it took what there was no room to
+// keep: that comes again, as when an operator asks the producer for it. What is there of the line all the same it returns.
+func (c *consumer) sift(all, taken []*message) (there []*message) {
+	w := c.w
+	for _, x := range all {
+		done := slices.Contains(taken, x)
+		switch {
+		case !done && !slices.Contains(c.line, x):
+			c.line = append(c.line, x)
+			if x.truth == nil {
+				continue
+			}
+			w.tracef("no room for %s", x)
+			if c.present(x) { // it came before, or what is behind it was not let in
+				there = append(there, x)
+			} else if x.truth.Event.Kind().Cuts() && !c.room.spent {
+				w.failf("cut without room", "%s waits, and the reserve is not used up", x)
+			}
+		case done && x.truth != nil && !w.watch.delivered[x] && !c.dropped[x] && !c.present(x):
+			c.drop(x)
+		}
+	}
+	return there
+}
+
+// drop notes that the consumer answered for a message that it had no room to keep.
+func (c *consumer) drop(x *message) {
+	c.w.tracef("no room to keep %s", x)
+	c.dropped[x] = true
+	c.w.mid.again([]*message{x})
+}
+
 // roster takes up to n steps of the roster whose turn it is; n of 0 is all of them.
 func (c *consumer) roster(n int) {
 	for i := 0; c.room.Level() != disk.Full && (n == 0 || i < n); i++ {
 		more, err := c.in.StepRoster(context.Background())
-		if err != nil {
+		if err != nil && !c.room.Full(err) {
 			c.w.broken("apply a roster: %v", err)
 		}
 		c.w.watch.rosters()
@@ -235,24 +286,30 @@ func (c *consumer) work() {
 	c.inside, c.from = true, c.clock()
 	_, err := c.engine.Step(context.Background())
 	c.inside = false
-	if err != nil {
+	if err != nil && !c.room.Full(err) {
 		c.w.broken("executor: %v", err)
 	}
 }
 
 func (c *consumer) sweep() {
 	if err := c.in.Sweep(context.Background()); err != nil {
-		c.w.broken("sweep: %v", err)
+		if !c.room.Full(err) {
+			c.w.broken("sweep: %v", err)
+		}
+		return // what there is to report is reported when there is room
 	}
+	c.unswept = false
 	c.w.watch.alarms()
 }
 
 // operate is a transaction of an operator's command, in a process of its own: it does not die with the
 // consumer.
 func (c *consumer) operate(f func(tx *store.Tx) error) {
-	if err := c.db.Update(context.Background(), f); err != nil {
-		c.w.broken("operator: %v", err)
-	}
+	c.room.outgrown(func() {
+		if err := c.db.Update(context.Background(), f); err != nil {
+			c.w.broken("operator: %v", err)
+		}
+	})
 }
 
 // lock is `consumer cut` and `consumer unlock`.

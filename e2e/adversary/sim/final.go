@@ -45,12 +45,7 @@ func (w *world) final() {
 		if !x.settled || x.gone {
 			continue
 		}
-		var there bool
-		err := c.db.Read().QueryRow("SELECT EXISTS (SELECT 1 FROM message WHERE payload = ?1) OR EXISTS (SELECT 1 FROM parked WHERE wire = ?2)", x.truth.Hash[:], digest(x.body)).Scan(&there)
-		if err != nil {
-			w.broken("look for a message: %v", err)
-		}
-		if !there {
+		if !c.present(x) {
 			w.count.Lost++
 			w.failf("lost", "%s was acknowledged and is not in the archive", x)
 		}

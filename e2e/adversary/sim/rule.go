@@ -27,23 +27,26 @@ func (c *consumer) rule(p *producer) bool {
 	}
 	var chosen schema.Digest
 	var ru *ruling.Ruling
-	err := c.db.Update(context.Background(), func(tx *store.Tx) error {
-		forks, err := ruling.Forks(tx)
-		if err != nil {
+	var err error
+	c.room.outgrown(func() {
+		err = c.db.Update(context.Background(), func(tx *store.Tx) error {
+			forks, err := ruling.Forks(tx)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(forks, func(f *ruling.Fork) bool { return f.Stream.Issuer == p.issuer && f.Stream.Name == stream })
+			if i < 0 {
+				w.failf("unreported fork", "the stream of %d says two things, and there is nothing to rule on", p.n)
+			}
+			list := slices.SortedFunc(slices.Values(forks[i].Branches), func(a, b ruling.Branch) int { return cmp.Compare(came(a), came(b)) }) // hashes are made by chance
+			n := slices.IndexFunc(list, func(b ruling.Branch) bool { return theirs[b.TipHash] })
+			if n < 0 || w.chance(20) {
+				n = w.rng.IntN(len(list))
+			}
+			chosen = list[n].Hash
+			ru, err = forks[i].Choose(context.Background(), c.db, tx, chosen, by(c.clock()))
 			return err
-		}
-		i := slices.IndexFunc(forks, func(f *ruling.Fork) bool { return f.Stream.Issuer == p.issuer && f.Stream.Name == stream })
-		if i < 0 {
-			w.failf("unreported fork", "the stream of %d says two things, and there is nothing to rule on", p.n)
-		}
-		list := slices.SortedFunc(slices.Values(forks[i].Branches), func(a, b ruling.Branch) int { return cmp.Compare(came(a), came(b)) }) // hashes are made by chance
-		n := slices.IndexFunc(list, func(b ruling.Branch) bool { return theirs[b.TipHash] })
-		if n < 0 || w.chance(20) {
-			n = w.rng.IntN(len(list))
-		}
-		chosen = list[n].Hash
-		ru, err = forks[i].Choose(context.Background(), c.db, tx, chosen, by(c.clock()))
-		return err
+		})
 	})
 	if errors.As(err, new(*ruling.RefusedError)) {
 		w.tracef("operator cannot rule on the fork of %d: %v", p.n, err)

@@ -182,7 +182,11 @@ func (a *watch) deliver(batch []*message) {
 		if x.truth == nil {
 			continue
 		}
-		a.delivered[x] = true
+		dropped := a.w.consumer.dropped[x]
+		if x.from.opened == 0 && dropped { // nothing of it is known
+			continue
+		}
+		a.delivered[x] = !dropped // its cuts act
 		if x.from.opened == 0 {
 			x.from.unheard = append(x.from.unheard, x) // parked, until its key is trusted
 			continue
@@ -208,6 +212,9 @@ func (a *watch) alarms() {
 		w.broken("read the alarms: %v", err)
 	}
 	for _, p := range w.producers {
+		if w.consumer.owed(p) {
+			continue
+		}
 		for _, x := range []struct {
 			code, stream string
 			want         bool

@@ -312,7 +312,12 @@ func (w *world) step() {
 		return
 	}
 	if w.chance(w.mood.fills) {
-		c.fill([...]int64{0, reserve / 2, 100 * reserve}[w.rng.IntN(3)])
+		switch n := w.rng.IntN(5); n {
+		case 3, 4:
+			c.stuff()
+		default:
+			c.fill([...]int64{0, reserve / 2, 100 * reserve}[n])
+		}
 		return
 	}
 	if w.chance(w.mood.losses) && c.offset == 0 && !c.doubt {
@@ -471,7 +476,7 @@ func (w *world) rest() {
 		}
 		w.mid.rest()
 		c.sweep()
-		for len(w.mid.waiting) > 0 {
+		for len(w.mid.waiting) > 0 || len(c.line) > 0 {
 			c.alive("intake", func() error { c.pull(); return nil })
 		}
 		c.alive("roster", func() error { c.roster(0); return nil })
