@@ -13,11 +13,17 @@ import (
 	"jmlbridge/schema"
 )
 
-// lose is a lost database, and `consumer recover`: a new one begins with what the ledger tells. All of the ledger and
-// of its archive had left the machine.
+// lose is a lost database, and `consumer recover`, soon or late: a new one begins with what the ledger tells, and, unless the
+// operator leaves it out, with what the tenant shows. All of the ledger and of its archive had left the machine.
 func (c *consumer) lose() {
 	w := c.w
 	w.tracef("the database is lost")
+	if c.room.most > 0 { // nobody recovers where there is no room
+		c.fill(100 * reserve)
+	}
+	if w.chance(50) {
+		w.pass()
+	}
 	known := recall.New()
 	known.Content = c.archived()
 	for e, err := range ledger.Entries(context.Background(), c.db.DB, 0) {
@@ -29,12 +35,16 @@ func (c *consumer) lose() {
 		}
 	}
 	bury(c.path, c.stop)
+	look := c.look()
 	c.lay(w.lab.blank, 0)
 	db, err := state.Open(c.path)
 	if err == nil {
 		err = db.Update(context.Background(), func(tx *store.Tx) error {
-			_, err := known.Restore(tx, by(c.clock()))
-			return err
+			made, err := known.Restore(tx, by(c.clock()))
+			if err != nil || look == nil {
+				return err
+			}
+			return recall.Find(tx, *look, &made, by(c.clock()))
 		})
 		err = errors.Join(err, db.Close())
 	}
@@ -52,6 +62,26 @@ func (c *consumer) lose() {
 	}
 	c.pins()
 	c.sweep()
+}
+
+// look is what a look through the tenant shows of the accounts that bear the bridge's mark, late as every read may be;
+// nil: the operator leaves it out. One that fails is begun again.
+func (c *consumer) look() *recall.Look {
+	w := c.w
+	if w.chance(30) {
+		w.tracef("the tenant is not looked through")
+		return nil
+	}
+	for {
+		look := &recall.Look{Started: c.clock()}
+		var err error
+		look.Accounts, _, err = w.tenant.list("marked", func(_ *account, v *version) bool { return v.mark != "" })
+		look.Finished = c.clock()
+		if err == nil {
+			w.tracef("a look through the tenant shows %d accounts", len(look.Accounts))
+			return look
+		}
+	}
 }
 
 // archived is the archive beside the ledger, which holds what the database does.
