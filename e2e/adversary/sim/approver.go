@@ -39,7 +39,7 @@ func (a *approver) approve() {
 	e := &schema.Approval{Engagement: engagement, Roles: []string{"lead"}, Expiry: schema.At(until)}
 	body, hash := w.sealed(a.p, a.signer(), w.lab.to, enclave, subject, e, schema.Position{ID: approvals, Generation: 1, Seq: a.last + 1, Prev: a.head})
 	a.last, a.head = a.last+1, hash
-	w.mid.accept(a.p, body)
+	w.mid.accept(a.p, body, "")
 }
 
 // sealed is a message of the producer's issuer by some key, and for somebody's eyes.

@@ -9,12 +9,16 @@
 package sim
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -67,6 +71,25 @@ type Lab struct {
 	second   string   // of one that trusts the first producer and its second signer,
 	blank    string   // of one that trusts nobody,
 	producer []string // and of the producers
+
+	signed map[string][]byte // payloads of this schedule, by their jti
+}
+
+// witness is a key that notes what it signs.
+type witness struct {
+	ed25519.PrivateKey
+	l *Lab
+}
+
+func (k witness) Sign(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if _, middle, ok := bytes.Cut(message, []byte(".")); ok && k.l.signed != nil {
+		if payload, err := base64.RawURLEncoding.AppendDecode(nil, middle); err == nil {
+			_, rest, _ := bytes.Cut(payload, []byte(`"jti":"`))
+			id, _, _ := bytes.Cut(rest, []byte(`"`))
+			k.l.signed[string(id)] = payload
+		}
+	}
+	return k.PrivateKey.Sign(rand, message, opts)
 }
 
 // Keys of a producer.
@@ -98,7 +121,7 @@ func (l *Lab) fill() error {
 	for i := range approversKey + 1 {
 		bits := sha256.Sum256(fmt.Appendf(nil, "signing key %d", i)) // the same in every run
 		key := ed25519.NewKeyFromSeed(bits[:])
-		signer, err := seal.NewSigner(key)
+		signer, err := seal.NewSigner(witness{key, l})
 		if err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ func (b *publisher) Publish(_ context.Context, msgs []queue.Message) (int, error
 	}
 	p.seam("publishing")
 	for _, q := range msgs[:n] {
-		w.mid.accept(p, q.Body)
+		w.mid.accept(p, q.Body, q.ID)
 		p.seam("published")
 	}
 	if lost {
@@ -62,8 +62,8 @@ func (b *publisher) Publish(_ context.Context, msgs []queue.Message) (int, error
 }
 
 // accept stores one published message.
-func (m *midpoint) accept(p *producer, body []byte) {
-	x := m.w.authentic(p, body)
+func (m *midpoint) accept(p *producer, body []byte, id string) {
+	x := m.w.authentic(p, body, id)
 	m.stored = append(m.stored, x)
 	m.waiting = append(m.waiting, x)
 	m.w.tracef("published %s", x)
@@ -84,12 +84,15 @@ func (x *message) String() string {
 }
 
 // authentic reads a message of the producer's the way that only its recipient can.
-func (w *world) authentic(p *producer, body []byte) *message {
+func (w *world) authentic(p *producer, body []byte, id string) *message {
 	wire := schema.DigestOf(body)
 	if x := w.known[wire]; x != nil {
 		return x
 	}
-	payload, err := w.read(body)
+	payload, err := w.lab.signed[id], error(nil) // to open it as well takes as long as the consumer's opening
+	if payload == nil || w.mood.newer > 0 {      // whose messages are written again under their names
+		payload, err = w.read(body)
+	}
 	if err != nil {
 		w.broken("the producer published what does not open: %v", err)
 	}

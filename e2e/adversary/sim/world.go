@@ -184,6 +184,7 @@ func (l *Lab) Run(seed uint64, trace io.Writer) (count Counts, err error) {
 	defer os.RemoveAll(dir)
 	w := &world{lab: l, dir: dir, rng: rand.New(rand.NewPCG(seed, 0x6a6d6c)), clock: &clock{epoch}, trace: trace, known: map[[32]byte]*message{}}
 	w.log = slog.New(logSeam{w})
+	l.signed = map[string][]byte{}
 	defer func() {
 		for _, p := range w.producers {
 			bury(p.path, p.stop)
