@@ -18,9 +18,11 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/recall"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/command"
+	"jmlbridge/internal/config"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/keys/custody"
 	"jmlbridge/internal/ledger"
@@ -44,6 +46,7 @@ type recovered struct {
 	Closed         int           `json:"closed"`       // persons who stay out
 	Open           int           `json:"open"`         // of them, whose account was not seen to be cut
 	Accounts       *int          `json:"accounts"`     // in the tenant that bear the bridge's mark; null: it was not looked through
+	Memberships    *int          `json:"memberships"`  // of these in groups of the policy; null as above
 	LedgerVerifier string        `json:"ledger_verifier"`
 	VerifierFile   string        `json:"verifier_file"`
 }
@@ -61,9 +64,10 @@ ledger.dir and ledger.checkpoint_copy; the old ones stay as they are, for the au
 It makes a database whose ledger names the old one's last checkpoint in its first entry. From the old folder, which it
 verifies entry by entry, it takes the producers' keys, where each stream was, and everybody who had left, was
 suspended or was cut, by messages, heartbeats and rosters (archive/ beside tiles/): they stay out, and whose account
-was not seen to be cut is cut. What you ruled holds: a word that was disowned brings nobody back. Out of the tenant it takes every
-account that bears the bridge's mark: those whose people the producer's next roster does not name are shown
-("consumer unclaimed"). Nobody is cut for being unknown, and nothing is given before that roster.
+was not seen to be cut is cut by "consumer run", inside the limits. What you ruled holds: a word that was disowned brings nobody
+back. Out of the tenant it takes every account that bears the bridge's mark: those whose people the producer's next roster
+does not name are shown ("consumer unclaimed"). Nobody is cut for being unknown, and nothing is given before that roster.
+In which groups of the policy each of them is, it takes too: by that the limits count who is to lose roles.
 
 One that was killed has made nothing: the next one names what it left, to be removed first.`,
 		Example: `  consumer recover --ledger /var/lib/jmlbridge/ledger --checkpoint /mnt/worm/gov-1.checkpoint --reason "disk lost, INC-7"`,
@@ -102,7 +106,7 @@ One that was killed has made nothing: the next one names what it left, to be rem
 			fmt.Fprintf(a.out, `Made the database %s. Its ledger follows %s at %d entries (root %s).
   read      %s
   trusted   %s of producers
-  out       %s, as before; the account of %d was not seen to be cut, and is cut
+  out       %s, as before; the account of %d was not seen to be cut: `+"`consumer run`"+` cuts it, inside the limits
   tenant    %s
 
 Give to auditors (public, one line, also in %s), beside the old line and the old folder:
@@ -119,7 +123,7 @@ Give to auditors (public, one line, also in %s), beside the old line and the old
 	cmd.Flags().StringVar(&folder, "ledger", "", "the old published `folder`, with tiles/ and archive/ in it")
 	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "the old checkpoint copy, a `file`")
 	cmd.Flags().BoolVar(&newerLost, "newer-lost", false, "take a ledger that is not the last one, since every newer one is gone for good: what was cut and ruled on those is forgotten")
-	cmd.Flags().BoolVar(&noTenant, "no-tenant", false, "do not look through the tenant: accounts whose people nobody names are not found")
+	cmd.Flags().BoolVar(&noTenant, "no-tenant", false, "do not look through the tenant: accounts whose people nobody names are not found, and who is to lose roles is counted one by one")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	command.OutputFlag(cmd, &format)
 	return cmd
@@ -146,7 +150,7 @@ func (r *recovered) looked() string {
 	if r.Accounts == nil {
 		return "was not looked through: find marked accounts whose people the producer's roster does not name by hand"
 	}
-	return count(*r.Accounts, "account") + " with the bridge's mark; those that the producer's roster does not name will be in `consumer unclaimed list`"
+	return count(*r.Accounts, "account") + " with the bridge's mark, and " + count(*r.Memberships, "membership") + " in groups of the policy; those that the producer's roster does not name will be in `consumer unclaimed list`"
 }
 
 func count(n int, what string) string {
@@ -276,6 +280,12 @@ func (a *app) recover(ctx context.Context, cfg *Config, old *before, folder stri
 		}
 		pubs = append(pubs, key.(interface{ Public() crypto.PublicKey }).Public())
 	}
+	var pol *policy.Policy
+	if !noTenant {
+		if pol, err = cfg.policy(); err != nil {
+			return nil, err
+		}
+	}
 	known := recall.New()
 	done := &recovered{Database: cfg.Database, Previous: old.name, Size: old.last.Size, Root: schema.Digest(old.last.Root), VerifierFile: cfg.verifierFile()}
 	if old.reader != nil {
@@ -309,9 +319,16 @@ func (a *app) recover(ctx context.Context, cfg *Config, old *before, folder stri
 		if look.Accounts, err = marked(ctx, t.cut); err != nil {
 			return nil, fmt.Errorf("look through the tenant for the bridge's accounts: %w. Nothing was made; with --no-tenant it is left out", err)
 		}
+		in, err := members(ctx, t.cut, pol, look.Accounts)
+		if _, wrong := errors.AsType[*config.Error](err); wrong {
+			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look through the groups of the policy for the bridge's accounts: %w. Nothing was made; with --no-tenant it is left out", err)
+		}
 		look.Finished = a.now()
 		n := len(look.Accounts)
-		done.Accounts = &n
+		done.Accounts, done.Memberships = &n, &in
 	}
 	var undo undo
 	defer func() {

@@ -15,6 +15,7 @@ import (
 	"jmlbridge/consumer/auditor/verify"
 	"jmlbridge/consumer/recall"
 	"jmlbridge/consumer/state"
+	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -244,6 +245,74 @@ func TestRecover(t *testing.T) {
 	if len(third) != 6 {
 		t.Errorf("the third ledger answers for %v, want 6 persons", third)
 	}
+}
+
+// After the database is lost the limit on roles that people lose holds for whom the producer's roster moves, before anybody has
+// looked at their accounts: where each was a member was read when they were found.
+func TestRecoverKeepsTheLimitOnRoles(t *testing.T) {
+	const leads = "aaaaaaaa-0000-0000-0000-000000000002"
+	w := newWorld(t, tenant.SeedGroup{ID: soc, DisplayName: "SOC"}, tenant.SeedGroup{ID: leads, DisplayName: "Leads"})
+	w.edit("policy.yaml", "\nroles:", "\n  soc-leads: {id: "+leads+"}\nroles:\n  soc-lead: {groups: [soc-analysts, soc-leads]}")
+	w.edit("policy.yaml", "limits: {", "limits: {take_per_hour: 2, ")
+	p := w.start("run")
+	w.heartbeat()
+	people := map[string]string{"100001": "ann", "100002": "bob", "100003": "cyd", "100004": "dan"}
+	for subject, alias := range people {
+		w.joiner(subject, alias, "soc-lead")
+	}
+	leading := func() (n int) {
+		for _, alias := range people {
+			if u, ok := w.account(alias); ok && slices.Contains(u.Groups, "Leads") {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "all lead", func() bool { return leading() == len(people) })
+	p.stop()
+	for _, name := range []string{"consumer.db", "consumer.db-wal", "consumer.db-shm", "consumer.db.lock", "consumer.db.reserve"} {
+		if err := os.Remove(w.path(name)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	w.edit("consumer.yaml", "{dir: ledger,", "{series: 2, dir: ledger-2,")
+	w.edit("consumer.yaml", "copy/checkpoint", "copy/checkpoint-2")
+	args := []string{"recover", "--ledger", w.path("ledger"), "--checkpoint", w.path("copy/checkpoint"), "--reason", "disk lost"}
+	w.edit("policy.yaml", leads, "aaaaaaaa-0000-0000-0000-00000000000f")
+	if code, _, errs := w.consumer(args...); code != exitMisused || !strings.Contains(errs, "has no group") {
+		t.Errorf("with a group that the tenant does not have: exit %d, %s", code, errs)
+	}
+	if _, err := os.Lstat(w.path("consumer.db")); err == nil {
+		t.Error("the refusal made a database")
+	}
+	w.edit("policy.yaml", "aaaaaaaa-0000-0000-0000-00000000000f", leads)
+	if out := w.must(args...); !strings.Contains(out, "4 accounts with the bridge's mark, and 8 memberships in groups of the policy") {
+		t.Errorf("said:\n%s", out)
+	}
+
+	p = w.start("run")
+	var all []schema.LiveEngagement
+	for subject, alias := range people { // as analysts
+		all = append(all, live(subject, alias))
+	}
+	slices.SortFunc(all, func(a, b schema.LiveEngagement) int { return strings.Compare(a.Subject, b.Subject) })
+	w.roster(all...)
+	w.heartbeat()
+	eventually(t, "all of it is held", func() bool { return slices.Contains(w.alarmed(state.Critical), "take-limit") })
+	if n := leading(); n != len(people) {
+		t.Errorf("%d of %d lead still, past the limit of 2", n, len(people))
+	}
+	var holds []struct {
+		ID     string        `json:"id"`
+		Digest schema.Digest `json:"digest"`
+	}
+	if err := json.Unmarshal([]byte(w.must("holds", "list", "-o", "json")), &holds); err != nil || len(holds) != 1 {
+		t.Fatalf("holds %+v, %v", holds, err)
+	}
+	w.must("holds", "release", holds[0].ID, "--digest", holds[0].Digest.String(), "--reason", "HR says so")
+	eventually(t, "the roles are lost", func() bool { return leading() == 0 })
+	p.stop()
+	w.report("ledger-2", "keys/ledger-2.vkey")
 }
 
 // recalledCuts is what became of the cuts of an earlier ledger, by subject.

@@ -149,7 +149,7 @@ func checkGroup(ctx context.Context, t tenantReader, p *policy.Policy, name stri
 	group, _, err := t.Group(ctx, id)
 	switch {
 	case errors.Is(err, directory.ErrNotFound):
-		return "", p.Errorf(at, "the tenant has no group %s; put the group's object id here or create the group", id), nil
+		return "", noGroup(p, name), nil
 	case err != nil:
 		return "", nil, err
 	case group.Dynamic:
@@ -160,6 +160,11 @@ func checkGroup(ctx context.Context, t tenantReader, p *policy.Policy, name stri
 		note = fmt.Sprintf("group %s (%s) can carry directory roles: the grant credential needs RoleManagement.ReadWrite.Directory for it", name, id)
 	}
 	return note, wrong, nil
+}
+
+// noGroup says that the tenant does not have a group of the policy.
+func noGroup(p *policy.Policy, name string) error {
+	return p.Errorf("$.groups."+name+".id", "the tenant has no group %s; put the group's object id here or create the group", p.Groups[name].ID)
 }
 
 // checkProtected looks at one entry under protected. wrong is the policy's fault, err the tenant's.
@@ -178,41 +183,85 @@ func checkProtected(ctx context.Context, t tenantReader, p *policy.Policy, i int
 
 // Bounds on looking through the tenant.
 const (
-	maxMarkedPages = 2000            // of up to 999 accounts each
-	markedTries    = 6               // of one page
-	markedWait     = 2 * time.Second // between two of them, where the tenant names no time
-	maxMarkedWait  = 2 * time.Minute // and where it does
+	maxPages    = 2000            // of one list, of up to 999 accounts or members each
+	pageTries   = 6               // of one page
+	pageWait    = 2 * time.Second // between two of them, where the tenant names no time
+	maxPageWait = 2 * time.Minute // and where it does
 )
 
 // marker is what looking through a tenant needs of it.
 type marker interface {
 	Marked(ctx context.Context, link string) ([]directory.Account, string, directory.Receipt, error)
+	Members(ctx context.Context, groupID, link string) ([]string, string, directory.Receipt, error)
 }
 
 // marked lists every account that bears the bridge's mark.
 func marked(ctx context.Context, t marker) (list []directory.Account, err error) {
+	err = eachPage(ctx, "marked accounts", func(link string) (string, error) {
+		page, next, _, err := t.Marked(ctx, link)
+		list = append(list, page...)
+		return next, err
+	})
+	return list, err
+}
+
+// members notes of each account in which groups of the policy it is, and returns how many memberships that are. Members
+// that are none of these accounts are nobody of the bridge's. It reads group by group and keeps nothing of the others. An
+// error about the policy is a *config.Error that names the line.
+func members(ctx context.Context, t marker, p *policy.Policy, accounts []directory.Account) (n int, err error) {
+	at := make(map[string]int, len(accounts))
+	for i := range accounts {
+		at[accounts[i].ID] = i
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Groups)) {
+		id := p.Groups[name].ID
+		err := eachPage(ctx, "members of group "+id, func(link string) (string, error) {
+			page, next, _, err := t.Members(ctx, id, link)
+			for _, member := range page {
+				i, ours := at[member]
+				if !ours || slices.Contains(accounts[i].Groups, id) {
+					continue
+				}
+				accounts[i].Groups = append(accounts[i].Groups, id)
+				n++
+			}
+			return next, err
+		})
+		if errors.Is(err, directory.ErrNotFound) {
+			return 0, noGroup(p, name)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read who is in group %s: %w", id, err)
+		}
+	}
+	return n, nil
+}
+
+// eachPage reads a list to its end, with patience where the tenant throttles or does not answer. read takes in the page of a
+// link and returns the link of the next one; where it fails it has taken in nothing.
+func eachPage(ctx context.Context, what string, read func(link string) (next string, err error)) error {
 	link := ""
-	for range maxMarkedPages {
-		var page []directory.Account
+	for range maxPages {
 		var next string
 		for try := 1; ; try++ {
-			if page, next, _, err = t.Marked(ctx, link); err == nil {
+			var err error
+			if next, err = read(link); err == nil {
 				break
 			}
-			if try == markedTries || !errors.Is(err, directory.ErrAmbiguous) && !errors.Is(err, directory.ErrThrottled) {
-				return nil, err
+			if try == pageTries || !errors.Is(err, directory.ErrAmbiguous) && !errors.Is(err, directory.ErrThrottled) {
+				return err
 			}
-			wait := min(max(directory.RetryAfter(err), markedWait), maxMarkedWait)
+			wait := min(max(directory.RetryAfter(err), pageWait), maxPageWait)
 			select {
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return ctx.Err()
 			case <-time.After(wait):
 			}
 		}
-		if list = append(list, page...); next == "" {
-			return list, nil
+		if next == "" {
+			return nil
 		}
 		link = next
 	}
-	return nil, fmt.Errorf("the tenant goes on after %d pages of marked accounts", maxMarkedPages)
+	return fmt.Errorf("the tenant goes on after %d pages of %s", maxPages, what)
 }

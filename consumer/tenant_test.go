@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
@@ -83,6 +86,60 @@ func TestCheckTenant(t *testing.T) {
 		if c.unchecked == (exitCode(err) == exitMisused) && err != nil {
 			t.Errorf("%s: exit %d", c.name, exitCode(err))
 		}
+	}
+}
+
+// lists is a tenant that lists members: pages of a group by its id, and what the first requests say instead.
+type lists struct {
+	pages map[string][][]string
+	fails []error
+}
+
+func (l *lists) Marked(context.Context, string) ([]directory.Account, string, directory.Receipt, error) {
+	return nil, "", directory.Receipt{}, errors.New("nobody asks")
+}
+
+func (l *lists) Members(_ context.Context, id, link string) ([]string, string, directory.Receipt, error) {
+	if len(l.fails) > 0 {
+		err := l.fails[0]
+		l.fails = l.fails[1:]
+		return nil, "", directory.Receipt{}, err
+	}
+	pages, n := l.pages[id], len(link)
+	if len(pages) == 0 {
+		return nil, "", directory.Receipt{}, &directory.Error{Op: "members", Code: directory.CodeNotFound, Kinds: []error{directory.ErrNotFound}}
+	}
+	if n == len(pages)-1 {
+		return pages[n], "", directory.Receipt{}, nil
+	}
+	return pages[n], link + ">", directory.Receipt{}, nil
+}
+
+// In which groups of the policy the bridge's accounts are is read to the end, with patience, and of nobody else anything is
+// kept. A group that is not there is the policy's fault, and the tenant's silence is an error.
+func TestMembers(t *testing.T) {
+	pol, err := policy.Parse("policy.yaml", []byte(policyText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(l *lists) (all []directory.Account, n int, err error) {
+		all = []directory.Account{{ID: "a"}, {ID: "b"}, {ID: "c"}}
+		synctest.Test(t, func(t *testing.T) { n, err = members(t.Context(), l, pol, all) })
+		return all, n, err
+	}
+	busy := &directory.Error{Op: "members", Code: directory.CodeThrottled, After: time.Hour, Kinds: []error{directory.ErrThrottled}}
+	pages := map[string][][]string{soc: {{"x", "a"}, {"y"}, {"a", "c"}}}
+	all, n, err := read(&lists{pages: pages, fails: []error{busy, busy}})
+	if err != nil || n != 2 || !slices.Equal(all[0].Groups, []string{soc}) || all[1].Groups != nil || !slices.Equal(all[2].Groups, []string{soc}) {
+		t.Errorf("%d memberships, %+v, %v", n, all, err)
+	}
+	if _, _, err := read(&lists{pages: pages, fails: slices.Repeat([]error{busy}, pageTries)}); !errors.Is(err, directory.ErrThrottled) || !strings.Contains(err.Error(), soc) {
+		t.Errorf("of a tenant that only throttles: %v", err)
+	}
+	_, _, err = read(&lists{})
+	where, wrong := errors.AsType[*config.Error](err)
+	if !wrong || where.Line != 7 || !strings.Contains(err.Error(), "has no group") {
+		t.Errorf("of a group that is not there: %v", err)
 	}
 }
 

@@ -74,6 +74,7 @@ const (
 	holdLook      = time.Hour        // between two looks at a person whom something in the tenant holds
 	showAhead     = 1000             // persons read at once by run --observe
 	turnBatch     = 1000             // persons whose date has come, made due in one transaction
+	siftBatch     = 2000             // persons who are to be given something, judged for what they lose, between two looks for cuts
 )
 
 // Engine executes. Make one with New.
@@ -274,6 +275,10 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	if err := e.leases(ctx, now, doubt); err != nil {
 		return 0, err
 	}
+	sifting, err := e.sift(ctx, now, stale)
+	if err != nil {
+		return 0, err
+	}
 	first, err := state.FirstDue(e.DB.Read()) // what comes later wakes us
 	if err != nil {
 		return 0, err
@@ -284,7 +289,7 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		if free <= 0 {
 			continue // a worker that ends wakes us
 		}
-		if doubt && lane == plan.Delete {
+		if doubt && lane == plan.Delete || sifting && (lane == plan.Take || lane == plan.Give) {
 			continue
 		}
 		if e.lacksRoom(lane) {
@@ -330,11 +335,14 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 		}
 	}
 	wait := idlePoll
+	if sifting {
+		wait = time.Millisecond
+	}
 	if len(stale) > 0 && (!now.Equal(e.staleChecked) || len(e.staleAlarms) < len(stale)) {
-		wait = guardEvery // a heartbeat may have come since the last look, or the silence become an alarm
+		wait = min(wait, guardEvery) // a heartbeat may have come since the last look, or the silence become an alarm
 	}
 	if e.looking || now.After(e.bounds[plan.Give].upTo) || now.After(e.bounds[plan.Disable].upTo) || now.After(e.bounds[plan.Take].upTo) {
-		wait = guardEvery // work came after the last look at the limits: judge it soon
+		wait = min(wait, guardEvery) // work came after the last look at the limits: judge it soon
 	}
 	if denied > 0 {
 		wait = min(wait, denied)

@@ -7,8 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/directory"
+	"jmlbridge/internal/disk"
 	"jmlbridge/internal/store"
 )
 
@@ -160,6 +164,41 @@ func (e *Engine) judgeGives(r state.Reader, now time.Time, except []string) (v v
 	return v, nil
 }
 
+// sift puts whoever is to be given something, and loses roles by the same word, into the lane of takes: there all of it is
+// compared with what is left before any is taken. That is judged by what is known without a look, so that a roster which
+// moves everybody after a recovery is judged whole. What only a look shows comes there one by one. more says that it is not
+// done: until then nothing is taken so, and nothing given.
+func (e *Engine) sift(ctx context.Context, now time.Time, except []string) (more bool, err error) {
+	if e.Observe || e.Room.Level() != disk.Ample {
+		return false, nil // nothing is given
+	}
+	list, err := state.Unsifted(e.DB.Read(), now, siftBatch, except)
+	if err != nil || len(list) == 0 {
+		return false, err
+	}
+	moved := false
+	err = e.DB.Tx(ctx, func(tx *store.Tx) error {
+		for _, s := range list {
+			takes, err := e.loses(tx, s, now)
+			if err != nil {
+				return err
+			}
+			if err := state.Sift(tx, s, takes); err != nil {
+				return err
+			}
+			moved = moved || takes
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("look who loses by what is given: %w", err)
+	}
+	if moved { // they may have been due for long: what was found of that lane serves no more
+		e.bounds[plan.Take] = bound{}
+	}
+	return len(list) == siftBatch, nil
+}
+
 // gathering is since when a hold waits for looks, where it waited since past; zero: it waits no longer.
 func gathering(past, now time.Time) time.Time {
 	if past.IsZero() || now.Before(past) {
@@ -211,7 +250,14 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 	}
 	losing := int64(0)
 	for _, s := range due {
-		if !s.Released() && e.loses(s, now) {
+		if s.Released() {
+			continue
+		}
+		loses, err := e.loses(r, s, now)
+		if err != nil {
+			return v, err
+		}
+		if loses {
 			losing++
 		}
 	}
@@ -221,15 +267,36 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 	return v, nil
 }
 
-// loses reports whether roles are to be taken from a person, and were not counted yet.
-func (e *Engine) loses(s *state.Subject, now time.Time) bool {
-	var known plan.Known
-	if len(s.Account) == 0 || json.Unmarshal(s.Account, &known) != nil {
-		return false // nothing was given; or the work on the person fails, and says so
-	}
+// loses reports whether roles are to be taken from a person, and were not counted yet. Whose account nobody has looked at
+// since a recovery is where it was found then.
+func (e *Engine) loses(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
 	v := s.Doc.At(now)
-	given, _ := plan.Groups(v, e.Policy)
-	return v.Access && s.Taken != s.Rev && slices.ContainsFunc(known.Groups, func(g string) bool { return !slices.Contains(given, g) && e.Policy.Listed(g) })
+	if !v.Access || s.Taken == s.Rev {
+		return false, nil
+	}
+	var known plan.Known
+	if len(s.Account) > 0 && json.Unmarshal(s.Account, &known) != nil {
+		return false, nil // the work on the person fails, and says so
+	}
+	in := known.Groups
+	if known.ID == "" {
+		var err error
+		if in, err = state.GroupsFound(r, directory.Mark(s.Issuer, s.Subject)); err != nil {
+			return false, err
+		}
+	}
+	return len(lost(in, v, e.Policy)) > 0, nil
+}
+
+// lost is of which of these groups a person is to be a member no more, of those that may be touched.
+func lost(in []string, v fence.View, pol *policy.Policy) (ids []string) {
+	given, _ := plan.Groups(v, pol)
+	for _, g := range in {
+		if !slices.Contains(given, g) && pol.Listed(g) {
+			ids = append(ids, g)
+		}
+	}
+	return ids
 }
 
 // judgeDeletes holds all deletes that wait where they are more than the day allows: what is deleted is hard to

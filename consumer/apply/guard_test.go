@@ -356,6 +356,55 @@ func TestAMoverIsCountedForBoth(t *testing.T) {
 	}
 }
 
+// That roles may be lost, since an operator said so or nobody did in time, says nothing of what the same words give.
+func TestWhatComesAfterHeldTakesIsInsideTheLimitOfGives(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) {
+		p := *testPolicy(t, 100, 100)
+		p.Roles = map[string]policy.Role{"analyst": p.Roles["analyst"], "lead": {Groups: []string{"lead"}}}
+		c.Policy = &p
+	})
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	b.settle()
+	b.pass(25 * time.Hour)
+	b.config.Policy.Limits.GivePerHour, b.config.Policy.Limits.TakePerHour = 2, 2
+	for i := range 3 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindMover, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: []string{"lead"}})
+	}
+	b.settle()
+	if h := b.holds(); !slices.Equal(h, []string{AlarmTakeLimit}) {
+		t.Fatalf("holds %v", h)
+	}
+	b.pass(time.Duration(b.config.Policy.Limits.CutHold) + time.Second)
+	b.settle()
+	for i := range 3 {
+		if g := b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Groups; len(g) != 0 {
+			t.Errorf("person %d is in %v: the old group is taken, the new one held", i, g)
+		}
+	}
+	if h := b.holds(); !slices.Equal(h, []string{AlarmGiveLimit}) {
+		t.Errorf("holds %v", h)
+	}
+}
+
+// A joiner of the next engagement takes what the last one gave: many of them are held like movers.
+func TestRolesThatRehiresLoseHaveALimit(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 100); c.Policy.Limits.TakePerHour = 2 })
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "lead")
+	}
+	b.settle()
+	b.pass(2 * time.Hour)
+	for i := range 3 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: []string{"analyst"}})
+	}
+	b.settle()
+	if n := b.writes("remove-member"); n > 0 || !b.standing(AlarmTakeLimit) {
+		t.Errorf("%d memberships were taken, held %v; want all of it held", n, b.standing(AlarmTakeLimit))
+	}
+}
+
 // What operators discarded of cuts comes back when its time is over, and the alarm on it ends with it, or with the
 // last new fact.
 func TestADiscardedCutComesBack(t *testing.T) {

@@ -41,8 +41,12 @@ func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) erro
 	}
 	var whom []entry.Who
 	for _, s := range due {
-		if lane == plan.Take && (s.Released() || !e.loses(s, now)) {
-			continue
+		if lane == plan.Take {
+			if loses, err := e.loses(tx, s, now); err != nil {
+				return err
+			} else if s.Released() || !loses {
+				continue
+			}
 		}
 		if lane != plan.Take && (s.Released() || s.Counted == s.Rev && (lane != plan.Delete || s.Attempts > 0) || p.spareUrgent && s.Urgent) { // as state.HoldLane
 			continue

@@ -91,8 +91,8 @@ func ours(a *directory.Account, of plan.Situation) bool {
 	return a != nil && a.Mark == directory.Mark(of.Issuer, of.Subject)
 }
 
-// into puts what was seen into a situation. What the bridge would give and finds is known from then on, as if it had
-// given it: it may have, and lost its database.
+// into puts what was seen into a situation. A membership that the bridge finds, and may take, is known from then on as if it
+// had given it: it may have, and lost its database; and what is to be taken is counted by what is known.
 func (s sight) into(of *plan.Situation, pol *policy.Policy) {
 	of.Account = s.account
 	if !ours(s.account, *of) {
@@ -100,11 +100,10 @@ func (s sight) into(of *plan.Situation, pol *policy.Policy) {
 	}
 	k := &of.Known
 	k.ID, k.UPN = s.account.ID, s.account.UPN
+	k.Find(slices.DeleteFunc(slices.Clone(s.account.Groups), func(g string) bool { return !pol.Listed(g) }), of.Now)
 	if !of.View.Access {
 		return
 	}
-	stands, _ := plan.Groups(of.View, pol)
-	k.Find(s.account.Groups, stands, of.Now)
 	if k.Manager == "" && s.manager == of.Manager {
 		k.Manager = s.manager
 	}

@@ -9,6 +9,7 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 )
@@ -26,6 +27,10 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	for _, h := range open {
 		held[h.SubjectKey] = true
 	}
+	found, err := state.AllGroupsFound(tx)
+	if err != nil {
+		return err
+	}
 	due := map[state.SubjectKey]plan.Lane{}
 	var losing []shownEntry
 	err = state.EachSubject(tx, func(s *state.Subject) error {
@@ -35,9 +40,13 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 				return fmt.Errorf("subject %s: read what is known of its account: %w", s.Subject, err)
 			}
 		}
-		if v := s.Doc.At(now); v.Access && known.ID != "" {
+		in := known.Groups
+		if known.ID == "" { // nobody has looked since a recovery: what is given is found out by that
+			in = found[directory.Mark(s.Issuer, s.SubjectKey.Subject)]
+		}
+		if v := s.Doc.At(now); v.Access && (known.ID != "" || len(lost(in, v, pol)) > 0) {
 			stands, _ := plan.Groups(v, pol)
-			extra := slices.DeleteFunc(slices.Clone(known.Groups), func(g string) bool { return slices.Contains(stands, g) })
+			extra := slices.DeleteFunc(slices.Clone(in), func(g string) bool { return slices.Contains(stands, g) })
 			switch {
 			case len(extra) > 0:
 				due[s.SubjectKey] = plan.Take

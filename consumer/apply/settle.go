@@ -149,7 +149,9 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	executed := len(results) > 0
 	for _, op := range p.Ops {
 		if op.Lane > lane || !executed {
-			w.Note = note
+			if w.Note = note; u.row.Lane == plan.Take && op.Lane == plan.Give {
+				w.Note = "" // that roles may be lost says nothing of what is given
+			}
 			later(op.Lane, now)
 			return w
 		}

@@ -85,6 +85,9 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) erro
 		// Nothing to do here, or only what comes after other people's more urgent work.
 		return u.settle(ctx, p, lane, nil)
 	}
+	if lane == plan.Take && row.Lane == plan.Give && row.Taken != row.Rev && !row.Released() && !u.Observe {
+		return u.settle(ctx, p, lane, nil) // only the look showed it: it is counted before it is taken
+	}
 	if look && lane == plan.Give && row.Counted != row.Rev && !row.Released() {
 		return u.DB.Do(ctx, func(tx *store.Tx) error { return state.Lacks(tx, row.SubjectKey, row.Rev) })
 	}

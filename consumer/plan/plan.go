@@ -48,7 +48,7 @@ type Known struct {
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	DeletedAt   time.Time `json:"deleted_at,omitzero"`
-	// Groups are those to which the bridge added the account, or in which it found it while a role stood for them, and from
+	// Groups are those to which the bridge added the account, or of the allow-list in which it found it, and from
 	// which it has not removed it: a membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
 	GivenAt time.Time `json:"given_at,omitzero"` // the last time a membership was given
@@ -101,11 +101,11 @@ func (k Known) JustTaken(group string, now time.Time) bool {
 	return slices.Contains(k.Taken, group) && within(k.TakenAt, now)
 }
 
-// Find keeps the memberships that a look showed of those that a person's roles stand for. Whoever gave them, as a
-// bridge whose database was lost, they are ours to take and to answer for like what we gave.
-func (k *Known) Find(seen, stands []string, now time.Time) {
-	for _, g := range stands {
-		if slices.Contains(seen, g) && !slices.Contains(k.Groups, g) && !k.JustTaken(g, now) {
+// Find keeps the memberships in groups of the allow-list that a look showed. Whoever gave them, as a bridge whose database
+// was lost, they are ours to take and to answer for like what we gave.
+func (k *Known) Find(seen []string, now time.Time) {
+	for _, g := range seen {
+		if !slices.Contains(k.Groups, g) && !k.JustTaken(g, now) {
 			k.Groups = append(slices.Clone(k.Groups), g)
 		}
 	}

@@ -112,7 +112,7 @@ func load(r state.Reader, k state.SubjectKey) (s *state.Subject, known plan.Know
 	return s, known, nil
 }
 
-// Look is what was seen of the tenant: every account that bears the bridge's mark.
+// Look is what was seen of the tenant: every account that bears the bridge's mark, and in which groups of the policy it is.
 type Look struct {
 	Accounts          []directory.Account
 	Started, Finished time.Time
@@ -129,7 +129,7 @@ func Find(tx *store.Tx, look Look, made *Made, by state.By) error {
 	}
 	found := map[state.SubjectKey][]state.Unclaimed{}
 	for _, a := range look.Accounts {
-		u := state.Unclaimed{Account: a.ID, Mark: a.Mark, Enabled: a.Enabled == nil || *a.Enabled, FoundAt: by.Now} // not answered is not "disabled"
+		u := state.Unclaimed{Account: a.ID, Mark: a.Mark, Enabled: a.Enabled == nil || *a.Enabled, Groups: a.Groups, FoundAt: by.Now} // not answered is not "disabled"
 		if err := state.AddUnclaimed(tx, u); err != nil {
 			return err
 		}
@@ -150,6 +150,9 @@ func Find(tx *store.Tx, look Look, made *Made, by state.By) error {
 	for _, k := range people {
 		s, known, err := load(tx, k)
 		if err != nil {
+			return err
+		}
+		if err := join(tx, k, known, found[k]); err != nil {
 			return err
 		}
 		if bare(s.Doc) {
@@ -187,6 +190,21 @@ func Find(tx *store.Tx, look Look, made *Made, by state.By) error {
 		}
 	}
 	return seen.record(tx, by)
+}
+
+// join keeps, of a person whose account the old ledger named, in which groups it was found: nobody else looks there
+// before a word on the person takes some of them.
+func join(tx *store.Tx, k state.SubjectKey, known plan.Known, found []state.Unclaimed) error {
+	i := slices.IndexFunc(found, func(u state.Unclaimed) bool { return u.Account == known.ID })
+	if i < 0 || len(found[i].Groups) == 0 {
+		return nil
+	}
+	known.Groups = found[i].Groups
+	text, err := json.Marshal(known)
+	if err != nil {
+		return err
+	}
+	return state.SetAccount(tx, k, text)
 }
 
 // survey is what goes on the ledger of a Look.

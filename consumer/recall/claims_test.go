@@ -3,8 +3,10 @@ package recall
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -204,5 +206,51 @@ func TestWhatWasSeenIsOnTheLedger(t *testing.T) {
 	var known plan.Known
 	if s := subjectOf(t, db, "deleted"); json.Unmarshal(s.Account, &known) != nil || known.DeletedAt.IsZero() {
 		t.Errorf("after the next loss what was deleted is known by %s", s.Account)
+	}
+}
+
+// In which groups of the policy an account was found is kept for whoever is spoken of later: with the account where nobody
+// is known by it, and with the person where the old ledger named the account.
+func TestWhereAccountsWereMembersIsKept(t *testing.T) {
+	l, _ := newLost(t)
+	l.received(schema.KindLeaver, "left", 1, 1, "admitted")
+	l.did("left", entry.ResultApplied, plan.DisableAccount, plan.RevokeSessions)
+	l.did("lapsed", entry.ResultApplied, plan.DisableAccount, plan.RevokeSessions)
+	l.received(schema.KindLeaver, "back", 1, 2, "admitted")
+	l.did("back", entry.ResultApplied, plan.DeleteAccount)
+	db, made := l.restore()
+	yes, no := true, false
+	err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		return Find(tx, Look{Accounts: []directory.Account{
+			{ID: "id-left", Mark: directory.Mark(iss, "left"), Enabled: &no, Groups: []string{"soc"}},
+			{ID: "id-lapsed", Mark: directory.Mark(iss, "lapsed"), Enabled: &no, Groups: []string{"lead", "soc"}},
+			{ID: "id-back", Mark: directory.Mark(iss, "back"), Enabled: &yes, Groups: []string{"soc"}},
+			{ID: "a", Mark: directory.Mark(iss, "live"), Enabled: &yes, Groups: []string{"soc"}},
+			{ID: "b", Mark: directory.Mark(iss, "live"), Enabled: &no, Groups: []string{"lead", "soc"}},
+			{ID: "c", Mark: directory.Mark(iss, "none"), Enabled: &yes},
+		}, Started: t0, Finished: t0}, &made, state.By{Login: "ann", Reason: "lost", Now: t0})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := state.AllGroupsFound(db.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[string][]string{"left": {"soc"}, "lapsed": {"lead", "soc"}, "back": {"soc"}, "live": {"lead", "soc"}, "none": nil, "nobody": nil} {
+		mark := directory.Mark(iss, who)
+		if got, err := state.GroupsFound(db.Read(), mark); err != nil || !slices.Equal(got, want) || !slices.Equal(all[mark], want) {
+			t.Errorf("%s was found in %v and %v, %v; want %v", who, got, all[mark], err, want)
+		}
+	}
+	for who, want := range map[string]string{"left": "id-left [soc]", "lapsed": "id-lapsed [lead soc]", "back": " []"} {
+		var known plan.Known
+		if err := json.Unmarshal(subjectOf(t, db, who).Account, &known); err != nil || fmt.Sprint(known.ID, " ", known.Groups) != want {
+			t.Errorf("%s is known by %s %v, %v; want %s", who, known.ID, known.Groups, err, want)
+		}
+	}
+	list, err := state.AllUnclaimed(db.Read())
+	if err != nil || len(list) != 6 || !slices.Equal(list[0].Groups, []string{"soc"}) {
+		t.Errorf("unclaimed %+v, %v", list, err)
 	}
 }

@@ -64,6 +64,36 @@ func listDue(r Reader, lane plan.Lane, at time.Time, limit int, where string, ex
 // errEnough ends a reading that has what it looked for.
 var errEnough = errors.New("enough")
 
+// Unsifted lists up to limit persons who are due to be given something, and of whom nobody has judged since the last fact
+// whether they lose something by the same word; see [Sift]. It leaves out those of the issuers in except.
+func Unsifted(r Reader, at time.Time, limit int, except []string) (list []*Subject, err error) {
+	skip, err := json.Marshal(append([]string{}, except...))
+	if err != nil {
+		return nil, err
+	}
+	err = each(r, func(scan func(...any) error) error {
+		s, err := scanSubject(scan)
+		list = append(list, s)
+		return err
+	}, `SELECT `+subjectColumns+` FROM subject INDEXED BY subject_unsifted WHERE lane = 4 AND sifted <> rev AND due <= ?
+		AND iss NOT IN (SELECT value FROM json_each(?)) LIMIT ?`, ms(at), string(skip), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list whom nobody has judged: %w", err)
+	}
+	return list, nil
+}
+
+// Sift notes that a person in the lane of gives was judged, and puts whoever takes is true of into the lane of takes. A
+// newer fact is judged anew.
+func Sift(tx *store.Tx, s *Subject, takes bool) error {
+	_, err := tx.Exec(`UPDATE subject SET sifted = rev, lane = IIF(?, ?, lane) WHERE iss = ? AND subject = ? AND rev = ? AND lane = ?`,
+		takes, int64(plan.Take), s.Issuer, s.Subject, s.Rev, int64(plan.Give))
+	if err != nil {
+		return fmt.Errorf("subject %s: note that it was judged: %w", s.Subject, err)
+	}
+	return nil
+}
+
 // AtMostDue counts the persons with work in lane at a time, whoever they are. It reads the index alone, which
 // is many times quicker than [CountDue], and is never less.
 func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {

@@ -155,6 +155,7 @@ CREATE TABLE subject (
   counted  INTEGER NOT NULL DEFAULT 0,          -- the rev whose effect is among the limits' effects
   taken    INTEGER NOT NULL DEFAULT 0,          -- the same of roles that were taken: one fact may take and give
   lacking  INTEGER NOT NULL DEFAULT 0,          -- the rev for which a look showed that something is to be given
+  sifted   INTEGER NOT NULL DEFAULT 0,          -- the rev that was judged for whether what is due to give takes something too
   said_at  INTEGER NOT NULL DEFAULT 0,          -- iat of the last event or roster that named the person: leases count from it
   lease_at INTEGER NOT NULL DEFAULT 0,          -- when a lease of the person is to be looked at again; 0: at any time
   extended INTEGER NOT NULL DEFAULT 0,          -- an operator let leases last at least until then
@@ -167,6 +168,7 @@ CREATE TABLE subject (
   PRIMARY KEY (iss, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX subject_work ON subject (lane, urgent, due) WHERE lane > 0;
+CREATE INDEX subject_unsifted ON subject (due) WHERE lane = 4 AND sifted <> rev;
 CREATE INDEX subject_next ON subject (next_at) WHERE next_at > 0;
 CREATE INDEX subject_locked ON subject (iss, subject) WHERE locked = 1;
 CREATE INDEX subject_said ON subject (said_at, lease_at);
@@ -250,5 +252,7 @@ CREATE TABLE unclaimed (
   account  TEXT PRIMARY KEY,                    -- object id
   mark     TEXT NOT NULL,
   enabled  INTEGER NOT NULL,                    -- when it was found
+  member   TEXT NOT NULL DEFAULT '[]',          -- object ids of the policy's groups in which it was then, JSON
   found_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX unclaimed_mark ON unclaimed (mark);

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -12,12 +13,17 @@ type Unclaimed struct {
 	Account string // object id
 	Mark    string
 	Enabled bool // when it was found
+	// Groups are those of the policy in which it was then; nil where it was in none, or nobody looked.
+	Groups  []string
 	FoundAt time.Time
 }
 
 // AddUnclaimed keeps an account until somebody is found to be its person, or an operator closes the matter.
 func AddUnclaimed(tx *store.Tx, u Unclaimed) error {
-	_, err := tx.Exec(`INSERT INTO unclaimed (account, mark, enabled, found_at) VALUES (?, ?, ?, ?)`, u.Account, u.Mark, u.Enabled, ms(u.FoundAt))
+	list, err := json.Marshal(append([]string{}, u.Groups...))
+	if err == nil {
+		_, err = tx.Exec(`INSERT INTO unclaimed (account, mark, enabled, member, found_at) VALUES (?, ?, ?, ?, ?)`, u.Account, u.Mark, u.Enabled, string(list), ms(u.FoundAt))
+	}
 	if err != nil {
 		return fmt.Errorf("account %s: %w", u.Account, err)
 	}
@@ -28,14 +34,50 @@ func AddUnclaimed(tx *store.Tx, u Unclaimed) error {
 func AllUnclaimed(r Reader) (list []Unclaimed, err error) {
 	err = each(r, func(scan func(...any) error) error {
 		var u Unclaimed
-		err := scan(&u.Account, &u.Mark, &u.Enabled, instant{&u.FoundAt})
+		var member []byte
+		if err := scan(&u.Account, &u.Mark, &u.Enabled, &member, instant{&u.FoundAt}); err != nil {
+			return err
+		}
+		if err := json.Unmarshal(member, &u.Groups); err != nil {
+			return fmt.Errorf("account %s: %w", u.Account, err)
+		}
 		list = append(list, u)
-		return err
-	}, `SELECT account, mark, enabled, found_at FROM unclaimed ORDER BY mark, account`)
+		return nil
+	}, `SELECT account, mark, enabled, member, found_at FROM unclaimed ORDER BY mark, account`)
 	if err != nil {
 		return nil, fmt.Errorf("read unclaimed accounts: %w", err)
 	}
 	return list, nil
+}
+
+// GroupsFound lists the groups in which the unclaimed accounts with this mark were found, of all of them where several
+// bear it. nil: there is no such account, or it was in none.
+func GroupsFound(r Reader, mark string) (ids []string, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `SELECT DISTINCT m.value FROM unclaimed, json_each(member) m WHERE mark = ? ORDER BY 1`, mark)
+	if err != nil {
+		return nil, fmt.Errorf("read where an unclaimed account was a member: %w", err)
+	}
+	return ids, nil
+}
+
+// AllGroupsFound is [GroupsFound] of every mark.
+func AllGroupsFound(r Reader) (map[string][]string, error) {
+	m := map[string][]string{}
+	err := each(r, func(scan func(...any) error) error {
+		var mark, id string
+		err := scan(&mark, &id)
+		m[mark] = append(m[mark], id)
+		return err
+	}, `SELECT DISTINCT mark, m.value FROM unclaimed, json_each(member) m ORDER BY 1, 2`)
+	if err != nil {
+		return nil, fmt.Errorf("read where unclaimed accounts were members: %w", err)
+	}
+	return m, nil
 }
 
 // Bears tells whether an account with this mark is unclaimed.

@@ -195,7 +195,7 @@ func TestNoUsableAnswer(t *testing.T) {
 			for op, call := range operations {
 				before := s.count()
 				receipt, err := call(t.Context(), tenant)
-				reads := slices.Contains([]string{"get", "get-by-upn", "find-by-mark", "find-by-employee-id", "groups", "group", "manager"}, op)
+				reads := slices.Contains([]string{"get", "get-by-upn", "find-by-mark", "find-by-employee-id", "groups", "group", "members", "manager"}, op)
 				switch {
 				case tt.plain && !reads && op != "create":
 					if err != nil {

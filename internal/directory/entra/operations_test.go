@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +225,44 @@ func TestMarked(t *testing.T) {
 		}
 		if err == nil || len(list) > 0 {
 			t.Errorf("%s: %+v, %v", name, list, err)
+		}
+	}
+}
+
+// Members reads page by page, whatever the members are, and takes no half answer for a list.
+func TestMembers(t *testing.T) {
+	var s *stub
+	s = newStub(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		switch r.URL.Query().Get("page") {
+		case "":
+			fmt.Fprintf(w, `{"value":[{"@odata.type":"#microsoft.graph.user","id":"u1"},{"@odata.type":"#microsoft.graph.group","id":"g1"}],"@odata.nextLink":"%s/v1.0/groups/%s/members?page=2"}`, s.URL, groupID)
+		case "2":
+			fmt.Fprint(w, `{"value":[{"@odata.type":"#microsoft.graph.device","id":"d1"},{"@odata.type":"#microsoft.graph.novelty","id":"n1"}]}`)
+		}
+	})
+	tenant := s.tenant(t)
+	first, next, _, err := tenant.Members(t.Context(), groupID, "")
+	if err != nil || !slices.Equal(first, []string{"u1", "g1"}) || next == "" {
+		t.Fatalf("first page: %v, next %q, %v", first, next, err)
+	}
+	second, end, _, err := tenant.Members(t.Context(), groupID, next)
+	if err != nil || !slices.Equal(second, []string{"d1", "n1"}) || end != "" {
+		t.Fatalf("second page: %v, next %q, %v", second, end, err)
+	}
+	if line := s.requests()[0].line; line != "GET /v1.0/groups/"+groupID+"/members $select=id $top=999" {
+		t.Errorf("sent %s", line)
+	}
+	for name, body := range map[string]string{
+		"no list": `{}`, "no id": `{"value":[{"@odata.type":"#microsoft.graph.user"}]}`, "another's address": `{"value":[],"@odata.nextLink":"https://elsewhere.example/v1.0/groups"}`,
+	} {
+		s := newStub(t, says(200, jsonType, body))
+		list, next, _, err := s.tenant(t).Members(t.Context(), groupID, "")
+		if name == "another's address" && err == nil { // it shows when it is followed
+			_, _, _, err = s.tenant(t).Members(t.Context(), groupID, next)
+		}
+		if err == nil || len(list) > 0 {
+			t.Errorf("%s: %v, %v", name, list, err)
 		}
 	}
 }

@@ -191,6 +191,49 @@ func (t *Tenant) Groups(ctx context.Context, id string) ([]string, directory.Rec
 	return slices.Compact(ids), receipt, nil
 }
 
+// Members reads one page of the direct members of a group: their object ids, whatever they are, for devices and groups
+// can be among them. The first page has an empty link; next is empty behind the last one. One page is one attempt.
+// ErrNotFound: there is no such group.
+func (t *Tenant) Members(ctx context.Context, groupID, link string) (ids []string, next string, _ directory.Receipt, err error) {
+	const op = "members"
+	if err := checkIDs(op, groupID); err != nil {
+		return nil, "", directory.Receipt{}, err
+	}
+	top := int32(pageSize)
+	receipt, err := t.do(ctx, op, func(ctx context.Context) error {
+		members := t.groups().ByGroupId(groupID).Members()
+		var p page[models.DirectoryObjectable]
+		var err error
+		if link != "" {
+			p, err = orNil[page[models.DirectoryObjectable]](members.WithUrl(link).Get(ctx, nil))
+		} else {
+			p, err = orNil[page[models.DirectoryObjectable]](members.Get(ctx, &groups.ItemMembersRequestBuilderGetRequestConfiguration{
+				QueryParameters: &groups.ItemMembersRequestBuilderGetQueryParameters{Select: []string{"id"}, Top: &top},
+			}))
+		}
+		if err != nil {
+			return err
+		}
+		if p == nil || p.GetValue() == nil { // no list is not an empty list
+			return errEmpty
+		}
+		for _, o := range p.GetValue() {
+			if o == nil || text(o.GetId()) == "" {
+				return errEmpty
+			}
+			ids = append(ids, text(o.GetId()))
+		}
+		if next = text(p.GetOdataNextLink()); next != "" && next == link {
+			return errEmpty
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", receipt, err
+	}
+	return ids, next, receipt, nil
+}
+
 // Manager reads the id of the account's manager. ErrNotFound: it has none, or there is no such account.
 func (t *Tenant) Manager(ctx context.Context, id string) (string, directory.Receipt, error) {
 	const op = "manager"

@@ -294,3 +294,30 @@ func TestManyGroups(t *testing.T) {
 		t.Errorf("%d groups in %d requests, %v", len(groups), len(receipt.Requests), err)
 	}
 }
+
+// Who is in a group is read with the right that taking them out of it needs, over several pages; a group that is not there is
+// not found.
+func TestMembersOfAGroup(t *testing.T) {
+	const people = 1200 // more than a page
+	seed := sandbox.Seed{Groups: []sandbox.SeedGroup{aGroup}}
+	for i := range people {
+		seed.Users = append(seed.Users, sandbox.SeedUser{UserPrincipalName: fmt.Sprintf("p%d@rehearsal.example", i), DisplayName: "P", Groups: []string{aGroup.DisplayName}})
+	}
+	r := rehearse(t, sandbox.Config{Seed: seed})
+	all, pages := map[string]bool{}, 0
+	for link := ""; pages == 0 || link != ""; pages++ {
+		ids, next, receipt, err := r.cut.Members(t.Context(), groupID, link)
+		if err != nil || len(receipt.Requests) != 1 {
+			t.Fatalf("page %d: %v, %d requests", pages+1, err, len(receipt.Requests))
+		}
+		for _, id := range ids {
+			all[id] = true
+		}
+		link = next
+	}
+	if len(all) != people || pages != 2 {
+		t.Errorf("%d members on %d pages", len(all), pages)
+	}
+	_, _, _, err := r.cut.Members(t.Context(), bossID, "")
+	wantKinds(t, "no such group", err, directory.CodeNotFound, directory.ErrNotFound)
+}

@@ -219,6 +219,10 @@ var operations = map[string]func(context.Context, *Tenant) (directory.Receipt, e
 		_, r, err := t.Group(ctx, groupID)
 		return r, err
 	},
+	"members": func(ctx context.Context, t *Tenant) (directory.Receipt, error) {
+		_, _, r, err := t.Members(ctx, groupID, "")
+		return r, err
+	},
 	"manager": func(ctx context.Context, t *Tenant) (directory.Receipt, error) {
 		_, r, err := t.Manager(ctx, userID)
 		return r, err
