@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"jmlbridge/consumer/recall"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/adversary/model"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -64,8 +66,8 @@ func (c *consumer) lose() {
 	c.sweep()
 }
 
-// look is what a look through the tenant shows of the accounts that bear the bridge's mark, late as every read may be;
-// nil: the operator leaves it out. One that fails is begun again.
+// look is what a look through the tenant shows of the accounts that bear the bridge's mark, and in which groups of the policy
+// they are, late as every read may be; nil: the operator leaves it out. One that fails is begun again.
 func (c *consumer) look() *recall.Look {
 	w := c.w
 	if w.chance(30) {
@@ -76,6 +78,16 @@ func (c *consumer) look() *recall.Look {
 		look := &recall.Look{Started: c.clock()}
 		var err error
 		look.Accounts, _, err = w.tenant.list("marked", func(_ *account, v *version) bool { return v.mark != "" })
+		for i := range look.Accounts {
+			a := &look.Accounts[i]
+			if err == nil {
+				a.Groups, _, err = w.tenant.Groups(context.Background(), a.ID)
+			}
+			if errors.Is(err, directory.ErrNotFound) { // deleted since: no group has it as a member
+				err = nil
+			}
+			a.Groups = slices.DeleteFunc(a.Groups, func(g string) bool { return !c.policy.Listed(g) })
+		}
 		look.Finished = c.clock()
 		if err == nil {
 			w.tracef("a look through the tenant shows %d accounts", len(look.Accounts))
