@@ -164,7 +164,7 @@ var children = map[string]func() error{
 			}
 		}
 	},
-	"away": failing, // as one does whose mid-point is
+	"away": func() error { return answering(result{err: queue.ErrUnreachable}) }, // as one does whose mid-point is
 	"finds": func() error { // and tells it for as long as it lives
 		return Serve(os.Stdin, os.Stdout, Adapters{Examiner: func(config []byte) (Examiner, error) {
 			return func(_ context.Context, receives bool, tell func(doctor.Finding)) {
@@ -193,19 +193,22 @@ var children = map[string]func() error{
 		_, _ = io.Copy(io.Discard, r)
 		return err
 	},
-	"spins": func() error {
-		const threads = 16 // so that it gets more than half a core of a busy machine as well
-		runtime.GOMAXPROCS(threads + 1)
-		for range threads {
-			go func() {
-				var n atomic.Int64
-				for {
-					n.Add(1)
-				}
-			}()
-		}
-		return failing()
-	},
+	"spins":            func() error { spin(); return answering(result{err: queue.ErrUnreachable}) },
+	"spins and brings": func() error { spin(); return answering(result{n: 1}) },
+}
+
+// spin takes whatever the machine gives.
+func spin() {
+	const threads = 16 // so that it gets something of a busy machine as well
+	runtime.GOMAXPROCS(threads + 1)
+	for range threads {
+		go func() {
+			var n atomic.Int64
+			for {
+				n.Add(1)
+			}
+		}()
+	}
 }
 
 func heavy(i int) []byte { return bytes.Repeat([]byte{byte(i)}, queue.MaxBody) }
@@ -224,8 +227,8 @@ func pour(body []byte) error {
 	}
 }
 
-// failing answers by hand whoever fetches with a failure, one each time that it is looked at.
-func failing() error {
+// answering answers by hand whoever fetches with res and as many deliveries as that counts, once each time that it is looked at.
+func answering(res result) error {
 	r, say := opened()
 	var asked []uint64
 	for {
@@ -237,7 +240,10 @@ func failing() error {
 		case kindPing:
 			say(frame{kindPong, 0, encodeNumber(0)})
 			for _, id := range asked {
-				say(frame{kindDone, id, result{err: queue.ErrUnreachable}.encode()})
+				for range res.n {
+					say(frame{kindDelivery, id, delivered{1, queue.Delivery{Body: []byte("junk")}}.encode()})
+				}
+				say(frame{kindDone, id, res.encode()})
 			}
 			asked = nil
 		case kindFetch:
@@ -351,7 +357,8 @@ func TestReplaced(t *testing.T) {
 		{"empties", func(*Limits) {}, false, "empty results"},
 		{"babbles", func(*Limits) {}, false, "not of this protocol"},
 		{"lies", func(*Limits) {}, true, "not of this protocol"},
-		{"spins", func(l *Limits) { l.Burning = 50 * time.Millisecond }, true, "burnt a core"},
+		{"spins", func(l *Limits) { l.Burning = 50 * time.Millisecond }, true, "of a processor's time"},
+		{"spins and brings", func(l *Limits) { l.Burning, l.Look = 500*time.Millisecond, 200*time.Millisecond }, true, "of a processor's time"},
 		{"floods", func(*Limits) {}, true, "more deliveries than the 100"},
 		{"swells", func(*Limits) {}, true, "octets at once"},
 	} {
@@ -393,7 +400,7 @@ func TestAway(t *testing.T) {
 	t.Parallel()
 	var h heard
 	cmd := command("away", &h)
-	cmd.Limits.Burning, cmd.Limits.Idle = 200*time.Millisecond, time.Second
+	cmd.Limits.Burning, cmd.Limits.Idle = 2*time.Second, time.Second
 	r := open(t, cmd)
 	s := current(t, r.keeper)
 	go keepFetching(within(t), r)
@@ -630,7 +637,7 @@ func TestLimits(t *testing.T) {
 	var l Limits
 	l.fill()
 	now := time.Now()
-	calm := look{at: now, heard: now}
+	calm := look{sample: sample{at: now}, heard: now}
 	if err := l.exceeded(calm, calm, time.Time{}); err != nil {
 		t.Errorf("a calm child: %v", err)
 	}
@@ -638,39 +645,14 @@ func TestLimits(t *testing.T) {
 		now     look
 		failing time.Time
 	}{
-		"silence":  {look{at: now, heard: now.Add(-16 * time.Second)}, time.Time{}},
-		"memory":   {look{at: now, heard: now, usage: usage{resident: 600 << 20}}, time.Time{}},
-		"burning":  {look{at: now, heard: now, burning: 31 * time.Second}, time.Time{}},
-		"empty":    {look{at: now, heard: now, empty: 201}, time.Time{}},
+		"silence":  {look{sample: sample{at: now}, heard: now.Add(-16 * time.Second)}, time.Time{}},
+		"memory":   {look{sample: sample{at: now}, heard: now, resident: 600 << 20}, time.Time{}},
+		"burning":  {look{sample: sample{at: now, cpu: 17 * time.Second}, heard: now, since: sample{cpu: time.Second}}, time.Time{}},
+		"empty":    {look{sample: sample{at: now}, heard: now, empty: 201}, time.Time{}},
 		"failures": {calm, now.Add(-6 * time.Minute)},
 	} {
 		if l.exceeded(calm, c.now, c.failing) == nil {
 			t.Errorf("%s is not seen", name)
-		}
-	}
-}
-
-// A child burns when it takes more than half a core from one look to the next and brings nothing.
-func TestBurning(t *testing.T) {
-	start := time.Now()
-	at := func(second int, cpu time.Duration, progress uint64) look {
-		return look{at: start.Add(time.Duration(second) * time.Second), usage: usage{cpu: cpu}, progress: progress}
-	}
-	var now look
-	for i, c := range []struct {
-		look look
-		want time.Duration
-	}{
-		{at(0, time.Second, 0), 0},
-		{at(1, 2*time.Second, 0), time.Second},
-		{at(2, 2600*time.Millisecond, 0), 2 * time.Second},
-		{at(3, 3600*time.Millisecond, 1), 0}, // it brought something
-		{at(4, 4600*time.Millisecond, 1), time.Second},
-		{at(5, 4700*time.Millisecond, 1), 0}, // it rested
-	} {
-		now = c.look.after(now)
-		if now.burning != c.want {
-			t.Fatalf("look %d: burning for %s, expected %s", i, now.burning, c.want)
 		}
 	}
 }

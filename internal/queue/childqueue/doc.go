@@ -11,7 +11,7 @@
 // The child is NOT trusted either. Every frame that it says is bounded and checked; one that is not of the
 // protocol ends it. The worst that it can do is what a mid-point can do anyway: be late, repeat, withhold.
 //
-// A child that has ended, does not answer, burns a core to no end, grows too large or gets only empty
+// A child that has ended, does not answer, burns more than its results can cost, grows too large or gets only empty
 // results is replaced, after a pause that grows, and whoever asked is told why. Nothing is lost by that: what was
 // not settled comes again after its lease, what was not confirmed is published again under the same ids.
 package childqueue

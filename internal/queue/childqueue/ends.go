@@ -80,6 +80,11 @@ func (p *Publisher) publish(ctx context.Context, msgs []queue.Message) (int, err
 	if err != nil {
 		return 0, err
 	}
+	octets := 0
+	for _, m := range msgs[:res.n] {
+		octets += len(m.Body)
+	}
+	s.did(int(res.n), octets)
 	p.judged(res.err != nil && res.n == 0)
 	return int(res.n), inTime(ctx, res.err)
 }
@@ -214,6 +219,9 @@ func (r *Receiver) settle(ctx context.Context, s *session, list []uint64) error 
 	res, err := s.await(ctx, c)
 	if err != nil {
 		return err
+	}
+	if res.err == nil {
+		s.did(len(list), 0)
 	}
 	return inTime(ctx, res.err)
 }

@@ -28,7 +28,7 @@ type Limits struct {
 	Look     time.Duration // between two looks; 1 s
 	Silence  time.Duration // since the last answer to a ping; 15 s
 	Resident int64         // octets of memory; 512 MiB
-	Burning  time.Duration // at more than half a core without any result, or with failures alone; 30 s
+	Burning  time.Duration // of a processor's time within a minute beyond what its results may have cost; 15 s
 	Empty    uint64        // empty results between two looks; 200
 	Idle     time.Duration // fetching nothing but failures; 5 min: a new one reads its files and names anew
 }
@@ -41,7 +41,7 @@ func (l *Limits) fill() {
 	}
 	def(&l.Look, time.Second)
 	def(&l.Silence, 15*time.Second)
-	def(&l.Burning, 30*time.Second)
+	def(&l.Burning, 15*time.Second)
 	def(&l.Idle, 5*time.Minute)
 	if l.Resident == 0 {
 		l.Resident = 512 << 20
@@ -149,7 +149,7 @@ func (k *keeper) run(s *session) {
 		if time.Since(born) > steadyFor {
 			pause = minBackoff
 		}
-		if !k.rest(context.Background(), pause/2+rand.N(pause)) {
+		if !k.rest(context.Background(), about(pause)) {
 			return
 		}
 		pause = min(2*pause, maxBackoff)
@@ -163,6 +163,9 @@ func (k *keeper) run(s *session) {
 		}
 	}
 }
+
+// about is a pause of pause at most, so that not all who lost the same mid-point come back to it at once.
+func about(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2) }
 
 // rest waits, at most until ctx ends; false: the keeper was closed meanwhile.
 func (k *keeper) rest(ctx context.Context, d time.Duration) bool {
@@ -298,7 +301,8 @@ func (s *session) watch(l Limits, failing func() time.Time) {
 	tick := time.NewTicker(l.Look)
 	defer tick.Stop()
 	pinging := make(chan struct{}, 1) // a ping can hang in the pipe of a child that does not read
-	last := look{at: time.Now()}
+	last := look{sample: sample{at: time.Now()}}
+	var minute window
 	for {
 		select {
 		case <-s.ended:
@@ -313,7 +317,8 @@ func (s *session) watch(l Limits, failing func() time.Time) {
 			}()
 		default:
 		}
-		now := s.look(last)
+		now := s.look()
+		now.since = minute.slide(now.sample)
 		if why := l.exceeded(last, now, failing()); why != nil {
 			s.kill(why)
 		}
@@ -323,26 +328,16 @@ func (s *session) watch(l Limits, failing func() time.Time) {
 
 // look is what one look at a child saw.
 type look struct {
-	at       time.Time
+	sample
 	heard    time.Time // when it last answered
-	usage    usage
+	resident int64     // octets of memory
 	empty    uint64
-	progress uint64
-	burning  time.Duration // for how long it has burnt a core without result
+	since    sample // the first within the window
 }
 
-func (s *session) look(last look) look {
-	now := look{at: time.Now(), heard: time.Unix(0, s.heard.Load()), usage: usageOf(s.cmd.Process.Pid), empty: s.empty.Load(), progress: s.progress.Load()}
-	return now.after(last)
-}
-
-// after is l with what it shows beside the look before.
-func (l look) after(last look) look {
-	passed, spent := l.at.Sub(last.at), l.usage.cpu-last.usage.cpu
-	if last.usage.cpu > 0 && l.progress == last.progress && 2*spent > passed {
-		l.burning = last.burning + passed
-	}
-	return l
+func (s *session) look() look {
+	u := usageOf(s.cmd.Process.Pid)
+	return look{sample: sample{time.Now(), u.cpu, s.results.Load(), s.octets.Load()}, heard: time.Unix(0, s.heard.Load()), resident: u.resident, empty: s.empty.Load()}
 }
 
 // errIdle is a child that is replaced in the hope of a better one: files and host names are read anew.
@@ -353,10 +348,11 @@ func (l Limits) exceeded(last, now look, failing time.Time) error {
 	switch silence := now.at.Sub(now.heard); {
 	case silence > l.Silence:
 		return fmt.Errorf("it has not answered for %s", silence.Round(time.Millisecond))
-	case now.usage.resident > l.Resident:
-		return fmt.Errorf("it takes %d MiB of memory, more than %d", now.usage.resident>>20, l.Resident>>20)
-	case now.burning > l.Burning:
-		return fmt.Errorf("it has burnt a core for %s without a result", now.burning.Round(time.Millisecond))
+	case now.resident > l.Resident:
+		return fmt.Errorf("it takes %d MiB of memory, more than %d", now.resident>>20, l.Resident>>20)
+	case burnt(now.since, now.sample) > l.Burning:
+		return fmt.Errorf("it has burnt %s of a processor's time in %s for %d results", (now.cpu - now.since.cpu).Round(time.Millisecond),
+			now.at.Sub(now.since.at).Round(time.Millisecond), now.results-now.since.results)
 	case now.empty > last.empty && now.empty-last.empty > l.Empty:
 		return fmt.Errorf("%d empty results in %s", now.empty-last.empty, now.at.Sub(last.at).Round(time.Millisecond))
 	case !failing.IsZero() && now.at.Sub(failing) > l.Idle:

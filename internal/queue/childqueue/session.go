@@ -24,9 +24,10 @@ type session struct {
 	wmu sync.Mutex // guards w; held across a write to the pipe, which a child that hangs can block until it is killed
 	w   *bufio.Writer
 
-	heard    atomic.Int64 // unix nanoseconds of the last answer to a ping
-	empty    atomic.Uint64
-	progress atomic.Uint64 // deliveries and ends of calls that did something; a failure is none
+	heard   atomic.Int64 // unix nanoseconds of the last answer to a ping
+	empty   atomic.Uint64
+	results atomic.Uint64 // messages published, fetched or settled
+	octets  atomic.Uint64 // of the bodies of those published or fetched
 
 	mu    sync.Mutex // guards what follows
 	calls map[uint64]*call
@@ -184,6 +185,7 @@ func (s *session) take(f frame) error {
 			return err
 		}
 		c.got = append(c.got, d)
+		s.did(1, len(d.Body))
 	case f.kind == kindFinding:
 		if len(c.found) >= c.finds {
 			return fmt.Errorf("%w: more findings than the %d of an examination", errFrame, c.finds)
@@ -200,15 +202,17 @@ func (s *session) take(f frame) error {
 		}
 		c.res = res
 		close(c.done)
-		if res.err == nil || res.n > 0 {
-			s.progress.Add(1)
-		}
 		return err
 	default:
 		return fmt.Errorf("%w: a frame of kind %d from a child", errFrame, f.kind)
 	}
-	s.progress.Add(1)
 	return nil
+}
+
+// did notes messages that went through the child, for watch.
+func (s *session) did(messages, octets int) {
+	s.results.Add(uint64(messages))
+	s.octets.Add(uint64(octets))
 }
 
 // goneError is a call whose child ended under it.
