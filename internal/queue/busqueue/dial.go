@@ -136,6 +136,9 @@ func explainTLS(err error) error {
 	if errors.As(err, &verify) || errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) {
 		return fmt.Errorf("%w: its certificate is not one that we trust; check ca and namespace, and whether a proxy inspects TLS (%v)", queue.ErrRefused, err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("the connection stands, and nothing came on it in time")
+	}
 	return fmt.Errorf("%w (TLS: %v)", queue.ErrUnreachable, err)
 }
 

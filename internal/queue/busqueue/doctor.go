@@ -38,42 +38,69 @@ func Examine(ctx context.Context, cfg Config, receives bool, tell func(doctor.Fi
 	if !add("way out", err, map[bool]string{true: "by a proxy, which resolves the name", false: "directly"}[proxied], "correct proxy, or HTTPS_PROXY") {
 		return
 	}
-	if !proxied {
-		found, err := net.DefaultResolver.LookupHost(ctx, a.host)
-		if !add("name", err, strings.Join(found, ", "), "look at the namespace's name and at this machine's resolver") {
-			return
-		}
-	}
-	conn, err := a.way.DialContext(ctx, "tcp", a.address())
-	if !add("connection", err, "to "+a.address(), "let this machine, or the proxy, reach "+a.address()+"; where only port 443 is open, transport: websocket") {
+	if !a.examineWay(ctx, proxied, add, tell) {
 		return
 	}
-	if !a.plain {
-		conf := a.way.TLS()
-		conf.ServerName = a.host
-		secure := tls.Client(conn, conf)
-		err = secure.HandshakeContext(ctx)
-		well := ""
-		if err == nil {
-			state := secure.ConnectionState()
-			well = tls.VersionName(state.Version) + ", certificate of " + state.PeerCertificates[0].Subject.String() + " by " + state.PeerCertificates[0].Issuer.String()
-		}
-		if !add("tls", err, well, "name the authority that vouches for it (or the proxy's own, where that inspects TLS) under ca") {
-			_ = conn.Close()
-			return
-		}
-	} else {
-		tell(doctor.Finding{Name: "tls", Verdict: doctor.Warning, Text: "none: this is the emulator", Do: "never with real people"})
-	}
-	_ = conn.Close()
-	if a.Transport == WebSocket {
-		conn, err := a.webSocket(ctx)
-		if !add("websocket", err, "upgraded", "let the proxy pass WebSockets") {
-			return
-		}
-		_ = conn.Close()
-	}
 	a.examineRights(ctx, receives, tell)
+}
+
+// examineWay goes as far as a run does before it speaks AMQP, and takes no longer for each step than that.
+func (a *account) examineWay(ctx context.Context, proxied bool, add func(name string, err error, well, do string) bool, tell func(doctor.Finding)) bool {
+	step := func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, dialTime) }
+	if !proxied {
+		resolving, cancel := step()
+		defer cancel()
+		found, err := net.DefaultResolver.LookupHost(resolving, a.host)
+		if !add("name", err, strings.Join(found, ", "), "look at the namespace's name and at this machine's resolver") {
+			return false
+		}
+	}
+	dialing, cancel := step()
+	defer cancel()
+	conn, err := a.way.DialContext(dialing, "tcp", a.address())
+	if !add("connection", err, "to "+a.address(), "let this machine, or the proxy, reach "+a.address()+"; where only port 443 is open, transport: websocket") {
+		return false
+	}
+	defer conn.Close()
+	if a.plain {
+		tell(doctor.Finding{Name: "tls", Verdict: doctor.Warning, Text: "none: this is the emulator", Do: "never with real people"})
+		return true
+	}
+	conf := a.way.TLS()
+	conf.ServerName = a.host
+	secure := tls.Client(conn, conf)
+	well, do := "", ""
+	if err = secure.HandshakeContext(dialing); err == nil {
+		state := secure.ConnectionState()
+		well = tls.VersionName(state.Version) + ", certificate of " + state.PeerCertificates[0].Subject.String() + " by " + state.PeerCertificates[0].Issuer.String()
+	} else {
+		err = explainTLS(err)
+		do = a.adviseTLS(err)
+	}
+	if !add("tls", err, well, do) || a.Transport != WebSocket {
+		return err == nil
+	}
+	upgrading, cancel := step()
+	defer cancel()
+	ws, err := a.webSocket(upgrading)
+	if !add("websocket", err, "upgraded", "let the proxy pass WebSockets") {
+		return false
+	}
+	_ = ws.Close()
+	return true
+}
+
+// adviseTLS is what to do about an error of explainTLS.
+func (a *account) adviseTLS(err error) string {
+	if errors.Is(err, queue.ErrRefused) {
+		return "name the authority that vouches for it (or the proxy's own, where that inspects TLS) under ca"
+	}
+	do := "find out what stands there: a firewall or proxy that lets connections to " + a.address() +
+		" open and passes nothing on, something that does not speak TLS, or a mid-point that is away"
+	if a.Transport != WebSocket {
+		do += "; where only port 443 is let through, transport: websocket"
+	}
+	return do
 }
 
 // right is one that a credential may have. Its question is answered with nil where it does, with ErrRefused where it does
@@ -81,6 +108,25 @@ func Examine(ctx context.Context, cfg Config, receives bool, tell func(doctor.Fi
 type right struct {
 	name string
 	ask  func(context.Context) error
+}
+
+// advise is what to do about an error of explain where a right was needed.
+func (a *account) advise(err error, needed string) string {
+	switch {
+	case errors.Is(err, errNoQueue):
+		return "correct queue (" + a.Queue + ") or namespace, or have that queue made"
+	case errors.Is(err, errDisabled):
+		return "have the queue enabled by whoever runs the namespace"
+	case errors.Is(err, errDenied):
+		return "give it the right to " + needed + " on this queue, and no other; where it has that, look whether it was replaced since"
+	case errors.Is(err, errLogin):
+		return "correct tenant, client and the file under credential; look whether the certificate or secret has expired, and whether the application knows it"
+	case errors.Is(err, queue.ErrRefused):
+		return "ask whoever runs the namespace what it does not allow"
+	case a.token != nil:
+		return "let this machine reach the login of the cloud as well as " + a.address() + "; if it does, the service does not answer: try again later, and ask whoever runs the namespace"
+	}
+	return "the way is open and the service does not answer: try again later, and ask whoever runs the namespace"
 }
 
 // examineRights asks for each right by opening what needs it, the one that this side needs first.
@@ -91,7 +137,7 @@ func (a *account) examineRights(ctx context.Context, receives bool, tell func(do
 	}
 	narrow := fmt.Sprintf("make a policy of this queue with the right to %s alone, and use its connection string", needed.name)
 	if err := needed.ask(ctx); err != nil {
-		tell(doctor.Finding{Name: "credential", Verdict: doctor.Bad, Text: err.Error(), Do: "give it the right to " + needed.name + " on this queue, and no other"})
+		tell(doctor.Finding{Name: "credential", Verdict: doctor.Bad, Text: err.Error(), Do: a.advise(err, needed.name)})
 		return
 	}
 	tell(doctor.Finding{Name: "credential", Verdict: doctor.Well, Text: "may " + needed.name})

@@ -37,6 +37,14 @@ const (
 	condDisabled = amqp.ErrCond("com.microsoft:entity-disabled")
 )
 
+// Refusals that call for different things to be done.
+var (
+	errNoQueue  = fmt.Errorf("%w: there is no such queue", queue.ErrRefused)
+	errDisabled = fmt.Errorf("%w: the queue is disabled", queue.ErrRefused)
+	errDenied   = fmt.Errorf("%w our credential; has it the one right that this side needs (send or listen), and has it not been replaced?", queue.ErrRefused)
+	errLogin    = fmt.Errorf("%w our credential at the login", queue.ErrRefused)
+)
+
 // explain gives an error of the client's the kind that callers decide on, in words for people. last is the
 // dialler's, which says more than the client does of an attempt that failed.
 func explain(err, last error) error {
@@ -52,9 +60,9 @@ func explain(err, last error) error {
 	if errors.As(err, &sb) {
 		switch sb.Code {
 		case azservicebus.CodeUnauthorizedAccess:
-			return fmt.Errorf("%w our credential; has it the one right that this side needs (send or listen), and has it not been replaced? (%v)", queue.ErrRefused, err)
+			return fmt.Errorf("%w (%v)", errDenied, err)
 		case azservicebus.CodeNotFound:
-			return fmt.Errorf("%w: there is no such queue (%v)", queue.ErrRefused, err)
+			return fmt.Errorf("%w (%v)", errNoQueue, err)
 		}
 	}
 	var cond *amqp.Error
@@ -65,14 +73,18 @@ func explain(err, last error) error {
 		case condTooLarge:
 			return fmt.Errorf("%s: %w", cond.Description, queue.ErrTooLarge)
 		case amqp.ErrCondNotFound:
-			return fmt.Errorf("%w: there is no such queue (%s)", queue.ErrRefused, cond.Description)
-		case amqp.ErrCondUnauthorizedAccess, amqp.ErrCondNotAllowed, condDisabled:
+			return fmt.Errorf("%w (%s)", errNoQueue, cond.Description)
+		case condDisabled:
+			return fmt.Errorf("%w (%s)", errDisabled, cond.Description)
+		case amqp.ErrCondUnauthorizedAccess:
+			return fmt.Errorf("%w (%s)", errDenied, cond.Description)
+		case amqp.ErrCondNotAllowed:
 			return fmt.Errorf("%w (%s: %s)", queue.ErrRefused, cond.Condition, cond.Description)
 		}
 	}
 	var failed interface{ NonRetriable() } // of azidentity: the login said no
 	if errors.As(err, &failed) {
-		return fmt.Errorf("%w our credential at the login: %v", queue.ErrRefused, err)
+		return fmt.Errorf("%w: %v", errLogin, err)
 	}
 	if last != nil && (sb != nil || errors.Is(err, context.DeadlineExceeded)) {
 		return last
