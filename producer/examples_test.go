@@ -1,15 +1,25 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"maps"
+	"math/big"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
+
+	"jmlbridge/internal/cloud"
+	"jmlbridge/internal/queue/busqueue"
 )
 
 // The examples are copied by both sides and must fit each other: a role that the enclave's policy does not
@@ -122,5 +132,52 @@ func TestExampleExport(t *testing.T) {
 		if s := p.said(t, subject); !slices.Contains(s.Roles, role) {
 			t.Errorf("subject %s has the roles %v, want %s", subject, s.Roles, role)
 		}
+	}
+}
+
+// The block for Service Bus on the page is copied as it stands: with the files in their places it opens.
+func TestServiceBusBlockOpens(t *testing.T) {
+	page, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(page), "\n    queue:\n      servicebus:\n")
+	block, _, whole := strings.Cut(block, "\n\n")
+	if !ok || !whole {
+		t.Fatal("want the block on the page, got none")
+	}
+	var cfg struct {
+		ServiceBus busqueue.Config `yaml:"servicebus"`
+	}
+	if err := yaml.UnmarshalWithOptions([]byte("servicebus:\n"+block), &cfg, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.ServiceBus.Credential.Kind != cloud.ClientCertificate {
+		t.Errorf("want the recommended credential, a certificate, got %q", cfg.ServiceBus.Credential.Kind)
+	}
+	dir := t.TempDir()
+	c := cfg.ServiceBus.In(dir)
+	key, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})...)
+	if err := errors.Join(os.Mkdir(filepath.Dir(c.Credential.CertificateFile), 0o700), os.WriteFile(c.Credential.CertificateFile, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := busqueue.OpenPublisher(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }
