@@ -195,44 +195,77 @@ func (r *Dark) asideFails(err error) {
 	r.why = why
 }
 
+// peek looks once from the cursor on. What makes the client fail on an answer is taken out of the answer all the same.
 func (r *Dark) peek(ctx context.Context, i int, most int) ([]queue.Delivery, error) {
 	if r.links[i] == nil {
 		l, err := newLink(r.a, [2]azservicebus.SubQueue{0, azservicebus.SubQueueDeadLetter}[i])
 		if err != nil {
 			return nil, err
 		}
+		l.dialer.listen()
 		r.links[i] = l
 	}
 	ctx, cancel := context.WithTimeout(ctx, peekTime)
 	defer cancel()
 	l := r.links[i]
-	got, err := l.peek(ctx, r.cursor[i], most)
-	var panicked *panicError
-	if errors.As(err, &panicked) && most > 1 {
-		got, err = l.peek(ctx, r.cursor[i], 1)
+	for {
+		got, err := l.look(ctx, r.cursor[i], most)
+		var panicked *panicError
+		switch {
+		case errors.As(err, &panicked) && most > 1:
+			most = max(1, most/8) // the answer was too long to be heard
+		case errors.As(err, &panicked):
+			// One message, far longer than any of ours, and its number is not known: the next question is one further,
+			// without rest.
+			if r.cursor[i]++; ctx.Err() != nil {
+				return nil, nil
+			}
+			r.a.Log.Warn("a message that makes the client panic is too long to be looked at and is skipped", "cursor", string(r.cursor.position()), "panic", fmt.Sprint(panicked.value))
+			r.news = time.Now()
+		case err != nil:
+			r.drop(i)
+			return nil, explain(err, l.dialer.failed())
+		default:
+			return r.deliver(i, got[:min(len(got), most)]), nil
+		}
 	}
-	if errors.As(err, &panicked) {
-		// The message at the cursor cannot be read. Withholding it would have been simpler.
-		r.a.Log.Warn("a message that makes the client panic is skipped", "sequence_number", r.cursor[i], "panic", fmt.Sprint(panicked.value))
-		r.cursor[i]++
-		return nil, nil
-	}
+}
+
+// look is a peek that reads the answer itself where the client cannot.
+func (l *link) look(ctx context.Context, from int64, most int) ([]peeked, error) {
+	l.dialer.listen().forget()
+	defer func() { l.dialer.listen().forget() }()
+	got, err := l.peek(ctx, from, most)
 	if err != nil {
-		r.drop(i)
-		return nil, explain(err, l.dialer.failed())
+		if out := l.dialer.listen().answer(); len(out) > 0 {
+			return out, nil
+		}
+		return nil, err
 	}
+	out := make([]peeked, len(got))
+	for i, m := range got {
+		out[i] = peeked{-1, m.Body}
+		if m.SequenceNumber != nil {
+			out[i].seq = *m.SequenceNumber
+		}
+	}
+	return out, nil
+}
+
+// deliver moves the cursor behind what came.
+func (r *Dark) deliver(i int, got []peeked) []queue.Delivery {
 	out := make([]queue.Delivery, 0, len(got))
 	for _, m := range got {
-		if n := m.SequenceNumber; n != nil && *n >= r.cursor[i] && *n < math.MaxInt64 {
-			r.cursor[i] = *n + 1
+		if m.seq >= r.cursor[i] && m.seq < math.MaxInt64 {
+			r.cursor[i] = m.seq + 1
 		} else {
 			r.cursor[i]++ // it must move on, whatever the service says
 		}
-		body := m.Body
+		body := m.body
 		if len(body) > queue.MaxBody { // nobody signed that: cut, it is refused and recorded
 			body = body[:queue.MaxBody]
 		}
 		out = append(out, queue.Delivery{Body: body, Position: r.cursor.position(), DeadLettered: i == inDeadLetters, Lease: r})
 	}
-	return out, nil
+	return out
 }

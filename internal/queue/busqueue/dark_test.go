@@ -1,9 +1,15 @@
 package busqueue_test
 
 import (
+	"context"
+	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	"jmlbridge/e2e/servicebus/broker"
 	"jmlbridge/e2e/servicebus/entity"
@@ -88,5 +94,124 @@ func TestDarkLooksAtBoth(t *testing.T) {
 	}
 	if got := next(); s.Faults()[0].Hit == 0 || got[0].DeadLettered {
 		t.Errorf("%+v, and %q came", s.Faults(), got[0].Body)
+	}
+}
+
+// odd publishes messages that make the client panic, as anybody can who may send.
+func (s *bus) odd(n, size int) {
+	s.t.Helper()
+	conf := s.TLSConfig()
+	conf.ServerName = "127.0.0.1" // the client would look for a name with the port in the certificate
+	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("sender"), &azservicebus.ClientOptions{TLSConfig: conf})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close(context.Background())
+	sender, err := client.NewSender(testQueue, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for range n {
+		m := &azservicebus.Message{Body: make([]byte, size), ApplicationProperties: map[string]any{"DeadLetterReason": int64(1)}}
+		if err := sender.SendMessage(limited(s.t), m, nil); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// Messages that make the client panic cost a dark receiver no more questions than others, come like others to be judged, and
+// are behind it for good.
+func TestDarkPoison(t *testing.T) {
+	for name, c := range map[string]struct{ odd, size, most, asked int }{
+		"many":  {1000, 10, 250, 20},
+		"large": {80, 180 << 10, 250, 20}, // more than is heard of one answer
+		"few":   {40, 10, 3, 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newBus(t, broker.Queue{Lock: time.Minute})
+			p := s.publisher(s.config("sender"))
+			r := s.receiver(s.config("listener"))
+			if err := r.Settle(limited(t), s.fetched(r, 300)); err != nil { // the numbers begin far behind the first
+				t.Fatal(err)
+			}
+			r.Close()
+			// It strikes nothing, and counts.
+			s.fault(broker.Fault{On: broker.OnManage, Operation: "peek-message", Kind: broker.Error, Entity: testQueue, Skip: math.MaxInt})
+			publish := func(from, to int) {
+				t.Helper()
+				if _, err := p.Publish(limited(t), messages(from, to)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.odd(c.odd, c.size)
+			publish(300, 303)
+			s.odd(c.odd/10, c.size)
+			publish(303, 306)
+			s.odd(1, c.size)
+			total := c.odd + c.odd/10 + 7
+			var all, good []string
+			var at queue.Position
+			take := func(d *busqueue.Dark, n int) {
+				t.Helper()
+				for len(all) < n {
+					got, err := d.Fetch(limited(t), c.most)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, d := range got {
+						all, at = append(all, string(d.Body)), d.Position
+						if strings.HasPrefix(string(d.Body), "body") {
+							good = append(good, string(d.Body))
+						} else if len(d.Body) != c.size {
+							t.Errorf("%d octets of %d came", len(d.Body), c.size)
+						}
+					}
+				}
+			}
+			d := s.openDark()
+			take(d, total)
+			d.Close()
+			if n := s.Faults()[0].Seen; n > c.asked {
+				t.Errorf("it asked %d times, expected at most %d", n, c.asked)
+			}
+			d, err := busqueue.OpenDark(s.config("listener"), at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			publish(306, 307)
+			take(d, total+1)
+			if want := strings.Fields("300 301 302 303 304 305 306"); strings.Join(good, " ") != "body "+strings.Join(want, " body ") || len(all) != total+1 {
+				t.Errorf("of %d, expected %d, came %q", len(all), total+1, good)
+			}
+		})
+	}
+}
+
+// One that is longer than what is heard of an answer is skipped, and nothing else with it.
+func TestDarkPoisonTooLong(t *testing.T) {
+	s := newBus(t, broker.Queue{Lock: time.Minute}, func(c *broker.Config) { c.MaxMessageBytes = 16 << 20 })
+	p := s.publisher(s.config("sender"))
+	r := s.receiver(s.config("listener"))
+	if err := r.Settle(limited(t), s.fetched(r, 5)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	s.odd(1, 9<<20)
+	if _, err := p.Publish(limited(t), messages(5, 7)); err != nil {
+		t.Fatal(err)
+	}
+	d := s.openDark()
+	for n := 5; n < 7; {
+		got, err := d.Fetch(limited(t), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range got {
+			if want := fmt.Sprintf("body %03d", n); string(m.Body) != want {
+				t.Fatalf("%d octets came, expected %q", len(m.Body), want)
+			}
+			n++
+		}
 	}
 }

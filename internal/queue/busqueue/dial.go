@@ -35,6 +35,7 @@ type dialer struct {
 	count uint64     // connections made
 	last  error      // of the last attempt; nil: it succeeded
 	conn  net.Conn   // the last one
+	heard *heard     // on the last one; nil: nobody listens
 }
 
 // dial is azservicebus.ClientOptions.NewWebSocketConn, for plain AMQP as well. ctx is that of the call that
@@ -48,8 +49,23 @@ func (d *dialer) dial(ctx context.Context, _ azservicebus.NewWebSocketConnArgs) 
 	if d.last = err; err == nil {
 		d.count++
 		d.conn = conn
+		if d.heard != nil {
+			d.heard = &heard{parts: map[string][]byte{}}
+			return &hearing{conn, d.heard}, nil
+		}
 	}
 	return conn, err
+}
+
+// listen is what the service says on the connection that stands. From its first call on, connections that are made are
+// heard.
+func (d *dialer) listen() *heard {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.heard == nil {
+		d.heard = &heard{}
+	}
+	return d.heard
 }
 
 // made is the number of the connection that stands, if one does.

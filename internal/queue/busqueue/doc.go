@@ -37,5 +37,7 @@
 //
 // Dark pull. A dark receiver peeks, which needs the right to listen all the same (Service Bus has none that
 // only looks), and settles nothing: the service does not see how far we are. The cursor is its sequence number. It
-// looks at the dead letters too, at least every second while the queue always has something new.
+// looks at the dead letters too, at least every second while the queue always has something new. Where what came makes the client
+// panic, its answer is read from the connection, past the client: whoever may send could else stop us by one message, whose number
+// the panic does not tell.
 package busqueue

@@ -24,7 +24,7 @@ type bus struct {
 	files map[string]string // connection string files by rule
 }
 
-func newBus(t testing.TB, q broker.Queue) *bus {
+func newBus(t testing.TB, q broker.Queue, edit ...func(*broker.Config)) *bus {
 	t.Helper()
 	if q.Name == "" {
 		q.Name = testQueue
@@ -36,7 +36,11 @@ func newBus(t testing.TB, q broker.Queue) *bus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := broker.Start(broker.Config{Listen: free.String(), Queues: []broker.Queue{q}})
+	conf := broker.Config{Listen: free.String(), Queues: []broker.Queue{q}}
+	for _, e := range edit {
+		e(&conf)
+	}
+	b, err := broker.Start(conf)
 	if err != nil {
 		t.Fatal(err)
 	}
