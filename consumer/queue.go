@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,7 @@ func (q *watchedQueue) Fetch(ctx context.Context, max int) ([]queue.Delivery, er
 
 const (
 	alarmProcess = "midpoint-process"
+	alarmUnread  = "aside-unread"
 	// processSteady is how long the process that speaks to the mid-point has to live for its alarm to end.
 	processSteady = 15 * time.Minute
 )
@@ -53,6 +55,8 @@ type child struct {
 	mu     sync.Mutex // guards what follows; held while the alarm is written
 	steady *time.Timer
 	ended  bool
+
+	unread atomic.Bool // as it was told last
 }
 
 // open opens the queue behind the last position that was committed, which only a dark one goes by.
@@ -61,7 +65,21 @@ func (c *child) open() (queue.Receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return anyqueue.OpenReceiver(c.cfg.Queue.Via(c.cfg.Tenant.Transport), from, anyqueue.Options{Log: c.log, Replaced: func(error) { go c.replaced() }})
+	return anyqueue.OpenReceiver(c.cfg.Queue.Via(c.cfg.Tenant.Transport), from, anyqueue.Options{Log: c.log, Replaced: func(error) { go c.replaced() }, Aside: func(read bool) {
+		c.unread.Store(!read)
+		go c.aside()
+	}})
+}
+
+// aside raises or ends the alarm on the dead letters: a leaver among them is a silent one while nobody can read them. Its text is
+// always the same, like that of the next one.
+func (c *child) aside() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.stands(state.Alarm{Code: alarmUnread, Severity: state.Critical,
+			Text: "the queue can be read and its dead letters cannot: a leaver that the mid-point set aside would not be seen before the next heartbeat or roster tells of it. The log says why"}, c.unread.Load())
+	}
 }
 
 // replaced raises the alarm. What ended the process is in the log: the alarm's text is always the same, or

@@ -41,6 +41,7 @@ var advice = map[string]string{
 	"unnamed":              "people have access whom the producer's last roster does not name: ask its people who they are, and cut by hand whoever left; the next roster that names them ends it",
 	"unclaimed":            "accounts of a lost database: `consumer unclaimed list`; ask HR who is behind those that no roster names, `consumer cut` whoever left, and close what is nobody's",
 	"midpoint-process":     "the process that speaks to the mid-point was replaced; nothing is lost. If it goes on, somebody at the mid-point may be doing it: ask whoever runs it, and see \"process\" in the log",
+	"aside-unread":         "the log says why the dead letters cannot be read: has the credential the right to listen on the queue itself, and does a proxy or the mid-point treat QUEUE/$DeadLetterQueue otherwise? Until then ask the producer's people whether somebody left",
 	"set-aside":            "find out why they were late: was the consumer down for longer than the queue's time to live, or did it fail to settle? Look for leavers that were cut late",
 	"roster-contradicts":   "the producer's roster has people as live who left by its own word: they stay out. Ask about these subjects (the log has all of them, as `roster contradicts a leaver`), and whether it was restored from a backup; who comes back needs a new engagement",
 	"delete-limit":         "more accounts are to be deleted in a day than the policy allows: `consumer holds list`, then release or discard; nothing is deleted meanwhile",

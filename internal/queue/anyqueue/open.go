@@ -32,6 +32,9 @@ type Options struct {
 	// Replaced is told each time that the process which speaks to the mid-point had to be replaced, and why;
 	// may be nil. It must not block.
 	Replaced func(why error)
+	// Aside is told whether the dead letters can be read, when that is known and when it changes; may be nil. It
+	// must not block.
+	Aside func(read bool)
 }
 
 // OpenPublisher opens the way in. It does not wait for the mid-point.
@@ -131,7 +134,7 @@ func (c Config) command(o Options) (childqueue.Command, error) {
 	if err != nil {
 		return childqueue.Command{}, err
 	}
-	return childqueue.Command{Path: self, Args: []string{ChildCommand}, Env: c.childEnv(os.Environ()), Config: block, Log: o.Log, Replaced: o.Replaced, Patience: c.patience()}, nil
+	return childqueue.Command{Path: self, Args: []string{ChildCommand}, Env: c.childEnv(os.Environ()), Config: block, Log: o.Log, Replaced: o.Replaced, Aside: o.Aside, Patience: c.patience()}, nil
 }
 
 // childEnv is what the child of c is left of env: which cryptography is in force, whom to trust, and of the rest what

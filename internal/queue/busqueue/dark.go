@@ -1,7 +1,6 @@
 package busqueue
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ const (
 	// While the queue always has something new its dead letters go first so often: one that was set aside may be a leaver, and
 	// must not wait for the traffic to end.
 	asideEvery = time.Second
+	asideAgain = 3 * time.Second // after they could not be read: each attempt is a connection
 	// Heartbeats come every minute. After so long without anything new the cursor is not believed any more: a
 	// queue that was made anew begins to count anew. What is looked at twice is known.
 	rewindAfter = 15 * time.Minute
@@ -40,8 +40,11 @@ type Dark struct {
 	cursor  cursor
 	news    time.Time // when something new last came
 	aside   time.Time // when the last look at the dead letters ended
+	last    [2]error  // of the last look at each
 	why     string    // they cannot be read; empty: they can
 	closing sync.WaitGroup
+
+	unread aside // has a lock of its own
 }
 
 // cursor is the next sequence number of the queue and of its dead letters. They are the service's word: a lie
@@ -78,7 +81,7 @@ func OpenDark(cfg Config, from queue.Position) (*Dark, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mid-point: %w", err)
 	}
-	r := &Dark{a: a, cursor: parseCursor(from), news: time.Now()}
+	r := &Dark{a: a, cursor: parseCursor(from), news: time.Now(), unread: aside{patience: asidePatience}}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -171,16 +174,25 @@ func (r *Dark) look(ctx context.Context, most int) ([]queue.Delivery, error) {
 	}
 	var errs [2]error
 	for _, i := range turns {
+		if i == inDeadLetters && r.why != "" && time.Since(r.aside) < asideAgain {
+			continue
+		}
 		got, err := r.peek(ctx, i, most)
+		if errs[i] = err; ctx.Err() == nil {
+			r.last[i] = err
+		}
 		if i == inDeadLetters {
 			r.aside = time.Now()
 			r.asideFails(err)
 		}
-		if errs[i] = err; len(got) > 0 {
+		if ctx.Err() == nil {
+			r.unread.note(r.last[inQueue], r.last[inDeadLetters])
+		}
+		if len(got) > 0 {
 			return got, nil
 		}
 	}
-	return nil, cmp.Or(errs[inQueue], errs[inDeadLetters])
+	return nil, errs[inQueue] // of the dead letters AsideRead tells
 }
 
 // asideFails says when the dead letters begin to be out of reach: while the queue is well, nobody else does.

@@ -26,6 +26,7 @@ type Receiver struct {
 	dead *source
 
 	opened time.Time
+	unread aside
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -39,7 +40,7 @@ func OpenReceiver(cfg Config) (*Receiver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mid-point: %w", err)
 	}
-	r := &Receiver{a: a, opened: time.Now()}
+	r := &Receiver{a: a, opened: time.Now(), unread: aside{patience: asidePatience}}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	some := newSignal()
 	r.main, r.dead = newSource(a, 0, some), newSource(a, azservicebus.SubQueueDeadLetter, some)

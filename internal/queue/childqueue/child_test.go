@@ -74,7 +74,19 @@ type empty struct {
 
 func (e *empty) Empty() uint64 { e.n += 1000; return e.n }
 
+// asides reads what was set aside at every second look, beginning with one that does not know.
+type asides struct {
+	queue.Receiver
+	n int
+}
+
+func (a *asides) AsideRead() (read, known bool) { a.n++; return a.n%4 < 2, a.n > 1 }
+
 var children = map[string]func() error{
+	"asides": func() error {
+		_, q := filled()
+		return Serve(os.Stdin, os.Stdout, Adapters{Receiver: func([]byte, queue.Position) (queue.Receiver, error) { return &asides{Receiver: q.Receiver()}, nil }})
+	},
 	"good": func() error { a, _ := filled(); return Serve(os.Stdin, os.Stdout, a) },
 	"noisy": func() error {
 		fmt.Fprintln(os.Stderr, "line one \x1b[31mred")
@@ -414,6 +426,31 @@ func TestAway(t *testing.T) {
 	}
 	if current(t, r.keeper); len(h.why) > 0 {
 		t.Fatalf("somebody was told of it: %v", <-h.why)
+	}
+}
+
+// What a child says of its queue's dead letters is told when it changes.
+func TestAside(t *testing.T) {
+	t.Parallel()
+	var h heard
+	cmd := command("asides", &h)
+	told := make(chan bool, 100)
+	cmd.Aside = func(read bool) {
+		select {
+		case told <- read:
+		default:
+		}
+	}
+	open(t, cmd)
+	for i := range 5 { // of each two looks that find the same, the first
+		select {
+		case read := <-told:
+			if want := i%2 == 1; read != want {
+				t.Fatalf("told %t as number %d, expected %t", read, i, want)
+			}
+		case <-within(t).Done():
+			t.Fatalf("told %d times\n%s", i, h.String())
+		}
 	}
 }
 

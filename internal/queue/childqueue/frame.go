@@ -40,7 +40,7 @@ const (
 	kindDelivery                 // child: one delivery of a fetch: lease, flags, position, body
 	kindFinding                  // child: one finding of an examination: verdict, name, text, what to do
 	kindDone                     // child: the end of a call: count, error
-	kindPong                     // child: empty results so far
+	kindPong                     // child: empty results so far; whether what was set aside can be read, where that is known
 )
 
 // frame is one thing said over the pipe: four octets of length, one of kind, eight of call, the payload.
@@ -183,6 +183,19 @@ func decodeMessage(raw []byte) (m queue.Message, err error) {
 	p := payload{rest: raw}
 	m.ID, m.Body = string(p.octets(maxID)), p.octets(queue.MaxBody)
 	return m, p.end()
+}
+
+// Whether what was set aside can be read.
+const (
+	asideRead uint64 = iota + 1
+	asideUnread
+)
+
+func asideSaid(read bool) uint64 {
+	if read {
+		return asideRead
+	}
+	return asideUnread
 }
 
 const flagDeadLettered = 1

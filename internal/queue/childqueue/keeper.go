@@ -62,7 +62,10 @@ type Command struct {
 	// Replaced is told each time that a child had to be replaced, and why; may be nil. It must not block. It is not
 	// told of one that was idle: that the mid-point is away is for whoever calls to tell.
 	Replaced func(why error)
-	Limits   Limits
+	// Aside is told whether what the queue set aside can be read, by each child when that is known and when it changes; may be
+	// nil. It must not block.
+	Aside  func(read bool)
+	Limits Limits
 
 	ration *ration // of Log; check makes it
 }
@@ -76,6 +79,9 @@ func (c *Command) check() error {
 	}
 	if c.Replaced == nil {
 		c.Replaced = func(error) {}
+	}
+	if c.Aside == nil {
+		c.Aside = func(bool) {}
 	}
 	c.Limits.fill()
 	c.ration = new(ration)

@@ -38,6 +38,9 @@ type Examiner func(ctx context.Context, receives bool, tell func(doctor.Finding)
 // Counter is what a receiver has that can tell how often it was answered with nothing; see Limits.
 type Counter interface{ Empty() uint64 }
 
+// Asider is what a receiver has that also reads what its queue set aside: whether it can, once that is known.
+type Asider interface{ AsideRead() (read, known bool) }
+
 // Serve is the child: it opens what the parent asks for and does as it is told until in ends, which is how
 // the parent closes it and what happens when the parent dies. The error is for the child's log.
 func Serve(in io.Reader, out io.Writer, a Adapters) error {
@@ -148,7 +151,13 @@ func (s *server) take(ctx context.Context, f frame) error {
 		if c, ok := s.rec.(Counter); ok {
 			empty = c.Empty()
 		}
-		return s.say(frame{kindPong, f.call, binary.BigEndian.AppendUint64(nil, empty)})
+		pong := binary.BigEndian.AppendUint64(nil, empty)
+		if a, ok := s.rec.(Asider); ok {
+			if read, known := a.AsideRead(); known {
+				pong = binary.BigEndian.AppendUint64(pong, asideSaid(read))
+			}
+		}
+		return s.say(frame{kindPong, f.call, pong})
 	case f.kind == kindCancel && len(f.payload) == 0:
 		s.mu.Lock()
 		cancel := s.calls[f.call]

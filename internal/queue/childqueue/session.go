@@ -26,6 +26,8 @@ type session struct {
 
 	heard   atomic.Int64 // unix nanoseconds of the last answer to a ping
 	empty   atomic.Uint64
+	aside   uint64        // what it said last of what was set aside; owned by its reader
+	told    func(bool)    // of a change of that
 	results atomic.Uint64 // messages published, fetched or settled
 	octets  atomic.Uint64 // of the bodies of those published or fetched
 
@@ -51,7 +53,7 @@ type call struct {
 
 // begin starts a child, which has until ctx ends to open its adapter.
 func begin(ctx context.Context, c *Command, o opening) (*session, error) {
-	s := &session{cmd: exec.Command(c.Path, c.Args...), calls: make(map[uint64]*call), ended: make(chan struct{})}
+	s := &session{cmd: exec.Command(c.Path, c.Args...), told: c.Aside, calls: make(map[uint64]*call), ended: make(chan struct{})}
 	s.cmd.Env = append([]string{}, c.Env...) // nil would be all of ours
 	s.cmd.Dir = "/"
 	in, err := s.cmd.StdinPipe()
@@ -155,9 +157,18 @@ func (s *session) read(out io.Reader) {
 func (s *session) take(f frame) error {
 	if f.kind == kindPong {
 		p := payload{rest: f.payload}
-		empty := p.number()
+		empty, aside := p.number(), uint64(0)
+		if len(p.rest) > 0 {
+			if aside = p.number(); aside != asideRead && aside != asideUnread {
+				p.fail()
+			}
+		}
 		if err := p.end(); err != nil {
 			return err
+		}
+		if aside != 0 && aside != s.aside {
+			s.aside = aside
+			s.told(aside == asideRead)
 		}
 		s.empty.Store(empty)
 		s.heard.Store(time.Now().UnixNano())
