@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -93,8 +94,10 @@ func Examine(ctx context.Context, cfg Config, receives, dark bool) (list []docto
 	return list
 }
 
-// examineServer dials one server by hand.
+// examineServer dials one server by hand, and takes no longer for it than a run does.
 func examineServer(ctx context.Context, cfg Config, server string, add func(name string, err error, well, do string) bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	u, err := url.Parse(server)
 	if err != nil {
 		return add("address", err, "", "correct url")
@@ -127,8 +130,14 @@ func examineServer(ctx context.Context, cfg Config, server string, add func(name
 	if d, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(d)
 	}
-	if n, err := conn.Read(line[:]); err != nil || !strings.HasPrefix(string(line[:n]), "INFO ") {
+	silent := "find out what stands there: a firewall or proxy that lets connections to " + at + " open and passes nothing on, or a mid-point that is away"
+	switch n, err := conn.Read(line[:]); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return add("server", errors.New("the connection stands, and nothing came on it in time"), "", silent)
+	case err != nil:
 		return add("server", fmt.Errorf("it is no NATS server (%v)", err), "", "look at url")
+	case !strings.HasPrefix(string(line[:n]), "INFO "):
+		return add("server", errors.New("it is no NATS server: that would have spoken first, with INFO"), "", "look at url")
 	}
 	conf, err := cfg.tls()
 	if err != nil {
@@ -136,7 +145,11 @@ func examineServer(ctx context.Context, cfg Config, server string, add func(name
 	}
 	conf.ServerName = u.Hostname()
 	secure := tls.Client(conn, conf)
-	return add("tls", secure.HandshakeContext(ctx), "the certificate is one that we trust", "name the authority that vouches for it under ca")
+	do := "name the authority that vouches for it under ca"
+	if err = secure.HandshakeContext(ctx); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		err, do = errors.New("the connection stands, and nothing more came on it in time"), silent
+	}
+	return add("tls", err, "the certificate is one that we trust", do)
 }
 
 // maySend tries to publish what the stream must refuse: nil, it would have taken another message; ErrRefused, it takes none

@@ -2,6 +2,8 @@ package natsqueue_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,6 +33,30 @@ func narrow(o *server.Options) {
 	}
 	o.Nkeys[0].Permissions = may(natsqueue.RoleProducer, testSubject)
 	o.Nkeys[1].Permissions = may(natsqueue.RoleConsumer, "$JS.API.CONSUMER.INFO."+testStream+".enclave")
+}
+
+// says is the address of somebody who says this, hears everything and answers nothing.
+func says(t *testing.T, greeting string) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.WriteString(conn, greeting)
+				_, _ = io.Copy(io.Discard, conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // The doctor says which step fails, what the credential could do beyond its purpose, and who keeps the stream; of what it
@@ -69,6 +95,12 @@ func TestExamine(t *testing.T) {
 		{name: "settings", role: producer, config: func(_ *testing.T, c *natsqueue.Config) { c.URL = []string{"nats://localhost:1"} }, want: []finding{{"settings", doctor.Bad, "only tls://"}}, not: []string{"connection"}},
 		{name: "nobody there", role: producer, config: func(_ *testing.T, c *natsqueue.Config) { c.URL = []string{"tls://localhost:1"} },
 			want: []finding{{"name", doctor.Well, ""}, {"connection", doctor.Bad, "refused"}}, not: []string{"tls", "credential"}},
+		{name: "nobody answers there", role: producer, config: func(t *testing.T, c *natsqueue.Config) { c.URL = []string{"tls://" + says(t, "")} },
+			want: []finding{{"connection", doctor.Well, ""}, {"server", doctor.Bad, "nothing came on it in time"}}, not: []string{"tls", "credential"}},
+		{name: "somebody else answers there", role: producer, config: func(t *testing.T, c *natsqueue.Config) { c.URL = []string{"tls://" + says(t, "220 ready\r\n")} },
+			want: []finding{{"connection", doctor.Well, ""}, {"server", doctor.Bad, "it is no NATS server"}}, not: []string{"tls", "credential"}},
+		{name: "it stops answering", role: producer, config: func(t *testing.T, c *natsqueue.Config) { c.URL = []string{"tls://" + says(t, "INFO {}\r\n")} },
+			want: []finding{{"tls", doctor.Bad, "nothing more came on it in time"}}, not: []string{"credential"}},
 		{name: "one of two servers away", role: producer, server: narrow, config: func(_ *testing.T, c *natsqueue.Config) { c.URL = append([]string{"tls://localhost:1"}, c.URL...) },
 			want: []finding{{"connection", doctor.Warning, "refused"}, {"tls", doctor.Well, ""}, {"credential", doctor.Well, ""}, {"replicas", doctor.Unknown, "check_stream"}, {"subject", doctor.Well, ""}}},
 		{name: "another authority", role: producer, config: func(t *testing.T, c *natsqueue.Config) {
