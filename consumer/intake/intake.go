@@ -309,6 +309,9 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 			if err := in.takeUp(work); err != nil && !in.Room.Full(err) {
 				return in.stopped(work, err)
 			}
+			if err := in.refresh(work, items); err != nil {
+				return in.stopped(work, err)
+			}
 			in.join(items)
 			if ok, err := in.advance(work, to); !ok {
 				return err
@@ -339,7 +342,10 @@ func (in *Intake) open(work context.Context, batch []queue.Delivery) ([]*item, e
 // openAll opens items, and again those for which a key store could not be asked, for that says nothing about a
 // message. It fails only where work ended, or fetching did while the key store was away.
 func (in *Intake) openAll(work context.Context, items []*item) error {
-	keys := in.trust.keys()
+	version, keys := in.trust.at(), in.trust.keys() // in this order: what is opened by newer keys than it says is opened once too often, and no more
+	for _, it := range items {
+		it.trust = version
+	}
 	for waiting := items; ; {
 		var err error
 		if waiting, err = in.openOnce(waiting, keys); err == nil {

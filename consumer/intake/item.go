@@ -24,6 +24,7 @@ type item struct {
 	opened  *envelope.Opened
 	failed  error  // a key store could not be asked; nothing is known of the message
 	kid     string // of the trusted key that signed an opened message
+	trust   int    // the version of the trusted keys by which it was opened
 
 	// Of an opened message:
 	frame   schema.Frame

@@ -204,6 +204,27 @@ func TestTrustIsTakenUpWhileRunning(t *testing.T) {
 	r.end()
 }
 
+// A message that was opened before its key was trusted, and is committed after that was taken up, waits for nothing any more.
+func TestTrustIsTakenUpBehindTheOpening(t *testing.T) {
+	w, _ := setup(t)
+	x := newProducer(t, "approvals", w.to)
+	in := w.intake()
+	items, err := in.open(t.Context(), []queue.Delivery{{Body: x.heartbeat().wire}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.trust(x, schema.KindHeartbeat)
+	opened, committed := make(chan []*item, 1), make(chan []queue.Delivery, 1)
+	opened <- items
+	close(opened)
+	if err := in.commits(t.Context(), opened, committed); err != nil || len(committed) != 1 {
+		t.Fatalf("%v, %d batches committed", err, len(committed))
+	}
+	if list, err := state.ListParked(w.db.Read()); err != nil || len(list) > 0 {
+		t.Errorf("%d messages wait for a key that is trusted, %v", len(list), err)
+	}
+}
+
 // What waited for an operator comes before what comes next, so that nothing seems to be missing meanwhile.
 func TestWhatWaitedForTrustIsNoGap(t *testing.T) {
 	w, p := setup(t)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,14 +22,21 @@ import (
 // trust is the verification keys as the openers see them. Which of them may still say what is asked again
 // in the transaction.
 type trust struct {
-	mu  sync.Mutex // guards set; never held across I/O
-	set envelope.Trust
+	mu      sync.Mutex // guards what follows; never held across I/O
+	set     envelope.Trust
+	version int // counts the sets: another one may open what this one refused
 }
 
 func (t *trust) keys() envelope.Trust {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.set
+}
+
+func (t *trust) at() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.version
 }
 
 func (t *trust) load(r state.Reader) error {
@@ -50,6 +58,9 @@ func (t *trust) load(r state.Reader) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !maps.EqualFunc(t.set, set, func(_, _ *envelope.TrustedKey) bool { return true }) { // the name of a key is made of it
+		t.version++
+	}
 	t.set = set
 	return nil
 }
@@ -76,12 +87,8 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	if err := in.trust.load(in.DB.Read()); err != nil {
 		return err
 	}
-	if seen != in.seen {
-		// What waits for room was opened by the keys of then: it would be parked for a key that is trusted by now.
-		refused := slices.DeleteFunc(slices.Clone(in.line), func(it *item) bool { return it.refusal == nil })
-		if err := in.openAll(ctx, refused); err != nil {
-			return err
-		}
+	if err := in.refresh(ctx, in.line); err != nil {
+		return err
 	}
 	if err := in.DB.Update(ctx, in.endInterval); err != nil {
 		return fmt.Errorf("sweep: %w", err)
@@ -101,6 +108,13 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	}
 	in.seen, in.swept = seen, now
 	return nil
+}
+
+// refresh opens again what the keys of then refused: it would be parked for a key that is trusted by now, and the sweep that takes
+// up parked messages for that key is over.
+func (in *Intake) refresh(ctx context.Context, items []*item) error {
+	version := in.trust.at()
+	return in.openAll(ctx, slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.refusal == nil || it.trust == version }))
 }
 
 // takeUp sweeps where what is trusted has changed: what waited for that comes before what comes now, which would
