@@ -169,6 +169,7 @@ type wiretap struct {
 	fd     int
 	done   chan struct{}
 	inside map[[6]byte]bool // hardware addresses of the machines in the enclave
+	bridge [6]byte          // of these, that of the wire itself
 
 	mu     sync.Mutex // guards what follows
 	frames int
@@ -196,7 +197,8 @@ func (l *lab) tap() *wiretap {
 		if err != nil {
 			return err
 		}
-		w.inside[[6]byte(i.HardwareAddr)] = true // the bridge's own voice: membership reports
+		w.bridge = [6]byte(i.HardwareAddr)
+		w.inside[w.bridge] = true
 		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8)
 		if w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
 			return err
@@ -262,6 +264,9 @@ func (w *wiretap) see(f []byte) {
 	p := f[14:]
 	if int(f[12])<<8|int(f[13]) != ipv4 || len(p) < 20 {
 		return
+	}
+	if p[9] == unix.IPPROTO_IGMP && [6]byte(f[6:12]) == w.bridge {
+		return // the bridge's own voice: of which groups it is, said without an address and some time after it was made
 	}
 	from, to := netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20]))
 	if !netip.MustParsePrefix(enclaveOfMachine).Contains(from) {
