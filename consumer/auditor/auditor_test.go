@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -181,6 +182,30 @@ func TestVerdictIsTheExitCode(t *testing.T) {
 				t.Errorf("want %d and %q, got %d\n%s%s", tc.code, tc.out, code, out, errs)
 			}
 		})
+	}
+}
+
+// What a ledger's last minutes lack may be under way, and with --grace 0s is lost.
+func TestGrace(t *testing.T) {
+	e := published(t)
+	archive := filepath.Join(e.dir, "archive")
+	if err := errors.Join(os.RemoveAll(archive), os.Mkdir(archive, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		grace []string
+		code  int
+		out   string
+	}{
+		{nil, 0, "does not have yet"},
+		{[]string{"--grace", "1h"}, 0, "does not have yet"},
+		{[]string{"--grace", "0s"}, 3, "archive-missing"},
+		{[]string{"--grace", "-1s"}, 2, "--grace"},
+	} {
+		code, out, errs := auditor(t, append([]string{"verify", e.dir, "--ledger-key", e.ledgerKey, "--trust", e.producer}, tc.grace...)...)
+		if code != tc.code || !strings.Contains(out+errs, tc.out) {
+			t.Errorf("%v: want %d and %q, got %d\n%s%s", tc.grace, tc.code, tc.out, code, out, errs)
+		}
 	}
 }
 

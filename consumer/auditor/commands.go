@@ -85,7 +85,7 @@ Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it doe
 	f.StringArrayVar(&fl.copies, "copy", nil, "a checkpoint `file` kept elsewhere, which the ledger must extend; may repeat")
 	f.BoolVar(&fl.tilesOnly, "tiles-only", false, "the archive is not at hand: check everything but the messages' signatures")
 	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "`time` after which a cut that was due and not done is a finding, like 1h; 0: none")
-	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "`time` for which what is open when the ledger ends counts as under way")
+	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "`time` for which what is open when the ledger ends counts as under way; 0s for a ledger that goes on no more")
 	command.OutputFlag(cmd, &fl.output)
 	return cmd
 }
@@ -94,7 +94,7 @@ func (fl *verifyFlags) options(dir string) (o verify.Options, err error) {
 	if fl.grace < 0 || fl.cutLimit < 0 {
 		return o, command.Usagef("want --grace and --cut-limit from 0 up")
 	}
-	o = verify.Options{Dir: dir, Keys: verify.Keys{}, TilesOnly: fl.tilesOnly, Grace: fl.grace, CutLimit: fl.cutLimit}
+	o = verify.Options{Dir: dir, Keys: verify.Keys{}, TilesOnly: fl.tilesOnly, Grace: max(fl.grace, time.Nanosecond), CutLimit: fl.cutLimit}
 	if o.LedgerKey, err = keyLine("ledger key", fl.ledgerKey, firstKey); err != nil {
 		return o, err
 	}
