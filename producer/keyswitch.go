@@ -25,9 +25,10 @@ func (a *app) keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Change the signing key inside the stream",
-		Long: `key changes the signing key in three steps, while everything runs. Name the next key under signing.next, restart
-"run", and "key next" makes it and leaves a card. When every enclave has trusted it, "key switch" lets it sign from the
-next message on and prints by which command each enclave retires the old key. Then it is named under signing.key.`,
+		Long: `key changes the signing key in three steps, while everything runs. Name the next key under signing.next: "key next"
+makes it and leaves a card, and a "run" that is restarted behind that has the key. When every enclave has trusted it, "key switch"
+lets it sign from the next message on and prints by which command each enclave retires the old key. Then it is named under
+signing.key.`,
 		GroupID: "ops",
 		Args:    command.NoArgs,
 		RunE:    command.Help,

@@ -122,6 +122,9 @@ func (a *app) work(ctx context.Context, cfg *Config) (err error) {
 	case len(made) > 0:
 		s.log.Warn("made what the recover that opened this generation had not left: carry the card to each enclave and the line of a ledger to auditors", "generation", s.generation, "files", made)
 	}
+	if cfg.Signing.Next != nil && s.next == nil {
+		s.log.Warn("signing.next names a key that is not there: this run will not have it; make it (`producer key next`) and restart before `producer key switch`")
+	}
 	pulse := liveness.NewPulse(cfg.Liveness)
 	doctor.Warn(s.log, checkHeld, cfg.examineHoldings())
 	s.log.Info("producer running", "version", program.Version(), "instance", instance, "fips", program.FIPS().Enabled, "fips_module", program.FIPS().Version, "enclaves", len(cfg.Enclaves))
