@@ -91,7 +91,7 @@ encrypted messages, and keeps every message until the mid-point has confirmed it
 What it accepts is durable: the mid-point may be away for days. It keeps a ledger of what it sent. It
 needs to know nothing of an enclave but its name, its public encryption key and its queue.
 
-Exit codes: 0 done; 1 failed, or a limit held leavers or rehires back; 2 misused (flags, configuration, key files,
+Exit codes: 0 done; 1 failed, a limit held leavers or rehires back, or no row of somebody who is live was accepted; 2 misused (flags, configuration, key files,
 database or input are wrong: nothing was done).`,
 		Example: `  producer -c producer.yaml init
   producer -c producer.yaml import export.csv --dry-run

@@ -84,6 +84,13 @@ func (e *heldBackError) Error() string {
 	return held + ": " + strings.Join(what, ", ") + "; " + rest + ". Look at them, then " + cure
 }
 
+// unreadError makes a script notice that the file says of live people what nobody can read.
+type unreadError struct{ people int }
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("of %s, live until now, no row was accepted (refused or held, as listed): whether they left is not known. Put these rows right and import the file again", persons(e.people))
+}
+
 func (a *app) importCommand() *cobra.Command {
 	var dry, complete bool
 	var fileFormat, format string
@@ -102,7 +109,7 @@ names everyone and the number is inside limits.absences. Everything is reported 
 An older export must not bring leavers back: rehires are limited by limits.rehires, and a row whose first
 day is before the leaver that HR stated is held.
 
-Exit code 1 when leavers or rehires were held back by a limit.`,
+Exit code 1 when leavers or rehires were held back by a limit, or no row of somebody who is live was accepted.`,
 		Example: `  producer -c producer.yaml import export.csv --dry-run
   producer -c producer.yaml import export.csv
   producer -c producer.yaml import full.jsonl --complete
@@ -207,8 +214,12 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		}
 	}
 	var held *heldBackError
+	unread := map[string]bool{}
 	for i := range r.Enclaves {
 		e := &r.Enclaves[i]
+		for _, subject := range e.Unread {
+			unread[subject] = true
+		}
 		for _, h := range e.HeldBack {
 			if held == nil {
 				held = &heldBackError{dry: dry}
@@ -230,9 +241,12 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		a.hintRelay(ctx, s)
 	}
 	if held != nil {
-		return r, held
+		err = held
 	}
-	return r, nil
+	if len(unread) > 0 {
+		err = errors.Join(err, &unreadError{len(unread)})
+	}
+	return r, err
 }
 
 // note records an operator's act.

@@ -96,3 +96,28 @@ func TestHintOfTheRunner(t *testing.T) {
 		}
 	}
 }
+
+// A row of somebody live that nobody can read may be that of a leaver: a script must not take it for done. The rest is done.
+func TestImportOfALiveRowThatIsRefused(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	const head = "id,name,dept,status\n"
+	p.must(t, "import", p.write(t, "export.csv", head+"1,A,sec,a\n2,B,sec,a\n3,C,sec,a\n"))
+	for _, c := range []struct {
+		rows, want string
+		unread     int
+	}{
+		{"1,A,sec,inactive\n2,B,sec,i\n3,C,sec,a\n", "of 1 person, live until now, no row", 1},
+		{"1,A,sec,a\n1,A,sec,i\n3,C,sec,inactive\n", "of 2 people, live until now, no row", 2},
+		{"1,A,sec,a\n2,B,sec,whatever\n3,C,sec,a\n9,D,sec,unheard\n", "", 0}, // 2 has left by now, and 9 was never announced
+	} {
+		code, out, errs := p.try(head+c.rows, "import", "-", "--format", "csv", "-o", "json")
+		var r importReport
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatalf("%s: %v\n%s%s", c.rows, err, out, errs)
+		}
+		if want := map[bool]int{true: exitFailed, false: exitDone}[c.unread > 0]; code != want || !strings.Contains(errs, c.want) || len(r.Enclaves[0].Unread) != c.unread {
+			t.Errorf("%s: exit code %d, unread %q: %s", c.rows, code, r.Enclaves[0].Unread, errs)
+		}
+	}
+}

@@ -86,6 +86,7 @@ type Plan struct {
 	Absent    int                   `json:"absent"`              // live people whom the file does not name
 	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
+	Unread    []string              `json:"unread,omitempty"`    // live people of whose rows none was accepted: whether they left is not known
 	Confirmed int                   `json:"-"`                   // changes of the register that say nothing
 
 	quiet []Change
@@ -115,6 +116,16 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		return nil, err
 	}
 	records := p.managers(e, snap, states, now)
+	accepted := map[string]bool{}
+	for i := range records {
+		accepted[records[i].Subject] = true
+	}
+	for subject, s := range states {
+		if s.Status.Live() && snap.Names(subject) && !accepted[subject] {
+			p.Unread = append(p.Unread, subject)
+		}
+	}
+	slices.Sort(p.Unread)
 	var transfers, rehires []Change
 	for i := range records {
 		rec := &records[i]
