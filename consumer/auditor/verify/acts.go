@@ -378,6 +378,7 @@ func (v *verifier) recalled(o *entry.Operator) {
 	w := who{o.Issuer, o.Subject}
 	p := v.person(w)
 	p.recalled = true
+	v.beforeFact(w, p, f)
 	if p.add(f) {
 		p.changed = seconds(v.now)
 		v.cutBy(w, p, f, *o.Effective, nil)

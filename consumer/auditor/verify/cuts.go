@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,8 +53,15 @@ func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurr
 	if f.kind != leaver && f.kind != suspend {
 		return
 	}
-	if want := p.at(f.from).want; want != nil && want.engagement > f.engagement {
+	begins := max(f.from, seconds(v.now))
+	if want := p.at(begins).want; want != nil && want.engagement > f.engagement {
 		return // of an engagement that is over anyway
+	}
+	until, ends := int64(0), false
+	if f.kind == suspend {
+		if until, ends = p.ends(&f); ends && until <= begins {
+			return // it was over before it began, or before it was heard, as where a heartbeat repeats what a lost ledger had
+		}
 	}
 	stated := issued.Time()
 	if occurred != nil {
@@ -63,12 +71,13 @@ func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurr
 	kind := "leaver"
 	if f.kind == suspend {
 		kind = "suspend"
-		if until, ok := p.ends(&f); ok && until <= f.from {
-			return
-		}
 	}
-	v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, Recalled: f.recalled, generation: f.generation,
-		True: entry.At(later(stated, effective)), Due: entry.At(later(v.now, effective))})
+	c := &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, Recalled: f.recalled, generation: f.generation,
+		True: entry.At(later(stated, effective)), Due: entry.At(later(v.now, effective))}
+	v.cut(p, c)
+	if ends {
+		v.endsOn(until, w, c)
+	}
 }
 
 // cutByLock notes an operator's cut; first is who acted on an earlier ledger, nil where it was on this one.
@@ -142,16 +151,64 @@ func (v *verifier) took(w who, p *person, f fact) {
 	}
 }
 
-// beforeFact settles what a fact that gives access back leaves undone.
+// beforeFact settles what a fact that gives access back leaves undone, before it counts.
 func (v *verifier) beforeFact(w who, p *person, f fact) {
 	switch {
-	case f.kind == resume && f.sequenced:
-		v.back(w, p, func(c *Cut) bool {
+	case !f.sequenced:
+	case f.kind == resume:
+		ended := func(c *Cut) bool {
 			return c.Kind == "suspend" && c.Engagement == f.engagement && (c.generation < f.generation || c.generation == f.generation && c.Seq < f.seq)
-		})
-	case f.kind == joiner && f.sequenced:
+		}
+		if f.from <= seconds(v.now) {
+			v.back(w, p, ended)
+			return
+		}
+		for _, c := range p.cuts {
+			if ended(c) {
+				v.endsOn(f.from, w, c)
+			}
+		}
+	case f.kind == joiner, f.kind == mover && f.from <= seconds(v.now):
 		v.back(w, p, func(c *Cut) bool { return c.Kind != "lock" && c.Engagement < f.engagement })
 	}
+}
+
+// ending is a suspension that is over from a date on. Until then it is to be carried out.
+type ending struct {
+	who
+	on  int64
+	cut *Cut
+}
+
+func (v *verifier) endsOn(on int64, w who, c *Cut) {
+	i, _ := slices.BinarySearchFunc(v.endings, on+1, func(e ending, t int64) int { return cmp.Compare(e.on, t) })
+	v.endings = slices.Insert(v.endings, i, ending{w, on, c})
+}
+
+// ended settles what the suspensions that are over by now leave undone, as of the date of each. It comes before the entry
+// at hand, which may end the hold that says why.
+func (v *verifier) ended() {
+	now := v.now
+	for len(v.endings) > 0 && v.endings[0].on <= seconds(now) {
+		e := v.endings[0]
+		v.endings = v.endings[1:]
+		if p := v.person(e.who); p.over(e.cut, e.on) { // else an operator disowned what was to end it
+			v.now = time.Unix(e.on, 0).UTC()
+			v.back(e.who, p, func(c *Cut) bool { return c == e.cut })
+		}
+	}
+	v.now = now
+}
+
+// over reports whether a suspension is over at t.
+func (p *person) over(c *Cut, t int64) bool {
+	for i := range p.facts {
+		if f := &p.facts[i]; f.kind == suspend && f.engagement == c.Engagement && f.generation == c.generation && f.seq == c.Seq {
+			until, ok := p.ends(f)
+			return ok && until <= t
+		}
+	}
+	return false
 }
 
 // back ends the cuts that match, since access comes back. One that should long have been done is a finding.
@@ -277,17 +334,6 @@ func (v *verifier) end(ctx context.Context) error {
 	return nil
 }
 
-// over reports whether a suspension that was recalled is, though nothing on this ledger gives access since.
-func (p *person) over(c *Cut, t int64) bool {
-	for i := range p.facts {
-		if f := &p.facts[i]; f.kind == suspend && f.engagement == c.Engagement && f.generation == c.generation && f.seq == c.Seq {
-			until, ok := p.ends(f)
-			return ok && until <= t
-		}
-	}
-	return false
-}
-
 func (v *verifier) endPerson(w who, p *person) {
 	if p.account {
 		v.report.Checked.Accounts++
@@ -303,7 +349,7 @@ func (v *verifier) endPerson(w who, p *person) {
 			c.State = CutOvertaken
 		case c.State == CutOpen && !c.Due.After(v.now):
 			switch why := v.excuse(w, p); {
-			case access, c.Kind == "suspend" && p.over(c, seconds(v.now)):
+			case access:
 				c.State = CutOvertaken
 			case !p.account:
 				c.State = v.without(p)

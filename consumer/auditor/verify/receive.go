@@ -411,6 +411,9 @@ func (v *verifier) sequenced(s *stream, x waiting) {
 		if f.source.of != short(x.payload) {
 			continue
 		}
+		gives := *f
+		gives.sequenced = true
+		v.beforeFact(who{s.issuer, x.subject}, p, gives)
 		f.sequenced, p.changed = true, seconds(v.now)
 		v.named(who{s.issuer, x.subject}, p)
 		v.took(who{s.issuer, x.subject}, p, *f)

@@ -228,6 +228,9 @@ func (v *verifier) settle(x *roster, w who) {
 			continue
 		}
 		v.took(w, p, f)
+		if until, ok := p.ends(&f); f.kind == suspend && ok && until <= seconds(now) {
+			continue // it was over before the roster was taken in
+		}
 		v.cutBy(w, p, f, x.issued, nil)
 	}
 }

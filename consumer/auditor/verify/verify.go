@@ -291,6 +291,7 @@ type verifier struct {
 	parked       map[string]bool // issuers of whom a verified message was parked
 	rosters      map[rosterKey]*roster
 	pending      []*roster      // whole, and not said to be applied
+	endings      []ending       // suspensions that end on a date to come, by date
 	heads        map[point]bool // at which a whole roster was taken
 	listed       map[Code]int
 }
@@ -337,6 +338,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 	}
 	v.now = e.Time
 	v.report.Ledger.Last = entry.At(e.Time)
+	v.ended()
 	switch b := e.Body.(type) {
 	case *entry.Started:
 		v.start(b)
