@@ -85,6 +85,7 @@ type Engine struct {
 	gives   *governor
 	wake    chan struct{} // capacity 1
 
+	recovered time.Time                                             // when the database was made in place of a lost one; zero: it was not
 	snapshot  func(context.Context, func(state.Reader) error) error // one state of the database; tests write while it is read
 	elapsed   func(from, to time.Time) time.Duration                // by the monotonic clock; tests let the other one jump
 	firstWait time.Duration                                         // after a failure; tests shorten it
@@ -164,6 +165,10 @@ func New(c Config) (*Engine, error) {
 	e := &Engine{Config: c, tenants: tenants{c.Cut, c.Grant}, wake: make(chan struct{}, 1), elapsed: func(from, to time.Time) time.Duration { return to.Sub(from) }, firstWait: firstWait, firstCut: firstCut,
 		busy: map[state.SubjectKey]claim{}, seen: map[state.SubjectKey]int64{},
 		opened: map[state.SubjectKey][]*state.Intent{}, streams: map[string]string{}, toShow: map[plan.Lane][]*state.Subject{}}
+	var err error
+	if e.recovered, err = state.Recovered(c.DB.Read()); err != nil {
+		return nil, err
+	}
 	e.snapshot = func(ctx context.Context, f func(state.Reader) error) error {
 		return e.DB.Read().Snapshot(ctx, func(s *store.Snapshot) error { return f(s) })
 	}

@@ -503,3 +503,29 @@ func TestTwinOfWhoIsCut(t *testing.T) {
 		}
 	})
 }
+
+// An account that was made just before the database was lost may be shown late: nobody knows it, and whoever is to have no
+// access is looked for once more when every replica must show it.
+func TestAnAccountThatIsShownLateAfterARecovery(t *testing.T) {
+	b := setup(t)
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return state.SetRecovered(tx, b.now()) }); err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if err := b.tenant.Plant(tenant.Seed{Users: []tenant.SeedUser{{UserPrincipalName: "late@rehearsal.example", DisplayName: "Late",
+		Properties: map[string]any{"onPremisesExtensionAttributes": map[string]any{"extensionAttribute15": directory.Mark(issuer, "1")}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	b.pass(plan.Settling + time.Minute)
+	b.settle()
+	if u := b.user("late"); u.Enabled || !u.SessionsRevoked {
+		t.Errorf("the leaver's account: %+v", u)
+	}
+	b.pass(plan.Settling + time.Minute)
+	b.settle()
+	if s := b.row("1"); s.Lane != plan.Idle && s.Lane != plan.Delete {
+		t.Errorf("it is looked at without end: lane %v, due %v", s.Lane, s.Due)
+	}
+	b.explained()
+}

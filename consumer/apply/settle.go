@@ -174,6 +174,9 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	}
 	if !u.view.Access {
 		by(plan.Strip, plan.ConfirmAt(u.known))
+		if at := u.recovered.Add(plan.Settling); u.known.ID == "" && at.After(now) && !u.recovered.After(now) {
+			later(plan.Strip, at) // one that was made just before the loss is known to nobody, and not every replica shows it
+		}
 	}
 	switch { // whoever is only suspended keeps memberships, also those in doubt
 	case u.view.Access:

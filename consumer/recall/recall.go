@@ -335,6 +335,9 @@ type Made struct {
 // Restore writes what is known into a new database: keys, streams at their heads, and everybody who has no access.
 // Whoever has access by the old ledger is not in it: the next roster says so anew.
 func (m *Memory) Restore(tx *store.Tx, by state.By) (made Made, err error) {
+	if err := state.SetRecovered(tx, by.Now); err != nil {
+		return made, err
+	}
 	opened := map[streamName]bool{}
 	for _, kid := range m.order {
 		k := m.keys[kid]

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"time"
 
 	"jmlbridge/internal/store"
 )
@@ -16,6 +17,25 @@ func Meta(r Reader, key string) (value string, err error) {
 		return "", fmt.Errorf("read %s: %w", key, err)
 	}
 	return value, nil
+}
+
+const metaRecovered = "recovered"
+
+// SetRecovered notes when this database was made in place of a lost one.
+func SetRecovered(tx *store.Tx, at time.Time) error {
+	return SetMeta(tx, metaRecovered, at.UTC().Format(time.RFC3339Nano))
+}
+
+// Recovered is when this database was made in place of a lost one; zero: it was not.
+func Recovered(r Reader) (at time.Time, err error) {
+	text, err := Meta(r, metaRecovered)
+	if err != nil || text == "" {
+		return at, err
+	}
+	if at, err = time.Parse(time.RFC3339Nano, text); err != nil {
+		return at, fmt.Errorf("read when the database was recovered: %w", err)
+	}
+	return at, nil
 }
 
 // SetMeta keeps a fact about the file. Those that Create wrote never change and are refused.
