@@ -96,6 +96,7 @@ type Intake struct {
 	seen    string    // what was trusted when parked messages were last tried
 	gapDue  time.Time // when a gap is looked at again whose alarm was put off; zero: none was
 	rosters bool      // one may be whole and not applied
+	checked checked   // of the parts of a roster that is coming in
 	line    []*item   // opened and not committed: empty but while the disk is full
 }
 

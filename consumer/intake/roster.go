@@ -44,6 +44,7 @@ func (b *batch) collect(it *item, e *schema.Roster, s *stream, v admit.Verdict) 
 	if err != nil || !added {
 		return err
 	}
+	b.checked.follow(r, e, it.opened.PayloadDigest)
 	r.Seen, r.Live, r.Closed = r.Seen+1, r.Live+len(e.Live), r.Closed+len(e.Closed)
 	if r.Seen < r.Parts {
 		return state.SaveRoster(b.tx, r)
@@ -98,8 +99,8 @@ func (b *batch) broken(r *state.Roster, s *stream, why string) error {
 	return b.alarm(alarmRoster, s.AlarmKey(), fmt.Sprintf("roster %s of stream %s is not believed: %s; the next one will say the whole truth again", r.ID, s.Name, why), s)
 }
 
-// verify reads the parts back from the archive, one at a time, and tells why the roster is not to be
-// believed; empty: it is.
+// verify tells why the roster is not to be believed; empty: it is. It reads back, one at a time, the parts that were
+// not checked while they came.
 func (b *batch) verify(r *state.Roster, s *stream) (why string, err error) {
 	first, last, err := state.RosterSpan(b.tx, s.Ref, r.ID)
 	switch {
@@ -123,24 +124,27 @@ func (b *batch) verify(r *state.Roster, s *stream) (why string, err error) {
 			return fmt.Sprintf("its head is another message %d than the one that came", r.Head.Seq), nil
 		}
 	}
-	var check schema.RosterCheck
-	for part := 1; part <= r.Parts; part++ {
+	here, err := state.RosterPayloads(b.tx, r)
+	if err != nil {
+		return "", err
+	}
+	c := b.checked.of(r, here)
+	b.checked = checked{} // c goes on with it, and may end in the middle
+	for part := len(c.parts) + 1; part <= r.Parts; part++ {
 		e, err := rosterPart(b.tx, r, part)
 		if err != nil {
 			return "", err
 		}
-		whole, err := check.Add(e)
-		if err != nil {
+		if err := c.add(e, here[part-1]); err != nil {
 			return err.Error(), nil
 		}
-		if whole != (part == r.Parts) {
-			return fmt.Sprintf("it is whole after part %d of %d", part, r.Parts), nil
+	}
+	for i, p := range c.parts {
+		if p.Live == 0 {
+			continue
 		}
-		if n := len(e.Live); n > 0 && len(e.Closed) == 0 {
-			p := state.Part{Live: n, First: e.Live[0].Subject, Last: e.Live[n-1].Subject, Statements: check.Live()}
-			if err := state.SavePart(b.tx, r, part, p); err != nil {
-				return "", err
-			}
+		if err := state.SavePart(b.tx, r, i+1, p.Part); err != nil {
+			return "", err
 		}
 	}
 	return "", nil

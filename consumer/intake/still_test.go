@@ -16,15 +16,22 @@ import (
 	"jmlbridge/schema"
 )
 
-// in cuts a whole roster into parts of so many statements, where roster would make one.
+// in says a whole roster in parts of so many statements, where roster would make one.
 func (p *producer) in(size int, live []schema.LiveEngagement, closed []schema.ClosedEngagement) (list []sealed) {
+	p.t.Helper()
+	for _, r := range p.split(size, live, closed) {
+		list = append(list, p.say("", r))
+	}
+	return list
+}
+
+func (p *producer) split(size int, live []schema.LiveEngagement, closed []schema.ClosedEngagement) (parts []*schema.Roster) {
 	p.t.Helper()
 	id, err := uuid.NewV7()
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	var d schema.RosterDigest
-	var parts []*schema.Roster
 	for i := range live {
 		if err := d.Live(&live[i]); err != nil {
 			p.t.Fatal(err)
@@ -44,9 +51,8 @@ func (p *producer) in(size int, live []schema.LiveEngagement, closed []schema.Cl
 	head := schema.RosterHead{Generation: p.generation, Seq: p.seq, Hash: p.prev}
 	for i, r := range parts {
 		r.ID, r.Part, r.Parts, r.Head, r.Digest = id.String(), i+1, len(parts), head, d.Sum()
-		list = append(list, p.say("", r))
 	}
-	return list
+	return parts
 }
 
 // A part that says nothing new renews whom it names without being read. One that is not so is read: it is not what
@@ -91,6 +97,95 @@ func TestARosterThatSaysNothingNewIsNotReadAgain(t *testing.T) {
 	spoil()
 	if err := apply(); err == nil {
 		t.Error("want the part read of whom something was said since")
+	}
+}
+
+// A roster whose parts come as they were sent is verified while they come. Nothing is believed for it: what the archive has
+// at a part's place must be what was checked, and what was checked by an intake that is gone is read back.
+func TestARosterThatComesInOrderIsNotReadBack(t *testing.T) {
+	spoil := func(t *testing.T, w *world) { // reading back any part fails from here on
+		t.Helper()
+		w.update(func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE message SET jws = x'00' WHERE event = 'roster'`)
+			return err
+		})
+	}
+	replace := func(t *testing.T, w *world) { // what was checked is not what the archive has
+		t.Helper()
+		w.update(func(tx *store.Tx) error {
+			_, err := tx.Exec(`UPDATE message SET payload = zeroblob(32) WHERE event = 'roster' AND seq = (SELECT MIN(seq) FROM message WHERE event = 'roster')`)
+			return err
+		})
+		spoil(t, w)
+	}
+	restart := func(t *testing.T, w *world) {
+		t.Helper()
+		w.in = nil
+		spoil(t, w)
+	}
+	for _, c := range []struct {
+		name    string
+		order   []int // in which its four parts come
+		between func(*testing.T, *world)
+		read    bool
+	}{
+		{"in order", []int{0, 1, 2, 3}, spoil, false},
+		{"with a repetition", []int{0, 1, 1, 0, 2, 3}, spoil, false},
+		{"out of order", []int{0, 2, 1, 3}, spoil, true},
+		{"another is archived", []int{0, 1, 2, 3}, replace, true},
+		{"with a restart", []int{0, 1, 2, 3}, restart, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, p := setup(t)
+			var live []schema.LiveEngagement
+			for i := range 10 {
+				id := fmt.Sprintf("%02d", i)
+				w.give(p.joiner(id, 1, "a"))
+				live = append(live, lives(id, 1, "a"))
+			}
+			parts := p.in(3, live, nil)
+			for _, i := range c.order[:len(c.order)-1] {
+				w.give(parts[i])
+			}
+			c.between(t, w)
+			err := w.tryGive(t.Context(), parts[c.order[len(c.order)-1]])
+			if read := err != nil; read != c.read {
+				t.Fatalf("want a part read back: %v, got %v", c.read, err)
+			}
+			if r := w.lastRoster(); !c.read && r.State != state.RosterVerified {
+				t.Errorf("want it verified, got %+v", r)
+			}
+		})
+	}
+}
+
+// A roster with a part that does not fit is told of once all parts are here, and the next one is believed.
+func TestARosterThatDoesNotFitItsDigestIsBroken(t *testing.T) {
+	for name, spoil := range map[string]func([]*schema.Roster){
+		"another statement": func(list []*schema.Roster) { list[1].Live = []schema.LiveEngagement{lives("2", 1, "b")} },
+		"another order":     func(list []*schema.Roster) { list[0].Live, list[1].Live = list[1].Live, list[0].Live },
+		"another digest":    func(list []*schema.Roster) { list[2].Digest = schema.DigestOf(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, p := setup(t)
+			live := []schema.LiveEngagement{lives("1", 1, "a"), lives("2", 1, "a"), lives("3", 1, "a")}
+			list := p.split(1, live, nil)
+			spoil(list)
+			for _, r := range list {
+				w.give(p.say("", r))
+			}
+			w.applyRosters()
+			if r := w.lastRoster(); r.State != state.RosterBroken || !slices.Equal(w.alarms(), []string{"roster-broken"}) || access(w, "1").Access {
+				t.Fatalf("want it not believed, got %+v, alarms %v", r, w.alarms())
+			}
+			for _, m := range p.in(1, live, nil) {
+				w.give(m)
+			}
+			w.applyRosters()
+			if len(w.alarms()) != 0 || !access(w, "3").Access {
+				t.Errorf("want the next one believed, got alarms %v", w.alarms())
+			}
+		})
 	}
 }
 

@@ -155,6 +155,26 @@ func RosterPart(r Reader, ref int64, id string, part int) (jws []byte, err error
 	return jws, nil
 }
 
+// RosterPayloads are the payload digests of the messages that RosterPart returns, from part 1 to the first that is not here.
+func RosterPayloads(r Reader, of *Roster) (list []schema.Digest, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var part int
+		var payload schema.Digest
+		if err := scan(&part, digest{&payload}); err != nil {
+			return err
+		}
+		if part == len(list)+1 { // of two at one place the first counts
+			list = append(list, payload)
+		}
+		return nil
+	}, `SELECT p.part, m.payload FROM roster_part p JOIN message m ON m.stream_ref = p.stream_ref AND m.seq = p.seq AND m.disposition IN (3, 6)
+		WHERE p.stream_ref = ? AND p.id = ? ORDER BY p.part, m.id`, of.StreamRef, of.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the parts of roster %s: %w", of.ID, err)
+	}
+	return list, nil
+}
+
 // PayloadAt is the payload digest of what is recorded at a place; ok is false where there is nothing.
 func PayloadAt(r Reader, ref int64, seq uint64) (payload schema.Digest, ok bool, err error) {
 	err = r.QueryRow(`SELECT payload FROM message WHERE stream_ref = ? AND seq = ? AND disposition NOT IN (1, 9) ORDER BY id LIMIT 1`, ref, int64(seq)).Scan(digest{&payload})
