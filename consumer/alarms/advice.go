@@ -33,6 +33,7 @@ var advice = map[string]string{
 	"generation":           "the producer began to number anew: ask its people whether it was restored, then `consumer trust generation CARD --expect KEYID --reason TEXT`",
 	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts. What will not come true within reason is given up by `consumer parked drop`, and said again by its producer",
 	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen (`consumer trust revoke`) until the producer's people say otherwise; then `consumer parked drop` what it sent",
+	"engagement-forgotten": "ask HR whether the person left, and if so `consumer cut SUBJECT --reason TEXT` at once; have the producer's people follow \"After a restore\" in producer/README.md, which lets their next words reach what was forgotten",
 	"engagement-jump":      "somebody's engagement number was raised too far: ask the producer's people whether it is right, then have it sent step by step",
 	"content-refused":      "a message in its place says what may not be taken: have the producer's people say it again rightly; if it may be a leaver, cut by hand",
 	"roster-broken":        "a roster does not agree with itself and is not believed: tell the producer's people; the next one says the whole truth again",

@@ -451,6 +451,14 @@ func (s *Subject) Says(f Fact, t time.Time) bool {
 	return (open > 0) == f.Suspended
 }
 
+// Outgrown reports whether an engagement was followed by one that was announced up to a roster's head: a roster that states
+// no later one than the former does not know of the latter, and says nothing of whether it goes on.
+func (s *Subject) Outgrown(engagement int, head schema.RosterHead) bool {
+	return slices.ContainsFunc(s.Wants, func(w Want) bool {
+		return !w.Doubted && w.Engagement > engagement && cmp.Or(cmp.Compare(w.Generation, head.Generation), cmp.Compare(w.Seq, head.Seq)) <= 0
+	})
+}
+
 // Settled reports whether s says what a roster's statement does in such a way that the same statement of any roster
 // with this head or a later one, believed at t or later, says nothing new either, as long as s is as it is.
 func (s *Subject) Settled(f Fact, t time.Time) bool { return s.Lapse == nil && s.Says(f, t) }

@@ -66,6 +66,30 @@ const alarmJump = "engagement-jump"
 // alarmContent says that a message in its place says something that we may not take. It ends by itself.
 const alarmContent = "content-refused"
 
+// alarmForgotten says that a producer that began to number anew took access of an engagement that a later one followed in
+// its numbering of before: it does not know of that one, and whose access it takes goes on. It ends when that access does,
+// or with the next word on the present engagement.
+const alarmForgotten = "engagement-forgotten"
+
+// forgotten raises that alarm where a fact calls for it.
+func (b *batch) forgotten(k state.SubjectKey, f *fence.Fact, stream string) error {
+	if !f.Kind.Cuts() {
+		return nil
+	}
+	p, err := b.subject(k)
+	if err != nil {
+		return err
+	}
+	w := p.Doc.Desired(b.now)
+	if f.Generation <= w.Generation || f.Engagement >= w.Engagement || w.Generation == 0 || !p.Doc.At(b.now).Access {
+		return nil
+	}
+	_, err = state.RaiseAlarm(b.tx, state.Alarm{Code: alarmForgotten, Key: k.Subject + "@" + k.Issuer, Severity: state.Critical, Last: b.now, Issuer: k.Issuer, Subject: k.Subject, Stream: stream,
+		Text: fmt.Sprintf("message %d of stream %s takes access from subject %s for engagement %d, and engagement %d was announced in generation %d: its producer has forgotten that one, as a restore from a backup does, and the access goes on. Ask HR, and cut by hand who left",
+			f.Seq, stream, k.Subject, f.Engagement, w.Engagement, w.Generation)})
+	return err
+}
+
 // unreadable raises that alarm. The chain goes on past such a message, so nothing else would tell that a
 // leaver may have been in it.
 func (b *batch) unreadable(it *item, s *stream, code string, index int64) error {
@@ -90,16 +114,23 @@ func (b *batch) fold(it *item, v admit.Verdict) (made *fence.Fact, verdict fence
 	f.Sequenced = v.Acts == admit.Fully
 	f.Generation, f.Seq = v.At.Generation, v.At.Seq
 	k := state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
-	if verdict, err = b.accept(k, f); err == nil && f.Sequenced {
-		err = b.named(k, it.frame.IssuedAt.Time())
+	if verdict, err = b.accept(k, f); err != nil {
+		return nil, verdict, err
+	}
+	if err := b.forgotten(k, &f, it.frame.Stream.ID); err != nil {
+		return nil, verdict, err
+	}
+	if f.Sequenced {
+		err = b.named(k, f.Engagement, it.frame.IssuedAt.Time())
 	}
 	return &f, verdict, err
 }
 
-// named notes that an event in its place named a person: leases count from when it was issued.
-func (b *batch) named(k state.SubjectKey, issued time.Time) error {
+// named notes that an event in its place named a person: leases count from when it was issued. One of an engagement that
+// another followed says nothing of whether that goes on.
+func (b *batch) named(k state.SubjectKey, engagement int, issued time.Time) error {
 	s, err := b.subject(k)
-	if err != nil {
+	if err != nil || engagement < s.Doc.Desired(b.now).Engagement {
 		return err
 	}
 	b.renew(s, issued)

@@ -158,14 +158,14 @@ func (b *batch) news(r *state.Roster, s *stream, issued time.Time) error {
 			return err
 		}
 	}
-	closed := map[string]bool{}
+	closed := map[string]int{} // to the last engagement that is closed
 	for i := range e.Closed {
 		c := &e.Closed[i]
 		f := fence.Fact{Kind: schema.KindLeaver, Position: atHead(c.Engagement, r), Sequenced: true, Effective: c.Effective.Time()}
 		if err := b.fromRoster(state.SubjectKey{Issuer: s.Issuer, Subject: c.Subject}, f, r); err != nil {
 			return err
 		}
-		closed[c.Subject] = true
+		closed[c.Subject] = c.Engagement // they come in order
 	}
 	if _, err := b.end(); err != nil { // persons of whom it says anything new are there from here on
 		return err
@@ -173,6 +173,10 @@ func (b *batch) news(r *state.Roster, s *stream, issued time.Time) error {
 	for i := range e.Live {
 		l := &e.Live[i]
 		k := state.SubjectKey{Issuer: s.Issuer, Subject: l.Subject}
+		delete(closed, k.Subject)
+		if b.subjects[k].Doc.Outgrown(l.Engagement, r.Head) {
+			continue // it does not name who the person is by now
+		}
 		var word schema.Digest
 		if b.subjects[k].Doc.Settled(live(l, r), issued) {
 			word = l.Digest()
@@ -183,10 +187,13 @@ func (b *batch) news(r *state.Roster, s *stream, issued time.Time) error {
 		if i == 0 || e.Live[i-1].Subject != k.Subject {
 			r.Named++
 		}
-		delete(closed, k.Subject)
 	}
-	for subject := range closed {
-		if err := state.Confirm(b.tx, state.SubjectKey{Issuer: s.Issuer, Subject: subject}, schema.Digest{}, r.Head, issued); err != nil {
+	for subject, engagement := range closed {
+		k := state.SubjectKey{Issuer: s.Issuer, Subject: subject}
+		if b.subjects[k].Doc.Outgrown(engagement, r.Head) {
+			continue
+		}
+		if err := state.Confirm(b.tx, k, schema.Digest{}, r.Head, issued); err != nil {
 			return err
 		}
 		r.Named++
@@ -225,10 +232,11 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 	if err != nil {
 		return err
 	}
-	if f.Kind == schema.KindRoster {
+	outgrown := s.Doc.Outgrown(f.Engagement, r.Head)
+	if f.Kind == schema.KindRoster && !outgrown {
 		b.renew(s, r.Issued)
 	}
-	if s.Unnamed { // it is named again
+	if s.Unnamed && !outgrown { // it is named again
 		s.Unnamed, s.changed, s.FactAt = false, true, b.now
 		s.Raise(plan.Give, b.now, false)
 		if _, err := state.EndHolds(b.tx, k, false, b.now, string(plan.HoldUnnamed)); err != nil {

@@ -229,9 +229,22 @@ func (in *Intake) endAlarms(tx *store.Tx) error {
 			return now.Sub(a.Last) > noticeFor
 		case alarmFlood, codeFull:
 			return now.Sub(a.Last) > 2*in.Limits.Interval
+		case alarmForgotten:
+			s, err := aboutWhom(tx, a.Key)
+			return err == nil && s != nil && (s.SaidAt.After(a.Last) || !s.Doc.At(now).Access)
 		}
 		return parkedOver(a, parked)
 	})
+}
+
+// aboutWhom is the person whom the key of an alarm names, as subject@issuer; nil: nobody known. Both may have an @ in them.
+func aboutWhom(r state.Reader, key string) (s *state.Subject, err error) {
+	for i := 0; i < len(key) && s == nil && err == nil; i++ {
+		if key[i] == '@' {
+			s, err = state.LoadSubject(r, state.SubjectKey{Issuer: key[i+1:], Subject: key[:i]})
+		}
+	}
+	return s, err
 }
 
 // endThose ends the standing alarms that are over, given how many messages are parked by code.
