@@ -170,7 +170,7 @@ func (p *person) add(f fact) bool {
 		}
 	}
 	if f.kind == suspend && p.confirmedAfter(&f) {
-		return false // a roster said later that it was over
+		return false // a roster said later whether and since when the person is suspended
 	}
 	p.facts = append(p.facts, f)
 	p.prune()
@@ -180,7 +180,10 @@ func (p *person) add(f fact) bool {
 func (p *person) confirmedAfter(s *fact) bool {
 	for i := range p.facts {
 		f := &p.facts[i]
-		if f.upSeq > 0 && f.disowned == 0 && f.engagement == s.engagement && f.compareAt(s.generation, s.seq) > 0 {
+		if f.disowned != 0 || f.engagement != s.engagement || f.compareAt(s.generation, s.seq) <= 0 {
+			continue
+		}
+		if f.upSeq > 0 || f.stated {
 			return true
 		}
 	}

@@ -154,6 +154,24 @@ func TestASuspensionThatIsHeardOfLate(t *testing.T) {
 			w.take(s, entry.DispositionGap, "gap")
 			w.applies(s)
 		}, []string{"cut-missing"}},
+		{"one that comes when a roster has stated a later one", func(w *world) {
+			w.recovers(func() {})
+			l := active(w, w.now.Add(24*time.Hour))
+			l.State = schema.StateSuspended
+			w.lists("ffff", "no-roster", l)
+			w.hears("", w.repeats(7, from))
+			w.wait(late)
+			w.joins("E9")
+		}, nil},
+		{"one that comes before a roster states a later one", func(w *world) {
+			w.recovers(func() {})
+			w.take(w.say("", w.repeats(7, from)), entry.DispositionAdmitted, "no-roster")
+			l := active(w, w.now.Add(24*time.Hour))
+			l.State = schema.StateSuspended
+			w.lists("ffff", "no-roster", l)
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
 		{"one by a roster that is taken in when it is over", func(w *world) {
 			w.begin()
 			w.joins("E1")
