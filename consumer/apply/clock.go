@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/store"
 )
@@ -31,15 +32,30 @@ func (e *Engine) clockDoubt() (bool, error) {
 
 // begun keeps whoever has an open account from losing it to a clock that went back below the start: while the
 // clock is in doubt, the account is the better witness that the engagement has begun. A start that was truly put
-// off is looked at again, until the clock is confirmed.
+// off is looked at again, until the clock is confirmed. An account that was opened for an engagement before is no
+// witness of this one: its cut is owed, by whatever clock.
 func (u *unit) begun() error {
+	if u.ofBefore() {
+		return nil
+	}
 	doubt, err := u.clockDoubt()
 	if err != nil || !doubt {
 		return err
 	}
 	u.view = u.row.Doc.At(u.view.Want.Start)
 	u.view.Next = u.now.Add(holdLook)
+	u.supposed = true
 	return nil
+}
+
+// ofBefore reports whether the account was last opened for an engagement before the one that is wanted. Where nobody noted
+// for which, as before a recovery, the end of one is the witness.
+func (u *unit) ofBefore() bool {
+	wanted := u.view.Want.Engagement
+	if e := u.known.Engagement; e > 0 {
+		return e < wanted
+	}
+	return slices.ContainsFunc(u.row.Doc.Closings, func(c fence.Closing) bool { return c.Engagement < wanted && !c.Effective.After(u.now) })
 }
 
 // age adds to the uptime, by the monotonic clock: a delete needs its grace in it too, so that

@@ -32,6 +32,7 @@ type unit struct {
 	looked    []directory.Request
 	wentLook  bool // there was a look, whatever it showed
 	blind     bool // the look failed: nothing is known that could end a hold
+	supposed  bool // view is that of a start which a clock in doubt has not reached
 	attempt   int
 	stream    string
 	opened    []*state.Intent // left by a crash

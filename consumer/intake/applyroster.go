@@ -267,7 +267,15 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 		after.Cause.Compare(f.Position) <= 0 { // a leaver that was said after the roster was taken contradicts nothing
 		b.against(k, r)
 	}
-	s.Raise(between(before, after), b.now, false)
+	lane := between(before, after)
+	owed, err := b.owed(s)
+	if err != nil {
+		return err
+	}
+	if owed {
+		lane = plan.Disable
+	}
+	s.Raise(lane, b.now, false)
 	return nil
 }
 

@@ -61,6 +61,16 @@ type Known struct {
 	TakenAt time.Time `json:"taken_at,omitzero"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
+	// Engagement is the last for which the account was to be open; 0: not known.
+	Engagement int `json:"engagement,omitempty"`
+}
+
+// MayBeOpen reports whether somebody who is to have no access may have an account that the bridge has not cut.
+func (k Known) MayBeOpen() bool {
+	if k.ID == "" {
+		return !k.TriedAt.IsZero()
+	}
+	return k.DeletedAt.IsZero() && !k.IsCut()
 }
 
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports

@@ -93,7 +93,7 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 		switch now.why {
 		case "unknown":
 			v.findWho(GiveWithoutFact, w, "no joiner or mover in sequence says that the person has access")
-		case "not-started":
+		case notStarted:
 			v.findWho(GiveEarly, w, "the engagement begins at %s", time.Unix(now.want.start, 0).UTC().Format(time.RFC3339))
 		default:
 			v.findWho(GiveAfterCut, w, "the person has no access: %s", now.why)

@@ -54,13 +54,20 @@ func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurr
 		return
 	}
 	begins := max(f.from, seconds(v.now))
-	if want := p.at(begins).want; want != nil && want.engagement > f.engagement {
-		return // of an engagement that is over anyway
-	}
 	until, ends := int64(0), false
+	if s := p.at(begins); s.want != nil && s.want.engagement > f.engagement {
+		if s.why != notStarted {
+			return // of an engagement that is over anyway
+		}
+		until, ends = s.want.start, true
+	}
 	if f.kind == suspend {
-		if until, ends = p.ends(&f); ends && until <= begins {
+		over, ok := p.ends(&f)
+		if ok && over <= begins {
 			return // it was over before it began, or before it was heard, as where a heartbeat repeats what a lost ledger had
+		}
+		if ok && (!ends || over < until) {
+			until, ends = over, true
 		}
 	}
 	stated := issued.Time()
@@ -94,7 +101,13 @@ func (v *verifier) named(w who, p *person) {
 	if !p.lapsed {
 		return
 	}
-	v.back(w, p, func(c *Cut) bool { return c.Kind == "lease" })
+	s := p.at(seconds(v.now))
+	v.back(w, p, func(c *Cut) bool {
+		if c.Kind == "lease" && s.why == notStarted && s.want.engagement > c.Engagement {
+			return false // beforeFact has it
+		}
+		return c.Kind == "lease"
+	})
 	p.lapsed, p.changed = false, seconds(v.now)
 }
 
@@ -138,7 +151,7 @@ func (v *verifier) took(w who, p *person, f fact) {
 	if f.kind != joiner && f.kind != mover || !f.sequenced {
 		return
 	}
-	v.back(w, p, func(c *Cut) bool { return c.Kind == "end" })
+	v.back(w, p, func(c *Cut) bool { return c.Kind == "end" && c.Engagement >= f.engagement }) // beforeFact has the others
 	if f.end == 0 {
 		return
 	}
@@ -169,11 +182,21 @@ func (v *verifier) beforeFact(w who, p *person, f fact) {
 			}
 		}
 	case f.kind == joiner, f.kind == mover && f.from <= seconds(v.now):
-		v.back(w, p, func(c *Cut) bool { return c.Kind != "lock" && c.Engagement < f.engagement })
+		before := func(c *Cut) bool { return c.Kind != "lock" && c.Engagement < f.engagement }
+		if f.start <= seconds(v.now) {
+			v.back(w, p, before)
+			return
+		}
+		for _, c := range p.cuts {
+			if before(c) {
+				v.endsOn(f.start, w, c)
+			}
+		}
 	}
 }
 
-// ending is a suspension that is over from a date on. Until then it is to be carried out.
+// ending is a suspension that is over from a date on, or a cut of an engagement after which the next begins on one. Until
+// then it is to be carried out.
 type ending struct {
 	who
 	on  int64
@@ -185,14 +208,21 @@ func (v *verifier) endsOn(on int64, w who, c *Cut) {
 	v.endings = slices.Insert(v.endings, i, ending{w, on, c})
 }
 
-// ended settles what the suspensions that are over by now leave undone, as of the date of each. It comes before the entry
-// at hand, which may end the hold that says why.
+// ended settles what the cuts that are over by now leave undone, as of the date of each. It comes before the entry at hand,
+// which may end the hold that says why.
 func (v *verifier) ended() {
 	now := v.now
 	for len(v.endings) > 0 && v.endings[0].on <= seconds(now) {
 		e := v.endings[0]
 		v.endings = v.endings[1:]
-		if p := v.person(e.who); p.over(e.cut, e.on) { // else an operator disowned what was to end it
+		p := v.person(e.who)
+		if !slices.Contains(p.cuts, e.cut) {
+			continue
+		}
+		switch s := p.at(e.on); {
+		case s.why == notStarted && s.want.engagement > e.cut.Engagement: // put off since
+			v.endsOn(s.want.start, e.who, e.cut)
+		case p.over(e.cut, e.on): // else an operator disowned what was to end it
 			v.now = time.Unix(e.on, 0).UTC()
 			v.back(e.who, p, func(c *Cut) bool { return c == e.cut })
 		}
@@ -200,8 +230,11 @@ func (v *verifier) ended() {
 	v.now = now
 }
 
-// over reports whether a suspension is over at t.
+// over reports whether at t a cut is nothing to be carried out any more.
 func (p *person) over(c *Cut, t int64) bool {
+	if s := p.at(t); s.want != nil && s.want.engagement > c.Engagement {
+		return true
+	}
 	for i := range p.facts {
 		if f := &p.facts[i]; f.kind == suspend && f.engagement == c.Engagement && f.generation == c.generation && f.seq == c.Seq {
 			until, ok := p.ends(f)

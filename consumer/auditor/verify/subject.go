@@ -91,6 +91,9 @@ type standing struct {
 	want   *fact
 }
 
+// notStarted is why of an engagement that begins later.
+const notStarted = "not-started"
+
 // at works out the standing at t. It goes by the statements alone: of joiners and movers the last in the
 // chain that was in sequence and is in effect; against it every leaver and suspend of its engagement or a
 // later one, in sequence or not, whenever it came; resumes end what stands before them.
@@ -134,7 +137,7 @@ func (p *person) at(t int64) standing {
 		}
 	}
 	if t < want.start {
-		return standing{why: "not-started", want: want}
+		return standing{why: notStarted, want: want}
 	}
 	return standing{true, "active", want}
 }

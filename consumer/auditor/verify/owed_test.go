@@ -1,0 +1,125 @@
+package verify
+
+import (
+	"testing"
+	"time"
+
+	"jmlbridge/internal/ledger/entry"
+	"jmlbridge/schema"
+)
+
+// A cut is owed until it is done, or until access comes back: a next engagement does that on its start, and not before.
+func TestACutIsOwedThoughTheNextEngagementIsAhead(t *testing.T) {
+	const late, day = 20 * time.Minute, 24 * time.Hour
+	joins := func(w *world, in time.Duration) *schema.Joiner {
+		j := w.joiner(2)
+		j.Start = schema.At(w.now.Add(in))
+		return j
+	}
+	for _, tc := range []struct {
+		name string
+		make func(w *world)
+		want []string
+	}{
+		{"never done", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.hears("E1", joins(w, day))
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"never done, and it has begun", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.hears("E1", joins(w, day))
+			w.wait(2 * day)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"never done, said after the next one", func(w *world) {
+			w.hears("E1", joins(w, day))
+			w.hears("E1", w.leaver(1))
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"never done, and the start is put off", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.hears("E1", joins(w, time.Minute))
+			m := w.mover(2)
+			m.Start = schema.At(w.now.Add(2 * day))
+			w.hears("E1", m)
+			w.wait(day)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"an end that had passed", func(w *world) {
+			m := w.mover(1)
+			end := schema.At(w.now.Add(time.Second))
+			m.End = &end
+			w.hears("E1", m)
+			w.wait(time.Minute)
+			w.hears("E1", joins(w, day))
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"a suspension", func(w *world) {
+			w.hears("E1", w.suspend(1))
+			w.hears("E1", joins(w, day))
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"a suspension that was said after the next one", func(w *world) {
+			w.hears("E1", joins(w, time.Minute))
+			w.hears("E1", w.suspend(1))
+			w.wait(day)
+			w.joins("E9")
+		}, nil},
+		{"a lease that ran out", func(w *world) {
+			w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
+			w.hears("E1", joins(w, day))
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"a lease that ran out, and it begins within the grace", func(w *world) {
+			w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
+			w.hears("E1", joins(w, time.Minute))
+			w.wait(day)
+			w.joins("E9")
+		}, nil},
+		{"by a roster", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			l := w.lives("E1", 2)
+			l.Start = schema.At(w.now.Add(day))
+			w.lists("ffff", "", l)
+			w.wait(late)
+			w.joins("E9")
+		}, []string{"cut-missing"}},
+		{"done by the word on the next one", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			seq := w.hears("E1", joins(w, day))
+			w.wait(time.Minute)
+			w.does("E1", "not-started", seq, "disable", "revoke-sessions")
+			w.wait(2 * day)
+			w.does("E1", "active", seq, "enable")
+		}, nil},
+		{"it begins within the grace", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.hears("E1", joins(w, time.Minute))
+			w.wait(day)
+			w.joins("E9")
+		}, nil},
+		{"held until it has begun", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.hears("E1", joins(w, time.Hour))
+			w.heldFor(2 * time.Hour)
+			w.wait(day)
+			w.joins("E9")
+		}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t).begin()
+			w.joins("E1")
+			w.wait(time.Minute)
+			tc.make(w)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
