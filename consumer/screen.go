@@ -86,6 +86,15 @@ func (a *app) screen(s *status) error {
 		if st.Stale {
 			what += ", STALE"
 		}
+		if st.NoKey {
+			what += ", NO KEY IS TRUSTED: what comes is refused"
+			switch {
+			case st.GivesUntil != nil && st.GivesUntil.After(s.Time):
+				what += ", what gives waits after " + stamp(*st.GivesUntil)
+			case st.Stale:
+				what += ", what gives waits"
+			}
+		}
 		if st.GapSince != nil {
 			what += fmt.Sprintf(", GAP after %d since %s (%d missing in %s)", st.Head, stamp(*st.GapSince), st.Missing, count(st.Gaps, "place"))
 		}

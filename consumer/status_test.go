@@ -169,3 +169,51 @@ func TestPlanBehindAGap(t *testing.T) {
 		t.Errorf("plan:\n%s", out)
 	}
 }
+
+// That nobody may sign for a stream any more is to be seen at once, and not with its next message.
+func TestStatusOfAStreamWithoutAKey(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	id := f.card("card.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	db := f.open()
+	heard := time.Now().UTC().Truncate(time.Millisecond)
+	f.update(db, func(tx *store.Tx) error {
+		streams, err := state.Streams(tx)
+		if err != nil {
+			return err
+		}
+		streams[0].HeartbeatIAT, streams[0].HeartbeatAt = heard, heard
+		return state.SaveStream(tx, streams[0])
+	})
+	look := func() (st streamStatus, alarm *alarmStatus, screen string) {
+		t.Helper()
+		var s status
+		if err := json.Unmarshal([]byte(f.must("status", "-o", "json")), &s); err != nil || len(s.Streams) != 1 {
+			t.Fatal(s.Streams, err)
+		}
+		if i := slices.IndexFunc(s.Alarms, func(a alarmStatus) bool { return a.Code == "no-key" }); i >= 0 {
+			alarm = &s.Alarms[i]
+		}
+		return s.Streams[0], alarm, f.must("status")
+	}
+	if st, alarm, screen := look(); st.NoKey || st.GivesUntil != nil || alarm != nil || strings.Contains(screen, "NO KEY") {
+		t.Errorf("with a key: %+v, %+v\n%s", st, alarm, screen)
+	}
+	f.must("trust", "revoke", id, "--from-seq", "1", "--reason", "stolen")
+	st, alarm, screen := look()
+	if !st.NoKey || st.GivesUntil == nil || !st.GivesUntil.Equal(heard.Add(5*time.Minute)) || st.Stale {
+		t.Errorf("revoked: %+v", st)
+	}
+	if alarm == nil || alarm.Severity != "critical" || !strings.Contains(alarm.Do, "trust add") {
+		t.Errorf("revoked: alarm %+v", alarm)
+	}
+	if !strings.Contains(screen, "NO KEY IS TRUSTED: what comes is refused, what gives waits after ") {
+		t.Errorf("revoked:\n%s", screen)
+	}
+	f.card("second.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("second.json"), "--reason", "the next one")
+	if st, alarm, screen := look(); st.NoKey || alarm != nil || strings.Contains(screen, "NO KEY") {
+		t.Errorf("with the next key: %+v, %+v\n%s", st, alarm, screen)
+	}
+}

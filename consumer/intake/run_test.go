@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
@@ -281,4 +283,40 @@ func TestAClosedQueueEndsTheRun(t *testing.T) {
 	if err := in.Run(t.Context(), t.Context()); !errors.Is(err, queue.ErrClosed) {
 		t.Errorf("want ErrClosed, got %v", err)
 	}
+}
+
+// The alarm that no key is trusted for a stream stands from the next look on, and ends with a key. One that is good for
+// a while yet, or that signs no leavers beside one that did, is told apart.
+func TestNoKeyIsTrustedForAStream(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "a"))
+	look := func(want bool) {
+		t.Helper()
+		w.sweep()
+		if got := slices.Contains(w.alarms(), AlarmNoKey); got != want {
+			t.Errorf("alarm %v, want %v", got, want)
+		}
+	}
+	retire := func(p *producer, seq uint64) {
+		t.Helper()
+		w.update(func(tx *store.Tx) error {
+			keys, err := state.Keys(tx)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(keys, func(k *state.Key) bool { return bytes.Equal(k.Public, p.public) })
+			return state.RetireKey(tx, keys[i].KID, admit.Point{Generation: 1, Seq: seq}, w.by())
+		})
+	}
+	look(false)
+	retire(p, 3) // messages 2 and 3 may bear it
+	look(false)
+	retire(p, 1)
+	look(true)
+	p.rekey()
+	w.trust(p, schema.KindHeartbeat)
+	look(true) // nobody may say that somebody left
+	p.rekey()
+	w.trust(p)
+	look(false)
 }

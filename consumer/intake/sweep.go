@@ -103,7 +103,9 @@ func (in *Intake) Sweep(ctx context.Context) error {
 		}
 		in.retried = now
 	}
-	if err := in.DB.Update(ctx, func(tx *store.Tx) error { return errors.Join(in.endAlarms(tx), ruling.End(tx, in.Now())) }); err != nil {
+	if err := in.DB.Update(ctx, func(tx *store.Tx) error {
+		return errors.Join(in.endAlarms(tx), in.voices(tx), ruling.End(tx, in.Now()))
+	}); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
 	in.seen, in.swept = seen, now
@@ -245,6 +247,44 @@ func aboutWhom(r state.Reader, key string) (s *state.Subject, err error) {
 		}
 	}
 	return s, err
+}
+
+// AlarmNoKey says that no key is trusted for a stream that is followed.
+const AlarmNoKey = "no-key"
+
+// NoKeyText is what AlarmNoKey says of a stream.
+func NoKeyText(stream string) string {
+	return "no key is trusted any more for stream " + stream + ": whatever comes of it is refused, leavers too. What was said before stands; nothing more is given on it once its last heartbeat is older than stale_after"
+}
+
+// voices keeps that alarm. What ends a key is an operator, a message or a date.
+func (in *Intake) voices(tx *store.Tx) error {
+	now := in.Now()
+	silent, err := state.Voiceless(tx, now)
+	if err != nil {
+		return err
+	}
+	standing, err := state.Alarms(tx)
+	if err != nil {
+		return err
+	}
+	stand := map[string]bool{}
+	for _, s := range silent {
+		key := streamName{s.Issuer, s.Name}.key()
+		stand[key] = true
+		if _, err := state.RaiseAlarm(tx, state.Alarm{Code: AlarmNoKey, Key: key, Severity: state.Critical, Text: NoKeyText(s.Name), Last: now, Issuer: s.Issuer, Stream: s.Name}); err != nil {
+			return err
+		}
+	}
+	for _, a := range standing {
+		if a.Code != AlarmNoKey || stand[a.Key] {
+			continue
+		}
+		if _, err := state.ClearAlarm(tx, AlarmNoKey, a.Key, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endThose ends the standing alarms that are over, given how many messages are parked by code.

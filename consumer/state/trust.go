@@ -235,6 +235,42 @@ func KeyByID(r Reader, kid string) (*Key, error) {
 	return list[0], nil
 }
 
+// Voiceless lists the streams that are followed and of which no key may say anything more, or nothing of leavers where one
+// could: whatever comes of such a stream is refused.
+func Voiceless(r Reader, now time.Time) (list []*Stream, err error) {
+	keys, err := Keys(r)
+	if err != nil {
+		return nil, err
+	}
+	streams, err := Streams(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range streams {
+		var good, ofLeavers, goodForLeavers bool
+		for _, k := range keys {
+			if k.Issuer != s.Issuer || k.Stream != s.Name {
+				continue
+			}
+			may := k.believedAfter(s, now)
+			good, ofLeavers = good || may, ofLeavers || k.May(schema.KindLeaver)
+			goodForLeavers = goodForLeavers || may && k.May(schema.KindLeaver)
+		}
+		if s.State != admit.Closed && (!good || ofLeavers && !goodForLeavers) {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}
+
+// believedAfter reports whether a message past the head of its stream may bear k.
+func (k *Key) believedAfter(s *Stream, now time.Time) bool {
+	if r := k.Retired; r != nil && (r.Generation < s.Generation || r.Generation == s.Generation && r.Seq <= s.Head) {
+		return false
+	}
+	return k.NotAfter.IsZero() || !now.After(k.NotAfter)
+}
+
 // Keys lists every key, retired ones too.
 func Keys(r Reader) ([]*Key, error) { return listKeys(r, ` ORDER BY iss, stream, added_at, kid`) }
 
