@@ -127,6 +127,10 @@ type Engine struct {
 type claim struct {
 	lane  plan.Lane
 	again bool // it has failed before
+	rev   int64
+	since time.Time
+	hung  context.Context // ends, by errOvertaken, where the work hangs and a cut of the person came since
+	stop  context.CancelCauseFunc
 }
 
 // New checks c and fills its defaults.
@@ -284,6 +288,10 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	if err != nil {
 		return 0, err
 	}
+	hangs, err := e.giveUp(now)
+	if err != nil {
+		return 0, err
+	}
 	first, err := state.FirstDue(e.DB.Read()) // what comes later wakes us
 	if err != nil {
 		return 0, err
@@ -351,6 +359,9 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	}
 	if denied > 0 {
 		wait = min(wait, denied)
+	}
+	if hangs > 0 {
+		wait = min(wait, hangs)
 	}
 	next, err := state.NextDue(e.DB.Read(), now)
 	if err != nil || next.IsZero() {
@@ -457,8 +468,35 @@ func (e *Engine) take(s *state.Subject) bool {
 	if rev, ok := e.seen[s.SubjectKey]; ok && e.Observe && rev == s.Rev {
 		return false
 	}
-	e.busy[s.SubjectKey] = claim{s.Lane, s.Attempts > 0}
+	hung, stop := context.WithCancelCause(context.Background())
+	e.busy[s.SubjectKey] = claim{s.Lane, s.Attempts > 0, s.Rev, e.Now(), hung, stop}
 	return true
+}
+
+// giveUp ends the wait for answers that hang where a cut of the same person came since: work on one person is serial, and
+// a cut is tried at once when it is new, whatever an earlier attempt or something that is given waits for. It returns how
+// long until the next work under way may be said to hang; 0: none.
+func (e *Engine) giveUp(now time.Time) (next time.Duration, err error) {
+	old := map[state.SubjectKey]claim{}
+	e.mu.Lock()
+	for k, c := range e.busy {
+		if left := e.firstCut - now.Sub(c.since); left <= 0 {
+			old[k] = c
+		} else if next == 0 || left < next {
+			next = left
+		}
+	}
+	e.mu.Unlock()
+	for k, c := range old {
+		s, err := state.LoadSubject(e.DB.Read(), k)
+		if err != nil {
+			return 0, err
+		}
+		if s != nil && s.Rev != c.rev && s.Lane == plan.Disable && !s.Due.After(now) {
+			c.stop(errOvertaken)
+		}
+	}
+	return next, nil
 }
 
 func (e *Engine) start(ctx context.Context, s *state.Subject, look bool, fatal chan<- error) {
@@ -468,6 +506,7 @@ func (e *Engine) start(ctx context.Context, s *state.Subject, look bool, fatal c
 			err = e.postpone(ctx, s, err)
 		}
 		e.mu.Lock()
+		e.busy[s.SubjectKey].stop(nil)
 		delete(e.busy, s.SubjectKey)
 		if e.Observe && err == nil {
 			e.seen[s.SubjectKey] = s.Rev

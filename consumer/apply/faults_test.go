@@ -160,7 +160,7 @@ func TestInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The process dies while the answer is under way: the goroutine is abandoned before its outcome.
-	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, view: row.Doc.At(e.Now())}
+	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, hung: t.Context(), view: row.Doc.At(e.Now())}
 	u.situation = plan.Situation{Issuer: issuer, Subject: "1", View: u.view, Now: u.now}
 	p := plan.For(u.situation, e.Policy)
 	if _, err := u.intend(t.Context(), p.Ops); err != nil {
@@ -294,7 +294,7 @@ func TestFactBetweenPlanAndIntent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, view: row.Doc.At(e.Now())}
+	u := &unit{Engine: e, row: row, stream: "hr", now: e.Now(), attempt: 1, hung: t.Context(), view: row.Doc.At(e.Now())}
 	u.situation = plan.Situation{Issuer: issuer, Subject: "1", View: u.view, Now: u.now}
 	p := plan.For(u.situation, e.Policy)
 	b.say("1", fence.Fact{Kind: schema.KindLeaver})

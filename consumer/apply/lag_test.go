@@ -290,7 +290,7 @@ func TestRefusedAfterALostDisable(t *testing.T) {
 	}
 	disable := plan.Op{Kind: plan.DisableAccount, Lane: plan.Disable}
 	for name, before := range map[string]time.Time{"none before": {}, "one before": e.Now().Add(-time.Minute)} {
-		u := &unit{Engine: e, row: b.row("1"), now: e.Now(), attempt: 1, known: known(t, b.row("1"))}
+		u := &unit{Engine: e, row: b.row("1"), now: e.Now(), attempt: 1, hung: t.Context(), known: known(t, b.row("1"))}
 		u.known.DisablingAt = before
 		err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return u.prepare(tx, &u.known, []plan.Op{disable}) })
 		if err != nil {

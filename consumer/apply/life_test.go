@@ -179,7 +179,7 @@ func TestManagerMadeMeanwhile(t *testing.T) {
 				case 0: // planned without a manager, for there is none yet
 					b.tenant.WaitHeld(t.Context(), "create", 1)
 					b.join("boss", "Bea", "lead")
-					b.wake()
+					b.engine.Wake()
 					step++
 				case 1:
 					if id, err := accountOf(b.db.Read(), state.SubjectKey{Issuer: issuer, Subject: "boss"}); err == nil && id != "" {

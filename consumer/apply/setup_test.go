@@ -49,7 +49,7 @@ type bridge struct {
 	clock  atomic.Int64 // nanoseconds that the engine's clock is ahead
 
 	firstCut time.Duration // in place of the engine's own, if it is set
-	wake     func()        // of the engine that works; what is said while it does comes with it
+	engine   *Engine       // that works; what is said while it does comes with its Wake
 }
 
 func setup(t *testing.T, change ...func(*tenant.Config, *Config)) *bridge {
@@ -196,7 +196,7 @@ func (b *bridge) work(done func() bool) {
 		b.t.Fatal(err)
 	}
 	e.firstWait, e.firstCut = 5*time.Millisecond, cmp.Or(b.firstCut, e.firstCut)
-	b.wake = e.Wake
+	b.engine = e
 	ctx, stop := context.WithCancel(b.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()

@@ -30,9 +30,10 @@ type unit struct {
 	now       time.Time
 	seen      *directory.Account // nil: not looked, or there is none
 	looked    []directory.Request
-	wentLook  bool // there was a look, whatever it showed
-	blind     bool // the look failed: nothing is known that could end a hold
-	supposed  bool // view is that of a start which a clock in doubt has not reached
+	wentLook  bool            // there was a look, whatever it showed
+	blind     bool            // the look failed: nothing is known that could end a hold
+	hung      context.Context // see claim
+	supposed  bool            // view is that of a start which a clock in doubt has not reached
 	attempt   int
 	stream    string
 	opened    []*state.Intent // left by a crash
@@ -57,7 +58,7 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) erro
 		}
 	}
 	e.mu.Lock()
-	u.opened = e.opened[row.SubjectKey]
+	u.opened, u.hung = e.opened[row.SubjectKey], e.busy[row.SubjectKey].hung
 	e.mu.Unlock()
 	if u.stream, err = e.streamOf(row.Issuer); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 			return p, nil
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, u.patience())
+	ctx, cancel := u.bounded(ctx)
 	defer cancel()
 	if u.row.Lane < plan.Give {
 		ctx = directory.WithPriority(ctx, directory.High)
@@ -177,6 +178,10 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			results = append(results, done{result: entry.ResultSkipped, code: "observe"})
 			continue
 		}
+		if u.hung.Err() != nil {
+			results = append(results, done{result: entry.ResultSkipped, code: "overtaken", retry: true})
+			continue
+		}
 		if blocked {
 			results = append(results, done{result: entry.ResultSkipped, code: "earlier-failed"})
 			continue
@@ -203,7 +208,7 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	if err := gov.wait(ctx, !op.Kind.Gives()); err != nil {
 		return done{result: entry.ResultSkipped, code: "stopping", retry: true}
 	}
-	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), u.patience())
+	work, cancel := u.bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	before, doubt := u.known.DisabledAt, u.known.DisablingAt
 	d := u.tenants.perform(work, op, &u.known, u.seen, u.Now)
@@ -222,6 +227,13 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	}
 	u.Log.Info(what, "subject", u.row.Subject, "op", string(op.Kind), "group", op.Group, "result", d.result, "code", d.code, "reason", d.why, "account", u.known.ID)
 	return d
+}
+
+// bounded is ctx for as long as one operation may take.
+func (u *unit) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, u.patience())
+	stop := context.AfterFunc(u.hung, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // patience is how long one operation may take. A cut that hangs gives its worker up soon, for others are to
