@@ -58,6 +58,22 @@ func (im *Importer) Read(name, format string, r io.Reader) (*Snapshot, error) {
 	return im.gather(rows), nil
 }
 
+// wide reports whether data is text of two octets a character: by its mark, or since every other octet of it is mostly
+// zero and those between are not.
+func wide(data []byte) bool {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return true
+	}
+	var zeros [2]int
+	head := data[:min(len(data), 4096)]
+	for i, b := range head {
+		if b == 0 {
+			zeros[i%2]++
+		}
+	}
+	return max(zeros[0], zeros[1]) > len(head)/4 && min(zeros[0], zeros[1]) == 0
+}
+
 // text refuses what is not UTF-8: read in a wrong encoding, names would be garbled in the tenant.
 func text(name string, data []byte) ([]byte, error) {
 	if len(data) > MaxFile {
@@ -66,9 +82,11 @@ func text(name string, data []byte) ([]byte, error) {
 	if rest, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
 		data = rest
 	}
-	head := data[:min(len(data), 4096)]
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) || bytes.IndexByte(head, 0) >= 0 {
+	if wide(data) {
 		return nil, &FileError{name, 0, "this looks like UTF-16; want UTF-8: export it so, or convert it with: iconv -f UTF-16 -t UTF-8"}
+	}
+	if at := bytes.IndexByte(data, 0); at >= 0 {
+		return nil, &FileError{name, 1 + bytes.Count(data[:at], []byte("\n")), "a NUL octet (0x00), which no text has: the export is damaged there; export it anew, or mend that line in the source"}
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, &FileError{name, 0, "the file is empty; an export without anyone is not taken for one in which everyone left"}
