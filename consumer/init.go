@@ -198,6 +198,19 @@ func (u *undo) dir(dir string, mode os.FileMode) error {
 
 func verifierName(private string) string { return strings.TrimSuffix(private, ".pem") + ".vkey" }
 
+// unfinished tells of an init or recover that was killed, and of the one folder that it may leave beside what the error has
+// removed: whoever reads the list must not wonder about it.
+func (c *Config) unfinished() error {
+	err := store.CheckFounding(c.Database)
+	if _, killed := errors.AsType[*store.UnfinishedError](err); !killed {
+		return err
+	}
+	if in, read := os.ReadDir(c.Ledger.Dir); read == nil && len(in) == 0 {
+		err = fmt.Errorf("%w. The ledger's folder %s is empty and may stay: it is used then", err, c.Ledger.Dir)
+	}
+	return err
+}
+
 // verifierFile is where the line is by which auditors verify the ledger.
 func (c *Config) verifierFile() string {
 	name := verifierName(custody.File(c.Ledger.Key))
@@ -253,7 +266,7 @@ func (a *app) create(ctx context.Context, cfg *Config, kind string) (_ *made, er
 	if r := cfg.Ledger.SecondKey; r != nil {
 		fresh = append(fresh, r.Public, secondName(verifier))
 	}
-	if err := store.CheckFounding(cfg.Database); err != nil {
+	if err := cfg.unfinished(); err != nil {
 		return nil, err
 	}
 	for _, p := range fresh {

@@ -264,7 +264,7 @@ func (c *Config) secondLine(name string) (string, error) {
 
 // recover makes everything or leaves nothing.
 func (a *app) recover(ctx context.Context, cfg *Config, old *before, folder string, noTenant bool, by state.By) (_ *recovered, err error) {
-	if err := store.CheckFounding(cfg.Database); err != nil {
+	if err := cfg.unfinished(); err != nil {
 		return nil, err
 	}
 	for _, p := range []string{cfg.Database, filepath.Join(cfg.Ledger.Dir, ledger.TilesFolder, tiles.CheckpointFile), cfg.Ledger.CheckpointCopy, cfg.verifierFile()} {

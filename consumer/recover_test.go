@@ -376,6 +376,9 @@ func TestRecoverFromTheCheckpointAlone(t *testing.T) {
 	}
 	// One that was killed, before or after it left the auditors' line, is named with what it left.
 	line := w.path("keys/ledger-3.vkey")
+	if err := os.Mkdir(w.path("ledger"), 0o750); err != nil { // of the one that was killed, too
+		t.Fatal(err)
+	}
 	for _, left := range []string{"the folder " + w.path("consumer.db.init"), line + ", the folder " + w.path("consumer.db.init")} {
 		if _, err := store.BeginFounding(w.path("consumer.db"), []string{line}, func(path string) error { return state.Create(path, gov1, time.Now()) }); err != nil {
 			t.Fatal(err)
@@ -384,7 +387,7 @@ func TestRecoverFromTheCheckpointAlone(t *testing.T) {
 			w.write("keys/ledger-3.vkey", "of the killed one", 0o644)
 		}
 		for _, args := range [][]string{append(args, "--newer-lost"), {"init"}} {
-			if code, _, errs := w.consumer(args...); code != exitMisused || !strings.Contains(errs, "was killed, or it still runs") || !strings.Contains(errs, "remove "+left+", and begin again") {
+			if code, _, errs := w.consumer(args...); code != exitMisused || !strings.Contains(errs, "was killed, or it still runs") || !strings.Contains(errs, "remove "+left+", and begin again") || !strings.Contains(errs, "folder "+w.path("ledger")+" is empty and may stay") {
 				t.Fatalf("%q after one that was killed: exit %d, %s", args, code, errs)
 			}
 		}
