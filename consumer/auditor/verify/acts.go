@@ -79,6 +79,9 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 	if !now.access && before.access {
 		s = before
 	}
+	if (!s.access || p.lapsed) && v.mayHave(w, p, t) {
+		return
+	}
 	if s.access && p.lapsed && seconds(v.now)-p.changed > int64(look/time.Second) {
 		v.findWho(GiveAfterCut, w, "the person's lease ran out and nothing named the person since")
 		return
@@ -281,7 +284,7 @@ func (v *verifier) did(w who, p *person, op string, at time.Time) {
 	switch op {
 	case "create", "enable":
 		if !p.enabled {
-			v.opened(p, at)
+			v.opened(p, at, true)
 		}
 		p.account, p.enabled = true, true
 	case "disable":
@@ -295,7 +298,7 @@ func (v *verifier) did(w who, p *person, op string, at time.Time) {
 		v.revoked(p, at)
 	case "update", "set-manager", "clear-manager", "add-member":
 		if !p.account { // one that was there before this ledger
-			v.opened(p, at)
+			v.opened(p, at, true)
 			p.account, p.enabled = true, true
 		}
 	}
@@ -318,7 +321,7 @@ func (v *verifier) observed(o *entry.Observed) {
 	switch a.State {
 	case entry.StateEnabled:
 		if !p.enabled {
-			v.opened(p, v.now)
+			v.opened(p, v.now, false)
 		}
 		p.account, p.enabled = true, true
 	case entry.StateDisabled:

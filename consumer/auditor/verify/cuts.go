@@ -21,7 +21,7 @@ const (
 	CutAlready   CutState = "already"   // it was disabled before
 	CutGone      CutState = "gone"      // it does not exist any more
 	CutNone      CutState = "none"      // there was no account
-	CutUnknown   CutState = "unknown"   // an earlier ledger may know of an account, and this one says nothing of it
+	CutUnknown   CutState = "unknown"   // an earlier ledger may know of an account, and this one says nothing of it; or see Cut.Roster
 	CutOvertaken CutState = "overtaken" // access came back, or the date was moved, before it was due or done
 	CutUnderWay  CutState = "under-way" // due, and younger than the grace
 	CutHeld      CutState = "held"      // a hold or alarm stands that says why not
@@ -44,6 +44,8 @@ type Cut struct {
 	Revoked    *entry.Moment `json:"revoked,omitempty"`
 	State      CutState      `json:"state"`
 	Recalled   bool          `json:"recalled,omitempty"` // it stood on an earlier ledger; Received is when this one began with it
+	// Roster is the entry with which a roster became whole that may say that the cut is over, and whose statements are not at hand.
+	Roster *int64 `json:"roster,omitempty"`
 
 	generation int
 }
@@ -120,6 +122,9 @@ func later(a, b time.Time) time.Time {
 
 func (v *verifier) cut(p *person, c *Cut) {
 	c.Entry, c.Received, c.State = v.index, entry.At(v.now), CutOpen
+	if u, ok := v.unseen[c.Issuer]; ok && c.generation > 0 && u.mayEnd(c) {
+		c.Roster = &u.entry
+	}
 	p.discarded = false
 	v.report.Cuts = append(v.report.Cuts, c)
 	switch due := !c.Due.After(v.now); {
@@ -247,7 +252,12 @@ func (p *person) over(c *Cut, t int64) bool {
 // back ends the cuts that match, since access comes back. One that should long have been done is a finding.
 func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
 	for _, c := range p.cuts {
-		if match(c) && v.undone(p, c) && v.excuse(w, p) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+		if !match(c) || !v.undone(p, c) || v.excuse(w, p) != "" || v.now.Sub(c.Due.Time) <= v.Grace {
+			continue
+		}
+		if c.Roster != nil {
+			c.State = CutUnknown
+		} else {
 			v.missed(w, c)
 		}
 	}
@@ -259,7 +269,7 @@ func overtake(p *person, match func(*Cut) bool) {
 		if !match(c) {
 			return false
 		}
-		if c.State == CutOpen || c.State == CutUnknown {
+		if c.State == CutOpen || c.State == CutUnknown && c.Roster == nil {
 			c.State = CutOvertaken
 		}
 		return true
@@ -289,8 +299,15 @@ func (v *verifier) excuse(w who, p *person) CutState {
 	return ""
 }
 
-// opened is told that an account is open from now on: cuts that had nothing to do have it now.
-func (v *verifier) opened(p *person, at time.Time) {
+// opened is told that an account is open from now on, by us or by somebody who was not seen: cuts that had nothing to do have
+// it now, but for those that may be over.
+func (v *verifier) opened(p *person, at time.Time, byUs bool) {
+	p.cuts = slices.DeleteFunc(p.cuts, func(c *Cut) bool {
+		if c.Roster != nil && c.State != CutOpen && !byUs {
+			c.State = CutUnknown
+		}
+		return c.Roster != nil && c.State != CutOpen
+	})
 	for _, c := range p.cuts {
 		switch c.State {
 		case CutNone, CutUnknown, CutGone, CutAlready, CutDone:
@@ -304,6 +321,10 @@ func (v *verifier) disabled(w who, p *person, at time.Time) {
 	for _, c := range p.cuts {
 		// None, unknown: nobody knew of an account, such as one whose create was interrupted by a crash.
 		if c.State != CutOpen && c.State != CutNone && c.State != CutUnknown || c.Due.After(at.Add(time.Second)) {
+			continue
+		}
+		if c.Roster != nil && at.Sub(c.Due.Time) > v.Grace { // perhaps for something else
+			c.State = CutUnknown
 			continue
 		}
 		c.State, c.Disabled = CutDone, entry.MomentAt(at)
@@ -392,12 +413,16 @@ func (v *verifier) endPerson(w who, p *person) {
 				c.State = why
 			case v.now.Sub(c.Due.Time) <= v.Grace:
 				c.State = CutUnderWay
+			case c.Roster != nil:
+				c.State = CutUnknown
 			case !found:
 				found = true
 				v.missed(w, c)
 			default:
 				c.State = CutNever
 			}
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(w, p) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && c.Roster != nil:
+			c.State = CutUnknown
 		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(w, p) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && !found:
 			found = true
 			i := c.Entry

@@ -34,6 +34,9 @@ func (v *verifier) disown(issuer string, bad func(generation int, from source) b
 			if f.kind == leaver || f.kind == suspend || !bad(f.generation, f.source) || f.upSeq > 0 && !bad(f.upGeneration, f.up) {
 				continue
 			}
+			if u, ok := v.unseen[issuer]; ok && f.compareAt(u.generation, u.seq) <= 0 {
+				continue // the roster may say the same
+			}
 			f.disowned, p.changed = v.index, seconds(v.now)
 		}
 		for i := range p.approvals {

@@ -301,7 +301,10 @@ func (v *verifier) flushMissing() {
 // fromEntry is as much of a message as its entry repeats.
 func fromEntry(e *entry.Message) message {
 	m := message{claimed: e.Payload, detail: "from the entry", fault: unproved}
-	name, _, _ := splitEvent(e.Event)
+	name, version, _ := splitEvent(e.Event)
+	if version > 1 {
+		m.refusal = schema.CodeNewerVersion
+	}
 	m.frame = schema.Frame{Issuer: e.Issuer, Stream: schema.Position{ID: e.Stream, Generation: e.Generation, Seq: e.Seq, Prev: e.Prev},
 		ID: e.ID, Subject: e.Subject, Kind: name}
 	if e.IssuedAt != nil {

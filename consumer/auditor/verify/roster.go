@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -89,12 +90,65 @@ func (v *verifier) collect(s *stream, r *entry.Received, m *message) {
 	x.whole, x.waits, x.entry = v.now, v.now, v.index
 	v.heads[point{x.head.Generation, max(x.head.Seq, 1)}] = true
 	s.unrostered = false
+	if !seen {
+		v.mayChange(x)
+	}
 	if x.head.Generation == s.generation && x.head.Seq > s.head {
 		for _, a := range s.cover(x.head.Seq, x.head.Hash) {
 			v.sequenced(s, a)
 		}
 	}
 	v.pending = append(v.pending, x)
+}
+
+// unseen is up to where rosters of an issuer speak whose statements are not at hand, and the entry with which the last of
+// them became whole.
+type unseen struct {
+	point
+	entry int64
+}
+
+// mayEnd reports whether such a roster may say that a cut is over.
+func (u unseen) mayEnd(c *Cut) bool {
+	return c.Kind != "lock" && cmp.Or(cmp.Compare(c.generation, u.generation), cmp.Compare(c.Seq, u.seq)) <= 0
+}
+
+// mayChange is told of a roster whose statements are not at hand. Anybody's suspension may be over by it, anybody be hired
+// again: what is amiss by now is so all the same, and from here on a cut that it may end accuses nobody.
+func (v *verifier) mayChange(x *roster) {
+	u := unseen{point{x.head.Generation, x.head.Seq}, v.index}
+	if was := v.unseen[x.issuer]; cmp.Or(cmp.Compare(was.generation, u.generation), cmp.Compare(was.seq, u.seq)) > 0 {
+		u.point = was.point
+	}
+	v.unseen[x.issuer] = u
+	for w, p := range v.persons {
+		if w.issuer != x.issuer {
+			continue
+		}
+		for _, c := range p.cuts {
+			if c.Roster != nil || !u.mayEnd(c) {
+				continue
+			}
+			if v.undone(p, c) && v.excuse(w, p) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+				v.missed(w, c)
+			}
+			c.Roster = &u.entry
+		}
+	}
+}
+
+// mayHave reports whether such a roster may be why a person has access: nothing against it was said since.
+func (v *verifier) mayHave(w who, p *person, t int64) bool {
+	u, ok := v.unseen[w.issuer]
+	if !ok || p.locked || p.lapsed && p.lapse > u.entry {
+		return false
+	}
+	for i := range p.facts {
+		if f := &p.facts[i]; (f.kind == leaver || f.kind == suspend) && f.from <= t && f.compareAt(u.generation, u.seq) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // state keeps what a part states, in little room.
@@ -167,6 +221,8 @@ func (v *verifier) endRosters() {
 	for _, x := range v.pending {
 		switch waited := v.now.Sub(x.waits); {
 		case x.late:
+		case v.TilesOnly: // whether it agrees with itself is in the archive
+			v.report.Open.Rosters++
 		case full || waited <= max(rosterLimit, v.Grace):
 			v.report.Open.Rosters++
 		default:

@@ -106,7 +106,17 @@ func (r *Report) writeCuts(p func(string, ...any)) {
 		states[s] = int64(n)
 	}
 	counts(p, "cuts       ", states)
-	if n := states[string(CutUnknown)]; n > 0 && r.Ledger.Previous != nil {
+	n := states[string(CutUnknown)]
+	byRoster := int64(0)
+	for _, c := range r.Cuts {
+		if c.State == CutUnknown && c.Roster != nil {
+			byRoster++
+		}
+	}
+	if byRoster > 0 {
+		p("  %d unknown: a roster that came since may say that they are over, and what it states is in archive/, which was not read. Verify with it, or look at these accounts in the tenant", byRoster)
+	}
+	if n -= byRoster; n > 0 && r.Ledger.Previous != nil {
 		p("  %d unknown: there may be an account of before this ledger, of which it says nothing. Verify %s too, by its own line, and look in the tenant", n, r.Ledger.Previous.Ledger)
 	}
 	for _, t := range []struct {

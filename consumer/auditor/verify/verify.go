@@ -290,16 +290,17 @@ type verifier struct {
 	stale        map[string]time.Time
 	parked       map[string]bool // issuers of whom a verified message was parked
 	rosters      map[rosterKey]*roster
-	pending      []*roster      // whole, and not said to be applied
-	endings      []ending       // suspensions that end on a date to come, by date
-	heads        map[point]bool // at which a whole roster was taken
+	pending      []*roster         // whole, and not said to be applied
+	endings      []ending          // suspensions that end on a date to come, by date
+	heads        map[point]bool    // at which a whole roster was taken
+	unseen       map[string]unseen // by issuer
 	listed       map[Code]int
 }
 
 func newVerifier(o Options) *verifier {
 	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, signers: map[string]int32{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
 		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
-		alarms: map[[2]string]bool{}, perhaps: map[string]int{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[point]bool{}, listed: map[Code]int{}}
+		alarms: map[[2]string]bool{}, perhaps: map[string]int{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[point]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
 }
 
 func (v *verifier) find(f Finding) {
@@ -385,7 +386,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 			p := v.person(w)
 			p.leased = true
 			if b.Role == "" && !p.lapsed {
-				p.lapsed, p.changed = true, seconds(v.now)
+				p.lapsed, p.lapse, p.changed = true, v.index, seconds(v.now)
 				v.cut(p, &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: b.Engagement, Kind: "lease", True: entry.At(v.now), Due: entry.At(v.now)})
 			}
 		case b.Action == entry.LeaseExtended && b.Subject != "":

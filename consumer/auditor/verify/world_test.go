@@ -347,11 +347,26 @@ func (w *world) options() Options {
 	return Options{Dir: w.dir, LedgerKey: w.line, Keys: ks}
 }
 
+// verify holds the ledger against its archive, and without it: whoever has the tiles alone must accuse nobody of what
+// the archive explains.
 func (w *world) verify(o Options) *Report {
 	w.t.Helper()
 	r, err := Run(context.Background(), o)
+	if err != nil || o.TilesOnly {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return r
+	}
+	o.TilesOnly = true
+	blind, err := Run(context.Background(), o)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	for _, f := range blind.Findings {
+		if !slices.ContainsFunc(r.Findings, func(g Finding) bool { return (g.Code == f.Code || g.Code == EntryDiffers) && g.Subject == f.Subject }) {
+			w.t.Errorf("--tiles-only accuses of what the archive explains: %+v", f)
+		}
 	}
 	return r
 }
