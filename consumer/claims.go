@@ -90,7 +90,7 @@ func unclaimedAlarm(list []recall.Claim, now time.Time) state.Alarm {
 		}
 	case waiting > 0:
 		a.Severity = state.Notice
-		a.Text = fmt.Sprintf("%s in the tenant that the lost database knew, whose people the producer's next roster is to name", count(waiting, "account"))
+		a.Text = fmt.Sprintf("%s in the tenant that the lost database knew, whose people the producer's next roster is to name, or wait for their turn (a discarded hold of theirs is one: `consumer holds restore`)", count(waiting, "account"))
 	default:
 		return state.Alarm{}
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/state"
@@ -50,7 +51,19 @@ func TestTrust(t *testing.T) {
 	}
 	misuse("trust generation", "trust", "add", f.path("restored.json"), "--reason", "x")
 	misuse("--reason", "trust", "generation", f.path("restored.json"))
+	over := f.open()
+	f.update(over, func(tx *store.Tx) error { // at once, and not when the intake looks next
+		for _, code := range []string{"gap", "newer-version", "fork"} {
+			if _, err := state.RaiseAlarm(tx, state.Alarm{Code: code, Key: "hr#1@" + issuer, Severity: state.Critical, Last: time.Now(), Text: "x"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
+	if standing, err := state.Alarms(over.Read()); err != nil || len(standing) > 0 {
+		t.Errorf("alarms of the generation that is over: %+v, %v", standing, err)
+	}
 	misuse("already", "trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
 	misuse("old card", "trust", "add", f.path("card.json"), "--reason", "x")
 

@@ -25,7 +25,7 @@ type Standing string
 
 // Standings. The zero Standing is none of them.
 const (
-	Waiting Standing = "waiting" // for the producer's first roster since, or for the executor to come to the person
+	Waiting Standing = "waiting" // for the producer's first roster since, or for the executor to come to the person, which a discarded hold puts off
 	Unknown Standing = "unknown" // a roster came, and nobody has spoken of the person
 	Second  Standing = "second"  // the person has another account
 	Foreign Standing = "foreign" // its mark is of an issuer that is not trusted
@@ -76,7 +76,7 @@ func Claims(r state.Reader) ([]Claim, error) {
 			c.Standing = Claimed
 		case s != nil && known.ID != "":
 			c.Standing = Second
-		case s != nil && s.Lane != plan.Idle, !applied[k.Issuer]:
+		case s != nil && (s.Lane != plan.Idle || s.Discarded()), !applied[k.Issuer]:
 			c.Standing = Waiting
 		default:
 			c.Standing = Unknown

@@ -84,6 +84,18 @@ func TestClaims(t *testing.T) {
 		return errors.Join(err, state.SaveRoster(tx, &state.Roster{StreamRef: ref, ID: "r", Parts: 1, State: state.RosterApplied, Since: t0, Issued: t0, Head: schema.RosterHead{Generation: 1, Seq: 3}}))
 	})
 	check("the roster has come", map[string]Standing{"id-lapsed": Unknown, "a-left": Claimed, "a-live": Claimed, "a-again": Second, "a-lost": Unknown, "a-other": Foreign, "a-empty": Foreign})
+	// Operators discarded what the roster gives a person: it was spoken of, and nobody looked at the account for that.
+	in(func(tx *store.Tx) error {
+		k := state.SubjectKey{Issuer: iss, Subject: "lost"}
+		h := &state.Hold{SubjectKey: state.SubjectKey{Subject: "x"}, Code: "give-limit", Shown: []byte(`{"lane":"give"}`), Created: t0}
+		s := &state.Subject{SubjectKey: k, Doc: fence.Subject{Wants: []fence.Want{{Position: fence.Position{Engagement: 1}}}}, FactAt: t0, Lane: plan.Give, Due: t0}
+		_, err := state.OpenHold(tx, h)
+		return errors.Join(err, state.SaveFacts(tx, s), state.HoldLane(tx, h.ID, plan.Give, t0, state.Never, false), state.DropHeld(tx, h.ID))
+	})
+	if s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: "lost"}); err != nil || !s.Discarded() {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	check("what one is given was discarded", map[string]Standing{"id-lapsed": Unknown, "a-left": Claimed, "a-live": Claimed, "a-again": Second, "a-lost": Waiting, "a-other": Foreign, "a-empty": Foreign})
 	in(func(tx *store.Tx) error { return state.Claim(tx, "a-again") })
 	if _, still := standings()["a-again"]; still {
 		t.Error("what was closed is there")

@@ -206,6 +206,13 @@ func TrustGeneration(tx *store.Tx, iss, stream string, pin Pin, by By) error {
 	if err := openGeneration(tx, iss, stream, pin, by.Now); err != nil {
 		return err
 	}
+	was := Stream{Issuer: iss, Name: stream}
+	was.Generation = latest
+	for _, code := range []admit.Code{admit.CodeGap, admit.CodeNewerVersion, admit.CodeFork} { // nothing of it is waited for any more
+		if _, err := ClearAlarm(tx, string(code), was.AlarmKey(), by.Now); err != nil {
+			return err
+		}
+	}
 	t := entry.Trust{Action: entry.TrustGeneration, Issuer: iss, Stream: stream, By: by.Login, Reason: entry.Text(by.Reason)}
 	pinned(&t, pin)
 	return record(tx, by.Now, &t)
