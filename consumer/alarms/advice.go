@@ -9,7 +9,7 @@ var advice = map[string]string{
 	"take-limit":           "more people are to lose roles than the policy allows: `consumer holds list`; release it, or two operators discard it, before it happens by itself",
 	"cut-discarded":        "people keep access that facts take away, because two operators said so: ask HR, then `consumer holds restore`, or let it come back at its time",
 	"policy-limit":         "a change of the policy takes groups from many: is the file right? If not, put it right and restart; else `consumer holds list`, then release, or discard (two operators)",
-	"give-limit":           "more is to be given than the policy allows in an hour: `consumer holds list`, then release or discard",
+	"give-limit":           "more is to be given than the policy allows in an hour or a day: `consumer holds list`, then release or discard",
 	"cut-held":             "somebody must lose access and the bridge may not touch the account: disable it by hand now, unless the text says that it is, then see the hold",
 	"cut-failing":          "a cut does not succeed: disable the account by hand if it must be now, then look at the tenant and the cut credential",
 	"give-failing":         "look at the last outcomes of this person on the ledger: an attribute, manager or group that the tenant refuses; put it right in HR, the policy or the tenant",
