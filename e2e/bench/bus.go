@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -285,8 +286,31 @@ func busRows(ctx context.Context, o *options, suffix string, away time.Duration)
 	}{{publish, sent, sentRaw}, {intake, taken, takenRaw}} {
 		x.note("%d rounds of %s messages in turns, through an endpoint in memory on the same cores, its answers %s on their way; ours in a child process", o.rounds, thousands(int64(n)), away)
 		x.spread(x.ours, x.limit)
+		x.processors(n, x.ours, x.limit)
 	}
 	return []*row{publish, intake}, nil
+}
+
+// processors says what both sides took of the processors, which other programs disturb less than the clock.
+func (r *row) processors(n int, ours, limit []spent) {
+	var a, b spent
+	for i := range ours {
+		a.add(ours[i])
+		b.add(limit[i])
+	}
+	us := func(c cpu) float64 { return float64(c.all().Nanoseconds()) / 1e3 / float64(n*len(ours)) }
+	r.note("processor time a message: ours %.0f µs, its child %.0f µs, the endpoint %.0f µs; the client alone %.0f µs, the endpoint %.0f µs",
+		us(a.own), us(a.child), us(a.midpoint), us(b.own), us(b.midpoint))
+	own, all := a.own.plus(a.child), a.own.plus(a.child).plus(a.midpoint)
+	if own.all() > 0 {
+		r.note("ratio of processor time: %.2f of both processes' alone, %.2f with the endpoint's on the same cores", float64(b.own.all())/float64(own.all()), float64(b.own.plus(b.midpoint).all())/float64(all.all()))
+		r.note("processors busy: %.2f of %d with ours, %.2f with the client alone", all.all().Seconds()/a.wall.Seconds(), runtime.NumCPU(), b.own.plus(b.midpoint).all().Seconds()/b.wall.Seconds())
+	}
+}
+
+func (s *spent) add(t spent) {
+	s.wall += t.wall
+	s.own, s.child, s.midpoint = s.own.plus(t.own), s.child.plus(t.child), s.midpoint.plus(t.midpoint)
 }
 
 // webRow carries messages through the endpoint over WebSockets and over plain TLS: published, fetched and settled.

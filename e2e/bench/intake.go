@@ -27,6 +27,7 @@ const intakeGoal = 0.6
 type spent struct {
 	wall     time.Duration
 	own      cpu // of this process
+	child    cpu // of those that it keeps: adapters in a process of their own
 	midpoint cpu
 }
 
@@ -37,11 +38,12 @@ func meter(q *queueProcess, f func() error) (s spent, err error) {
 	if err != nil {
 		return s, err
 	}
-	theirs, start := q.cpu(), time.Now()
+	theirs, child, start := q.cpu(), childrenCPU(q.cmd.Process.Pid), time.Now()
 	if err := f(); err != nil {
 		return s, err
 	}
 	s.wall, s.midpoint = time.Since(start), q.cpu().minus(theirs)
+	s.child = childrenCPU(q.cmd.Process.Pid).minus(child)
 	now, err := ownCPU()
 	s.own = now.minus(own)
 	return s, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,6 +29,33 @@ func ownCPU() (c cpu, err error) {
 		return c, fmt.Errorf("read the processor time used: %w", err)
 	}
 	return cpu{time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())}, nil
+}
+
+// childrenCPU is what the children of this process that run have used, without those of the given ids. It is zero where that
+// cannot be read.
+func childrenCPU(except ...int) (total cpu) {
+	folders, err := os.ReadDir("/proc")
+	if err != nil {
+		return total
+	}
+	for _, f := range folders {
+		pid, err := strconv.Atoi(f.Name())
+		if err != nil || slices.Contains(except, pid) {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue // it has ended
+		}
+		fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:]) // from field 3 on; the fourth is the parent
+		if len(fields) < 2 || string(fields[1]) != strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		if c, err := parseStat(text); err == nil {
+			total = total.plus(c)
+		}
+	}
+	return total
 }
 
 // errNoProc says that figures of other processes cannot be read here.
