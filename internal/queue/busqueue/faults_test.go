@@ -304,3 +304,50 @@ func TestALinkIsLostWhileABatchIsSettled(t *testing.T) {
 		}
 	}
 }
+
+// A batch that is made while the one before it is on its way goes only once that is confirmed: where it is refused, what was made is
+// made again of what is left, and everything comes once and in order.
+func TestBatchBehindARefusedOne(t *testing.T) {
+	for name, f := range map[string]broker.Fault{
+		"the first is refused":   {On: broker.OnSend, Kind: broker.Error, Condition: "amqp:resource-limit-exceeded", Count: 1},
+		"the second is refused":  {On: broker.OnSend, Kind: broker.Error, Condition: "amqp:resource-limit-exceeded", Skip: 1, Count: 1},
+		"the second is cut off":  {On: broker.OnSend, Kind: broker.Reset, Skip: 1, Count: 1},
+		"the second link is cut": {On: broker.OnSend, Kind: broker.Detach, Skip: 1, Count: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newBus(t, broker.Queue{})
+			s.fault(f)
+			ctx, p, r := limited(t), s.publisher(s.config("sender")), s.receiver(s.config("listener"))
+			list := messages(0, 300)
+			for i := range list { // five batches
+				list[i].Body = append(list[i].Body, make([]byte, 4<<10)...)
+			}
+			for left := list; len(left) > 0; {
+				n, err := p.Publish(ctx, left)
+				left = left[n:]
+				if err != nil && !errors.Is(err, queue.ErrUnreachable) && !errors.Is(err, queue.ErrFull) {
+					t.Fatalf("publish: %v", err)
+				}
+			}
+			for n := 0; n < len(list); {
+				got, err := r.Fetch(ctx, 100)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range got {
+					if n == len(list) || string(d.Body) != string(list[n].Body) {
+						t.Fatalf("message %d is %.20q", n, d.Body)
+					}
+					n++
+				}
+				if err := r.Settle(ctx, got); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.await("something is there twice", func(c entity.Counts) bool { return c.Active+c.Locked+c.Dead == 0 })
+			if hits := s.Faults(); hits[0].Hit != 1 {
+				t.Errorf("the fault struck %d times", hits[0].Hit)
+			}
+		})
+	}
+}

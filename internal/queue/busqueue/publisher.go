@@ -81,11 +81,29 @@ func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, e
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
 	most := len(msgs)
+	var next filled
 	for n < len(msgs) && err == nil {
-		var k int
-		k, err = p.publish(call, msgs[n:min(n+most, len(msgs))])
-		n += k
-		if errors.Is(err, queue.ErrFull) && k == 0 && most > 1 {
+		now := next
+		if now.batch == nil {
+			if now, err = p.fill(call, msgs[n:min(n+most, len(msgs))]); err != nil {
+				break
+			}
+		}
+		next = filled{}
+		// While the service has a batch, the one behind it is made. It goes only once the first is confirmed.
+		behind, giveUp := context.WithCancel(call)
+		ahead := p.ahead(behind, msgs[n+now.n:min(n+now.n+most, len(msgs))])
+		if err = p.send(call, now.batch); err != nil {
+			giveUp()
+		}
+		next = <-ahead
+		giveUp()
+		if err == nil {
+			n += now.n
+			continue
+		}
+		next = filled{}
+		if errors.Is(err, queue.ErrFull) && most > 1 {
 			// The batch does not fit as a whole; what still fits goes.
 			most, err = max(1, min(most, len(msgs)-n)/2), nil
 		}
@@ -111,12 +129,50 @@ func check(m queue.Message) error {
 	return nil
 }
 
-// publish sends one batch: as many leading messages as fit, and says how many.
-func (p *Publisher) publish(ctx context.Context, msgs []queue.Message) (int, error) {
+// filled is a batch of the leading n of some messages: as many as fit.
+type filled struct {
+	batch *azservicebus.MessageBatch
+	n     int
+}
+
+// fill makes a batch, and the link where there is none.
+func (p *Publisher) fill(ctx context.Context, msgs []queue.Message) (filled, error) {
 	batch, err := p.begin(ctx)
 	if err != nil {
-		return 0, err
+		return filled{}, err
 	}
+	return put(batch, msgs)
+}
+
+// ahead makes the batch that is to go next, on the link that stands. Where that fails there is none: whoever sends it makes it
+// then, and meets what was in the way.
+func (p *Publisher) ahead(ctx context.Context, msgs []queue.Message) <-chan filled {
+	made := make(chan filled, 1)
+	if len(msgs) == 0 {
+		made <- filled{}
+		return made
+	}
+	sender := p.sender // the sending may drop it meanwhile
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, openTime)
+		defer cancel()
+		f, err := guarded(func() (filled, error) {
+			batch, err := sender.NewMessageBatch(ctx, nil)
+			if err != nil {
+				return filled{}, err
+			}
+			return put(batch, msgs)
+		})
+		if err != nil {
+			f = filled{}
+		}
+		made <- f
+	}()
+	return made
+}
+
+// put fills a batch.
+func put(batch *azservicebus.MessageBatch, msgs []queue.Message) (filled, error) {
 	n := 0
 	for ; n < len(msgs); n++ {
 		m := &azservicebus.Message{Body: msgs[n].Body}
@@ -128,22 +184,27 @@ func (p *Publisher) publish(ctx context.Context, msgs []queue.Message) (int, err
 			break
 		}
 		if err != nil {
-			return 0, err
+			return filled{}, err
 		}
 	}
 	if n == 0 {
-		return 0, fmt.Errorf("message of %d octets: %w", len(msgs[0].Body), queue.ErrTooLarge)
+		return filled{}, fmt.Errorf("message of %d octets: %w", len(msgs[0].Body), queue.ErrTooLarge)
 	}
+	return filled{batch, n}, nil
+}
+
+// send sends one batch, and returns once it is confirmed.
+func (p *Publisher) send(ctx context.Context, batch *azservicebus.MessageBatch) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
-	_, err = guarded(func() (struct{}, error) { return struct{}{}, p.sender.SendMessageBatch(ctx, batch, nil) })
-	if err != nil {
-		if err = explain(err, p.dialer.failed()); !errors.Is(err, queue.ErrFull) && !errors.Is(err, queue.ErrTooLarge) {
-			p.drop() // a link that was refused something may be dead without knowing
-		}
-		return 0, err
+	_, err := guarded(func() (struct{}, error) { return struct{}{}, p.sender.SendMessageBatch(ctx, batch, nil) })
+	if err == nil {
+		return nil
 	}
-	return n, nil
+	if err = explain(err, p.dialer.failed()); !errors.Is(err, queue.ErrFull) && !errors.Is(err, queue.ErrTooLarge) {
+		p.drop() // a link that was refused something may be dead without knowing
+	}
+	return err
 }
 
 // begin makes an empty batch of the size that the link takes, and the link where there is none. It waits out an
