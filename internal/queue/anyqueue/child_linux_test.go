@@ -47,7 +47,7 @@ func TestChildInheritsNothing(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if want := []string{"GODEBUG", "GOMEMLIMIT", "GOTRACEBACK", "SSL_CERT_DIR", "SSL_CERT_FILE"}; !slices.Equal(names, want) {
+	if want := []string{"GODEBUG", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "SSL_CERT_DIR", "SSL_CERT_FILE"}; !slices.Equal(names, want) {
 		t.Errorf("its environment has %q, expected %q", names, want)
 	}
 

@@ -25,7 +25,7 @@ var surroundings = map[string]string{
 
 // Of the environment a child is left what its own block takes from there.
 func TestChildEnv(t *testing.T) {
-	always := []string{"GODEBUG", "GOMEMLIMIT", "GOTRACEBACK", "SSL_CERT_DIR", "SSL_CERT_FILE"}
+	always := []string{"GODEBUG", "GOGC", "GOMEMLIMIT", "GOTRACEBACK", "SSL_CERT_DIR", "SSL_CERT_FILE"}
 	proxy := []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"}
 	for name, c := range map[string]struct {
 		queue busqueue.Config
