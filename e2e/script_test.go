@@ -36,6 +36,7 @@ import (
 //	bus outage refused|silent|none     of a mid-point of Service Bus; what it holds stays
 //	bus reset                          breaks its connections
 //	bus fault FILE, bus mend           puts faults in force there, ends them
+//	bus poison KIND...                 sends what is made to trip the receiver, with the producer's credential; see stage.Bus
 //	bus dead                           waits until its queue holds nothing but dead letters
 //	bus empty                          waits until it holds nothing at all
 //	owner takes                        the mid-point's owner runs a NATS server in its place that keeps no promise

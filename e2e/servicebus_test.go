@@ -35,6 +35,8 @@ func (s *story) bus(ts *testscript.TestScript, args []string) error {
 		return b.Fault(ctx, ts.ReadFile(args[1]))
 	case "mend":
 		return b.Mend(ctx)
+	case "poison":
+		return b.Poison(ctx, args[1:]...)
 	case "dead":
 		return holds("dead letters", func(c stage.BusCounts) bool { return c.Dead > 0 && c.Active+c.Locked == 0 })
 	case "empty":

@@ -11,20 +11,72 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
-// Bus is what the owner of a Service Bus mid-point may do and see: outages, faults, counts.
+// Bus is what the owner of a Service Bus mid-point may do and see: outages, faults, counts, and messages of their own.
 type Bus struct {
 	url, token string
+	sender     string // connection string of who may send
+	roots      *x509.CertPool
 	client     *http.Client
 }
 
-func newBus(address, token string, ca []byte) (*Bus, error) {
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
+func newBus(made namespace) (*Bus, error) {
+	b := &Bus{url: made.Control, roots: x509.NewCertPool()}
+	for file, into := range map[string]*string{made.ControlToken: &b.token, made.Rules["sender"].File: &b.sender} {
+		if file == "" { // identities: nobody has a connection string
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		*into = strings.TrimSpace(string(text))
+	}
+	ca, err := os.ReadFile(made.CA)
+	if err != nil {
+		return nil, err
+	}
+	if !b.roots.AppendCertsFromPEM(ca) {
 		return nil, errors.New("the namespace's CA file holds no certificate")
 	}
-	return &Bus{address, token, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}}, nil
+	b.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: b.roots}}}
+	return b, nil
+}
+
+// poisons are messages that anyone can send who has the producer's credential, and that are made to trip who receives them.
+var poisons = map[string]*azservicebus.AMQPAnnotatedMessage{
+	"reason": {ApplicationProperties: map[string]any{"DeadLetterReason": int32(1)}, Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("poison")}}}, // the client panics on it
+	"huge":   {Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{bytes.Repeat([]byte("poison "), 35_000)}}},                                               // nearly all that the namespace takes
+	"value":  {Body: azservicebus.AMQPAnnotatedMessageBody{Value: "poison"}},                                                                                       // no octets at all
+	"two":    {Body: azservicebus.AMQPAnnotatedMessageBody{Data: [][]byte{[]byte("poison"), []byte("poison")}}},
+}
+
+// Poison sends one of each kind.
+func (b *Bus) Poison(ctx context.Context, kinds ...string) (err error) {
+	c, err := azservicebus.NewClientFromConnectionString(b.sender, &azservicebus.ClientOptions{TLSConfig: &tls.Config{RootCAs: b.roots, ServerName: "127.0.0.1"}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close(ctx)) }()
+	s, err := c.NewSender(busQueue, nil)
+	if err != nil {
+		return err
+	}
+	for _, kind := range kinds {
+		m := poisons[kind]
+		if m == nil {
+			return fmt.Errorf("there is no poison %q", kind)
+		}
+		if err := s.SendAMQPAnnotatedMessage(ctx, m, nil); err != nil {
+			return fmt.Errorf("send poison %s: %w", kind, err)
+		}
+	}
+	return nil
 }
 
 // BusCounts are what the queue holds now, and has done so far.

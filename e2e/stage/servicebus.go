@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -48,15 +47,7 @@ func (s *Stage) setUpServiceBus(ctx context.Context) error {
 	if s.Network != nil {
 		return nil
 	}
-	token, err := os.ReadFile(made.ControlToken)
-	if err != nil {
-		return err
-	}
-	ca, err := os.ReadFile(made.CA)
-	if err != nil {
-		return err
-	}
-	s.Bus, err = newBus(made.Control, strings.TrimSpace(string(token)), ca)
+	s.Bus, err = newBus(made)
 	return err
 }
 
