@@ -199,7 +199,7 @@ func (r *runner) collects(err error) {
 // midpoint hears how fetching goes.
 func (r *runner) midpoint(err error) {
 	refused := errors.Is(err, queue.ErrRefused)
-	r.stands(state.Alarm{Code: alarmRefused, Severity: state.Critical, Text: "the mid-point does not let us in, or its queue is not what was promised; nothing comes in"}, refused)
+	r.stands(state.Alarm{Code: alarmRefused, Severity: state.Critical, Text: "the mid-point does not let us in, its queue is not what was promised, or a file for it cannot be used here; nothing comes in. The log says which"}, refused)
 	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, err != nil && !refused)
 }
 

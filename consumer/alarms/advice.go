@@ -25,7 +25,7 @@ var advice = map[string]string{
 	"alarms-unwritten":     "make the folder of alarms.file, or name another place and restart; everything that stands is in status",
 	"syslog-unreachable":   "look at the collector under alarms.syslog, its certificate and the way there; the alarms file has everything meanwhile",
 	"midpoint-unreachable": "look at the network, the proxy and the mid-point",
-	"midpoint-refused":     "the mid-point does not let us in or is not what was promised: look at the credential and the stream under queue in consumer.yaml",
+	"midpoint-refused":     "the mid-point does not let us in or is not what was promised, or a file under queue is gone or may be read by others: the log says which (could not fetch); look at the credential and the stream under queue in consumer.yaml",
 	"old-copy":             "disable leavers by hand, find the newest copy of the database and put it back; see \"An old database was put back\" in the README",
 	"not-running":          "start `consumer run`; until then disable leavers by hand",
 	"newer-version":        "install the newer program: what comes after that message gives nothing until then",

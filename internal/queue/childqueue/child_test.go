@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -104,6 +105,21 @@ var children = map[string]func() error{
 		return Serve(os.Stdin, os.Stdout, Adapters{Receiver: func([]byte, queue.Position) (queue.Receiver, error) {
 			return nil, errors.New("subject: what is this")
 		}, Examiner: func([]byte) (Examiner, error) { return nil, errors.New("no such examination") }})
+	},
+	"secret": func() error { // reads a file that only its owner may read
+		a, _ := filled()
+		good := a.Receiver
+		a.Receiver = func(config []byte, from queue.Position) (queue.Receiver, error) {
+			info, err := os.Stat(string(config))
+			if err == nil && info.Mode().Perm()&0o077 != 0 {
+				err = fmt.Errorf("%s can be used by others (mode %04o)", config, info.Mode().Perm())
+			}
+			if err != nil {
+				return nil, err
+			}
+			return good(config, from)
+		}
+		return Serve(os.Stdin, os.Stdout, a)
 	},
 	"dies":   func() error { os.Exit(7); return nil },
 	"silent": func() error { opened(); _, err := io.Copy(io.Discard, os.Stdin); return err },
@@ -539,6 +555,53 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := OpenReceiver(Command{Config: make([]byte, maxConfig+1)}, nil); err == nil {
 		t.Error("a huge configuration")
+	}
+}
+
+// A file that is spoilt while a child lives meets the next one. Nobody says then that the mid-point does not answer, but which file it
+// is and why, and once that is mended it goes on.
+func TestSpoiltFile(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no such modes on Windows")
+	}
+	file := filepath.Join(t.TempDir(), "midpoint.sas")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var h heard
+	cmd := command("secret", &h)
+	cmd.Config, cmd.Patience = []byte(file), time.Second
+	r := open(t, cmd)
+	s := current(t, r.keeper)
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.cmd.Process.Kill()
+	<-h.why
+	for { // until a child has met it: how long one takes to start nobody knows
+		_, err := r.Fetch(within(t), 1)
+		if !errors.Is(err, queue.ErrRefused) {
+			if !errors.Is(err, queue.ErrUnreachable) {
+				t.Fatalf("fetch: %v", err)
+			}
+			continue
+		}
+		if want := file + " can be used by others (mode 0644)"; err.Error() != want || errors.Is(err, queue.ErrUnreachable) {
+			t.Errorf("fetch: %q; expected %q", err, want)
+		}
+		break
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		switch got, err := r.Fetch(within(t), 1); {
+		case len(got) == 1:
+			return
+		case !errors.Is(err, queue.ErrRefused) && !errors.Is(err, queue.ErrUnreachable):
+			t.Fatalf("fetch with the file mended: %v", err)
+		}
 	}
 }
 

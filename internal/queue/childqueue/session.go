@@ -89,8 +89,8 @@ func begin(ctx context.Context, c *Command, o opening) (*session, error) {
 		s.kill(err)
 	}
 	res, err := s.await(context.Background(), opened)
-	if err == nil {
-		err = res.err
+	if err == nil && res.err != nil {
+		err = &unopenedError{res.err}
 	}
 	if err != nil {
 		s.kill(err)
@@ -99,6 +99,13 @@ func begin(ctx context.Context, c *Command, o opening) (*session, error) {
 	}
 	return s, nil
 }
+
+// unopenedError is a child that cannot use what its configuration names: a file that is gone, or that others may read. The mid-point
+// was not asked, and it goes on until a person changes something.
+type unopenedError struct{ why error }
+
+func (e *unopenedError) Error() string   { return e.why.Error() }
+func (e *unopenedError) Unwrap() []error { return []error{queue.ErrRefused, e.why} }
 
 // enlisted is a call with its number.
 type enlisted struct {
