@@ -8,7 +8,17 @@ const (
 	perResult = 10 * time.Millisecond
 	perOctet  = 50 * time.Nanosecond
 	burnTime  = time.Minute // a window's length
+	burnLimit = 15 * time.Second
 )
+
+// burning is how much a child may burn within a window where cores processors' time may be taken; 0: as many as there are. Where a
+// container is held to less than one, a third of what it lets the child take: no more can be taken to start, which has openTime.
+func burning(cores float64) time.Duration {
+	if cores == 0 {
+		return burnLimit
+	}
+	return min(burnLimit, time.Duration(cores*float64(burnTime)/3))
+}
 
 // sample is what a child had taken and brought at one moment.
 type sample struct {

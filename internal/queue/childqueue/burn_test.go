@@ -1,6 +1,7 @@
 package childqueue
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,34 +32,41 @@ func TestBurning(t *testing.T) {
 		rates    []rate
 		replaced int // in this second at the latest; honestly: never
 	}{
-		"a link that spins, alone":                    {[]rate{{cpu: 1000 * ms, seconds: 600}}, 17},
-		"after a quiet day":                           {[]rate{{cpu: 1 * ms, seconds: day}, {cpu: 1000 * ms, seconds: 600}}, day + 17},
-		"beside heartbeats of a second, in a fetch":   {[]rate{{cpu: 400 * ms, results: 2, seconds: 150}}, 41}, // 60 s in 2.5 min
-		"beside heartbeats of a second, in a publish": {[]rate{{cpu: 520 * ms, results: 1, seconds: 150}}, 31}, // 78 s in 2.5 min
-		"beside heartbeats of a minute":               {[]rate{{cpu: 700 * ms, results: 1, period: 60, seconds: 300}}, 24},
-		"by turns":                                    {turns, 60},
-		"beside a junk message a second":              {[]rate{{cpu: 1000 * ms, results: 2, octets: body, seconds: 600}}, 18},
-		"beside ten of them":                          {[]rate{{cpu: 1000 * ms, results: 20, octets: 10 * body, seconds: 600}}, 25},
-		"two cores beside ten of them":                {[]rate{{cpu: 2000 * ms, results: 20, octets: 10 * body, seconds: 600}}, 11},
-		"after a busy minute":                         {[]rate{{cpu: 900 * ms, results: 3000, seconds: 60}, {cpu: 1000 * ms, seconds: 600}}, 60 + 61},
-		"quiet":                                       {[]rate{{cpu: 1 * ms, results: 1, period: 60, seconds: day}}, honestly},
-		"busy":                                        {[]rate{{cpu: 900 * ms, results: 3000, octets: 3000 * 4096, seconds: 600}}, honestly},
-		"busy on four cores":                          {[]rate{{cpu: 4000 * ms, results: 13000, octets: 13000 * 4096, seconds: 600}}, honestly},
-		"busy with large bodies":                      {[]rate{{cpu: 2000 * ms, results: 1000, octets: 1000 * body, seconds: 600}}, honestly},
-		"busy, each of its calls taking ten seconds":  {[]rate{{cpu: 1000 * ms, results: 3300, period: 10, seconds: 600}}, honestly},
-		"just started":                                {[]rate{{cpu: 800 * ms, seconds: 1}, {cpu: 1 * ms, seconds: day}}, honestly},
-		"started into a backlog":                      {[]rate{{cpu: 1000 * ms, seconds: 3}, {cpu: 1000 * ms, results: 3000, seconds: 600}}, honestly},
-		"its mid-point is away":                       {[]rate{{cpu: 10 * ms, seconds: day}}, honestly},
-		"20 times slower: just started":               {[]rate{{cpu: 1000 * ms, seconds: 10}, {cpu: 20 * ms, seconds: day}}, honestly},
-		"20 times slower: its mid-point is away":      {[]rate{{cpu: 200 * ms, seconds: day}}, honestly},
-		"20 times slower: busy":                       {[]rate{{cpu: 1000 * ms, results: 170, octets: 170 * 4096, seconds: 600}}, honestly}, // 6 ms each
-		"20 times slower: busy with large bodies":     {[]rate{{cpu: 1000 * ms, results: 70, octets: 70 * body, seconds: 600}}, honestly},   // 14 ms each
-		"20 times slower: a batch of 1,024":           {[]rate{{cpu: 1000 * ms, results: 1024, period: 7, seconds: 7 * 60}}, honestly},
-		"/proc cannot be read":                        {[]rate{{seconds: 600}}, honestly},
+		"a link that spins, alone":                        {[]rate{{cpu: 1000 * ms, seconds: 600}}, 17},
+		"after a quiet day":                               {[]rate{{cpu: 1 * ms, seconds: day}, {cpu: 1000 * ms, seconds: 600}}, day + 17},
+		"beside heartbeats of a second, in a fetch":       {[]rate{{cpu: 400 * ms, results: 2, seconds: 150}}, 41}, // 60 s in 2.5 min
+		"beside heartbeats of a second, in a publish":     {[]rate{{cpu: 520 * ms, results: 1, seconds: 150}}, 31}, // 78 s in 2.5 min
+		"beside heartbeats of a minute":                   {[]rate{{cpu: 700 * ms, results: 1, period: 60, seconds: 300}}, 24},
+		"by turns":                                        {turns, 60},
+		"beside a junk message a second":                  {[]rate{{cpu: 1000 * ms, results: 2, octets: body, seconds: 600}}, 18},
+		"beside ten of them":                              {[]rate{{cpu: 1000 * ms, results: 20, octets: 10 * body, seconds: 600}}, 25},
+		"two cores beside ten of them":                    {[]rate{{cpu: 2000 * ms, results: 20, octets: 10 * body, seconds: 600}}, 11},
+		"after a busy minute":                             {[]rate{{cpu: 900 * ms, results: 3000, seconds: 60}, {cpu: 1000 * ms, seconds: 600}}, 60 + 61},
+		"quiet":                                           {[]rate{{cpu: 1 * ms, results: 1, period: 60, seconds: day}}, honestly},
+		"busy":                                            {[]rate{{cpu: 900 * ms, results: 3000, octets: 3000 * 4096, seconds: 600}}, honestly},
+		"busy on four cores":                              {[]rate{{cpu: 4000 * ms, results: 13000, octets: 13000 * 4096, seconds: 600}}, honestly},
+		"busy with large bodies":                          {[]rate{{cpu: 2000 * ms, results: 1000, octets: 1000 * body, seconds: 600}}, honestly},
+		"busy, each of its calls taking ten seconds":      {[]rate{{cpu: 1000 * ms, results: 3300, period: 10, seconds: 600}}, honestly},
+		"just started":                                    {[]rate{{cpu: 800 * ms, seconds: 1}, {cpu: 1 * ms, seconds: day}}, honestly},
+		"started into a backlog":                          {[]rate{{cpu: 1000 * ms, seconds: 3}, {cpu: 1000 * ms, results: 3000, seconds: 600}}, honestly},
+		"its mid-point is away":                           {[]rate{{cpu: 10 * ms, seconds: day}}, honestly},
+		"20 times slower: just started":                   {[]rate{{cpu: 1000 * ms, seconds: 10}, {cpu: 20 * ms, seconds: day}}, honestly},
+		"20 times slower: its mid-point is away":          {[]rate{{cpu: 200 * ms, seconds: day}}, honestly},
+		"20 times slower: busy":                           {[]rate{{cpu: 1000 * ms, results: 170, octets: 170 * 4096, seconds: 600}}, honestly}, // 6 ms each
+		"20 times slower: busy with large bodies":         {[]rate{{cpu: 1000 * ms, results: 70, octets: 70 * body, seconds: 600}}, honestly},   // 14 ms each
+		"20 times slower: a batch of 1,024":               {[]rate{{cpu: 1000 * ms, results: 1024, period: 7, seconds: 7 * 60}}, honestly},
+		"a quarter of a core: a link that spins":          {[]rate{{cpu: 250 * ms, seconds: 600}}, 23},
+		"a quarter of a core: beside a parent that works": {[]rate{{cpu: 125 * ms, seconds: 600}}, 43},
+		"a quarter of a core: just started":               {[]rate{{cpu: 250 * ms, seconds: 20}, {cpu: 1 * ms, seconds: day}}, honestly}, // all of openTime
+		"a quarter of a core: busy":                       {[]rate{{cpu: 250 * ms, results: 800, octets: 800 * 4096, seconds: 600}}, honestly},
+		"a quarter of a core: its mid-point is away":      {[]rate{{cpu: 10 * ms, seconds: day}}, honestly},
+		"/proc cannot be read":                            {[]rate{{seconds: 600}}, honestly},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var l Limits
-			l.fill()
+			limit := burning(0)
+			if held, ok := strings.CutPrefix(name, "a quarter of a core: "); ok && held != "" {
+				limit = burning(0.25)
+			}
 			now := sample{at: time.Now()}
 			var w window
 			second, at := 0, 0
@@ -69,7 +77,7 @@ func TestBurning(t *testing.T) {
 						now.results, now.octets = now.results+uint64(r.results), now.octets+uint64(r.octets)
 					}
 					second++
-					if since := w.slide(now); burnt(since, now) > l.Burning && at == 0 {
+					if since := w.slide(now); burnt(since, now) > limit && at == 0 {
 						at = second
 					}
 				}
