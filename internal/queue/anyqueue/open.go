@@ -24,8 +24,8 @@ import (
 const ChildCommand = "queue-child"
 
 // childMemory is what the child's garbage collector aims to stay under; childqueue ends a child far above it. Below that it lets twice
-// as much lie as is usual: nearly all of a child's memory is bodies on their way. To look through them half as often saves about a
-// tenth of what the child costs, for 25 MiB in a backlog (100 in place of 80 where it receives); four times as much takes 170.
+// as much lie as is usual: nearly all of a child's memory is bodies on their way. To look through them half as often costs
+// 25 MiB in a backlog (100 in place of 80 where it receives); four times as much takes 170.
 const (
 	childMemory  = "192MiB"
 	childGarbage = "200" // percent, GOGC
