@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -79,4 +80,39 @@ func difference(a, b []byte) string {
 		}
 	}
 	return "one ends before the other"
+}
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == worker { // of a test of the program
+		os.Exit(work(os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// Played by workers and in two runs, schedules come to what they come to here.
+func TestPlayedByWorkers(t *testing.T) {
+	const n = chunk + 10
+	l := lab(t)
+	var want sim.Counts
+	for s := range uint64(n) {
+		count, err := l.Run(s, nil)
+		if err != nil {
+			t.Fatalf("schedule %d: %v", s, err)
+		}
+		want.Add(count)
+	}
+	state := filepath.Join(t.TempDir(), "state.json")
+	for _, args := range [][]string{{"-n", "5"}, {"-n", fmt.Sprint(n), "-workers", "2"}} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append(args, "-state", state), &out, &errs); code != 0 {
+			t.Fatalf("%q ended with %d: %s%s", args, code, &out, &errs)
+		}
+	}
+	var p progress
+	if err := p.load(state, 0); err != nil {
+		t.Fatal(err)
+	}
+	if p.Next != n || p.Counts != want || p.CPU <= 0 {
+		t.Errorf("want %d schedules and %+v, got %d in %s and %+v", n, want, p.Next, p.CPU, p.Counts)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
@@ -26,6 +27,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == worker {
+		os.Exit(work(os.Stdin, os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -53,7 +57,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	f.SetOutput(errs)
 	n := f.Uint64("n", 1000, "how many schedules to play")
 	from := f.Uint64("from", 0, "`number` of the first")
-	workers := f.Int("workers", runtime.GOMAXPROCS(0), "schedules at a time")
+	workers := f.Int("workers", runtime.GOMAXPROCS(0), "schedules at a time, each in a process of its own")
 	statePath := f.String("state", "", "`file` that keeps how far it came, to go on from there")
 	most := f.Int("failures", 20, "end after so many schedules that broke an invariant")
 	if err := f.Parse(args); err != nil {
@@ -70,7 +74,6 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 			return 2
 		}
 	}
-	debug.SetGCPercent(400) // schedules are short and make much that dies at once; beyond this the heap outgrows the processor's caches
 	if err := play(ctx, &p, *from+*n, *workers, *most, *statePath, out); err != nil {
 		fmt.Fprintf(errs, "adversary: %v\n", err)
 		return 1
@@ -133,28 +136,30 @@ func play(ctx context.Context, p *progress, end uint64, workers, most int, path 
 	spent, used := p.Spent, p.CPU
 	next := p.Next
 	done := map[uint64]bool{} // chunks that ended out of order, by their first
-	take := func() (first, last uint64, ok bool) {
+	var played time.Duration  // processor time of the workers
+	take := func() (s span, ok bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		if ctx.Err() != nil || failure != nil || next >= end || len(p.Failed) >= most {
-			return 0, 0, false
+			return s, false
 		}
-		first, last = next, min(next+chunk, end)
-		next = last
-		return first, last, true
+		s = span{next, min(next+chunk, end)}
+		next = s.Last
+		return s, true
 	}
-	finish := func(first, last uint64, count sim.Counts, bad []failed) {
+	finish := func(a answer) {
 		mu.Lock()
 		defer mu.Unlock()
-		p.Counts.Add(count)
-		p.Failed = append(p.Failed, bad...)
-		done[first] = true
+		p.Counts.Add(a.Counts)
+		p.Failed = append(p.Failed, a.Failed...)
+		done[a.First] = true
 		for done[p.Next] {
 			delete(done, p.Next)
 			p.Next = min(p.Next+chunk, end)
 		}
-		p.Spent, p.CPU = spent+time.Since(started), used+processorTime()-cpu
-		for _, b := range bad {
+		played += a.CPU
+		p.Spent, p.CPU = spent+time.Since(started), used+processorTime()-cpu+played
+		for _, b := range a.Failed {
 			fmt.Fprintf(out, "schedule %d: %s\n  replay it with: go test ./e2e/... -run Adversary -seed %d\n", b.Seed, b.Text, b.Seed)
 		}
 		if err := p.save(path); err != nil && failure == nil {
@@ -164,34 +169,100 @@ func play(ctx context.Context, p *progress, end uint64, workers, most int, path 
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			lab, err := sim.NewLab(inMemory(os.TempDir()))
-			if err != nil {
+			if err := employ(take, finish); err != nil {
 				mu.Lock()
 				failure = err
 				mu.Unlock()
-				return
-			}
-			defer lab.Close()
-			for {
-				first, last, ok := take()
-				if !ok {
-					return
-				}
-				var count sim.Counts
-				var bad []failed
-				for s := first; s < last; s++ {
-					c, err := lab.Run(s, nil)
-					count.Add(c)
-					if err != nil {
-						bad = append(bad, failed{s, err.Error()})
-					}
-				}
-				finish(first, last, count, bad)
 			}
 		})
 	}
 	wg.Wait()
 	return failure
+}
+
+// worker is the one argument of a process that plays for another. SQLite has one allocator and one page cache in a
+// process, under locks for which schedules side by side would wait.
+const worker = "worker"
+
+// span is what a worker is to play.
+type span struct{ First, Last uint64 }
+
+// answer is what came of a span.
+type answer struct {
+	span
+	Counts sim.Counts
+	Failed []failed
+	CPU    time.Duration // since the answer before
+}
+
+// employ has a worker play what take gives out.
+func employ(take func() (span, bool), finish func(answer)) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.Command(self, worker)
+	c.Env = append(os.Environ(), "GOMAXPROCS=1") // a schedule is one goroutine, and the other workers need the processors
+	c.Stderr = os.Stderr
+	in, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.Start(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close(), c.Wait()) }()
+	to, from := json.NewEncoder(in), json.NewDecoder(out)
+	for {
+		s, ok := take()
+		if !ok {
+			return nil
+		}
+		if err := to.Encode(s); err != nil {
+			return fmt.Errorf("schedules %d to %d: %w", s.First, s.Last-1, err)
+		}
+		var a answer
+		if err := from.Decode(&a); err != nil {
+			return fmt.Errorf("schedules %d to %d: the process that played them ended: %w", s.First, s.Last-1, err)
+		}
+		finish(a)
+	}
+}
+
+// work is the worker: it plays until nobody asks any more. An interrupt is for whoever asks.
+func work(in io.Reader, out, errs io.Writer) int {
+	signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	debug.SetGCPercent(400) // schedules are short and make much that dies at once; beyond this the heap outgrows the processor's caches
+	lab, err := sim.NewLab(inMemory(os.TempDir()))
+	if err != nil {
+		fmt.Fprintf(errs, "adversary: %v\n", err)
+		return 1
+	}
+	defer lab.Close()
+	asked, answers := json.NewDecoder(in), json.NewEncoder(out)
+	var before time.Duration
+	for {
+		var a answer
+		if err := asked.Decode(&a.span); err != nil {
+			return 0
+		}
+		for s := a.First; s < a.Last; s++ {
+			c, err := lab.Run(s, nil)
+			a.Counts.Add(c)
+			if err != nil {
+				a.Failed = append(a.Failed, failed{s, err.Error()})
+			}
+		}
+		now := processorTime()
+		a.CPU, before = now-before, now
+		if err := answers.Encode(a); err != nil {
+			return 1
+		}
+	}
 }
 
 // inMemory is a folder whose files are in memory, where there is one: every commit is synchronous, and a
