@@ -63,19 +63,28 @@ func (m *Model) Applied(id string) {
 }
 
 // Named tells whether the last roster that was taken in names the person, or something said in its place
-// since. Whom it does not name keeps what he has and is given nothing.
+// since. Whom it does not name keeps what he has and is given nothing. What speaks of no engagement but those before the one
+// that was announced names nobody: it was forgotten.
 func (m *Model) Named(subject string) bool {
 	last := m.lastRoster()
 	if last == nil {
 		return true
 	}
 	head := last.parts[0].Head
+	announced, named := 0, 0
 	for _, s := range m.about(subject, View{}) {
-		if s.sequenced && (s.generation > head.Generation || s.generation == head.Generation && s.seq >= head.Seq) {
-			return true
+		if !s.sequenced {
+			continue
+		}
+		switch s.event.(type) {
+		case *schema.Joiner, *schema.Mover, stated:
+			announced = max(announced, s.engagement)
+		}
+		if s.generation > head.Generation || s.generation == head.Generation && s.seq >= head.Seq {
+			named = max(named, s.engagement)
 		}
 	}
-	return false
+	return named > 0 && named >= announced
 }
 
 // stated tells whether the last roster that was taken in has the person among the live ones.
