@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -392,6 +393,15 @@ func (v *verifier) recalled(o *entry.Operator) {
 type openHold struct {
 	code     string
 	subjects []who
+	since    time.Time // when it was opened, or the enclave began to run again
+}
+
+// limitHold is for how long a hold on too many cuts keeps one waiting at most, by whatever policy: it ends by itself.
+const limitHold = time.Hour
+
+// blocks reports whether a hold still says why a cut is not done.
+func (v *verifier) blocks(o *openHold) bool {
+	return o.code != "cut-limit" || v.now.Sub(o.since) <= limitHold+v.Grace
 }
 
 // excuses are the codes of holds and alarms that say why a cut is not done. Others, such as a hold on what
@@ -403,14 +413,14 @@ func (v *verifier) held(h *entry.Held) {
 	v.report.Counts.Held[h.Code]++
 	o := v.holds[h.Hold]
 	if o == nil {
-		o = &openHold{code: h.Code}
+		o = &openHold{code: h.Code, since: v.now}
 		v.holds[h.Hold] = o
 	}
 	for _, s := range h.Subjects {
 		w := who{s.Issuer, s.Subject}
 		o.subjects = append(o.subjects, w)
-		if excuses[h.Code] {
-			v.person(w).blocked++
+		if p := v.person(w); excuses[h.Code] {
+			p.holds = append(p.holds, o)
 		}
 	}
 }
@@ -424,11 +434,9 @@ func (v *verifier) released(r *entry.Released) {
 	delete(v.holds, r.Hold)
 	for _, w := range o.subjects {
 		p := v.person(w)
-		if excuses[o.code] {
-			p.blocked--
-			if r.Action == entry.ReleasedDiscard {
-				p.discarded = true
-			}
+		p.holds = slices.DeleteFunc(p.holds, func(x *openHold) bool { return x == o })
+		if excuses[o.code] && r.Action == entry.ReleasedDiscard {
+			p.discarded = true
 		}
 	}
 	if r.Action == entry.ReleasedDiscard && excuses[o.code] {

@@ -293,7 +293,7 @@ func (v *verifier) excuse(w who, p *person) CutState {
 	switch {
 	case p.discarded:
 		return CutDiscarded
-	case p.blocked > 0 || v.perhaps[w.subject] > 0 || v.denied:
+	case p.blocked > 0 || slices.ContainsFunc(p.holds, v.blocks) || v.perhaps[w.subject] > 0 || v.denied:
 		return CutHeld
 	}
 	return ""

@@ -205,8 +205,11 @@ func (v *verifier) applied(l *entry.Lease) {
 	v.findf(RosterUnknown, "a roster that ends at message %d of generation %d is said to be applied; no whole one is there", at.Seq, at.Generation)
 }
 
-// resumed is told that the enclave could not apply rosters until now, or that nobody knows for how long.
+// resumed is told that the enclave could not apply rosters or end holds until now, or that nobody knows for how long.
 func (v *verifier) resumed() {
+	for _, o := range v.holds {
+		o.since = v.now
+	}
 	for _, x := range v.pending {
 		x.waits = v.now
 	}

@@ -71,15 +71,16 @@ type person struct {
 	lock      int64 // the entry of the last lock; 0: there was none
 	changed   int64 // when the last of the facts or locks came
 
-	account   bool  // the ledger says that an account exists
-	enabled   bool  // and that it is open
-	gone      bool  // there was one that is not there any more
-	recalled  bool  // an earlier ledger knew of the person
-	discarded bool  // two operators let a held cut never happen
-	blocked   int   // open holds and alarms that say why a cut is not done
-	leased    bool  // a lease ran out
-	lapse     int64 // the entry of the last
-	lapsed    bool  // all access by a lease that ran out, and nothing in its place named the person since
+	account   bool        // the ledger says that an account exists
+	enabled   bool        // and that it is open
+	gone      bool        // there was one that is not there any more
+	recalled  bool        // an earlier ledger knew of the person
+	discarded bool        // two operators let a held cut never happen
+	holds     []*openHold // open ones that may say why a cut is not done
+	blocked   int         // alarms that stand and say so
+	leased    bool        // a lease ran out
+	lapse     int64       // the entry of the last
+	lapsed    bool        // all access by a lease that ran out, and nothing in its place named the person since
 
 	intent int64 // the open one, or -1
 	cuts   []*Cut

@@ -378,6 +378,13 @@ func TestEachFaultIsFound(t *testing.T) {
 			w.seq, w.prev = 1, w.entries[3].Body.(*entry.Received).Payload
 			w.joins("E3")
 		}, []string{"archive-unlisted"}},
+		{"a cut that a limit holds for longer than any policy may", func(w *world) {
+			w.joins("E1")
+			w.hears("E1", w.leaver(1))
+			w.add(&entry.Held{Hold: "1", Code: "cut-limit", Count: 1, Part: 1, Parts: 1, Subjects: []entry.Who{{Issuer: issuer, Subject: "E1"}}})
+			w.wait(2 * time.Hour)
+			w.hears("E2", w.joiner(1))
+		}, []string{"cut-missing"}},
 		{"another ledger's start", func(w *world) {
 			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Ledger: "L2", Enclave: enclave, Instance: "i3"})
 		}, []string{"identity-mixed"}},
@@ -424,6 +431,20 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.add(&entry.Held{Hold: "1", Code: "protected", Count: 1, Part: 1, Parts: 1, Subjects: []entry.Who{{Issuer: issuer, Subject: "E1"}}})
 			w.wait(time.Hour)
 			w.hears("E2", w.joiner(1))
+		}, "held"},
+		{"a leaver whom a limit holds for an hour", func(w *world) {
+			w.joins("E1")
+			w.hears("E1", w.leaver(1))
+			w.add(&entry.Held{Hold: "1", Code: "cut-limit", Count: 1, Part: 1, Parts: 1, Subjects: []entry.Who{{Issuer: issuer, Subject: "E1"}}})
+			w.wait(time.Hour)
+			w.hears("E2", w.joiner(1))
+		}, "held"},
+		{"a leaver whom a limit held when the enclave went down for a day", func(w *world) {
+			w.joins("E1")
+			w.hears("E1", w.leaver(1))
+			w.add(&entry.Held{Hold: "1", Code: "cut-limit", Count: 1, Part: 1, Parts: 1, Subjects: []entry.Who{{Issuer: issuer, Subject: "E1"}}})
+			w.wait(24 * time.Hour)
+			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &policyA, Ledger: "L1", Enclave: enclave, Instance: "i3"})
 		}, "held"},
 		{"a leaver that operators discarded", func(w *world) {
 			w.joins("E1")
