@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -136,12 +137,15 @@ func (c *Config) examineTenant(ctx context.Context) (list []doctor.Finding) {
 	if err != nil {
 		return append(list, doctor.Of("settings", "", err))
 	}
-	said := t.tryCredentials(ctx)
+	said, unheard := t.tryCredentials(ctx)
 	for _, slot := range []string{apply.SlotCut, apply.SlotGrant} {
 		f := doctor.Finding{Name: slot, Verdict: doctor.Well, Text: "the tenant takes the credential"}
 		switch err, answered := said[slot]; {
 		case !answered:
-			f.Verdict, f.Text, f.Do = doctor.Unknown, "the tenant did not answer", "look at cloud, authority, proxy and ca_file under tenant"
+			f.Verdict, f.Text, f.Do = doctor.Unknown, "the tenant did not answer: "+oneLine(unheard[slot]), "look at cloud, authority, proxy and ca_file under tenant"
+			if strings.Contains(f.Text, "x509: ") {
+				f.Verdict, f.Do = doctor.Bad, "whoever answers has a certificate that is not trusted here: look at ca_file under tenant.transport, which names the CA of the tenant, or of a proxy that opens TLS"
+			}
 		case err != nil:
 			f.Verdict, f.Text, f.Do = doctor.Bad, "the tenant refuses the credential: "+reason(err), "look at the application's permissions, and at its secret or certificate and when that ends"
 		}

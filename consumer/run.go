@@ -218,7 +218,7 @@ func (r *runner) ledger() ledger.Config {
 func (r *runner) checkPolicy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, policyTime)
 	defer cancel()
-	r.said = r.tenants.tryCredentials(ctx)
+	r.said, _ = r.tenants.tryCredentials(ctx)
 	for slot, err := range r.said {
 		if err != nil {
 			r.log.Error("the tenant refuses a credential", "slot", slot, "err", oneLine(err))

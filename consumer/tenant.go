@@ -67,18 +67,21 @@ func openTenants(cfg *Config, log *slog.Logger) (*tenants, error) {
 const nobody = "00000000-0000-0000-0000-000000000000"
 
 // tryCredentials asks the tenant for nobody, by each credential: a cut must not be what finds out that one is dead. It
-// returns what the tenant said to each slot that it answered: nil, or an error that matches directory.ErrDenied.
-func (t *tenants) tryCredentials(ctx context.Context) map[string]error {
-	said := map[string]error{}
+// returns what the tenant said to each slot that it answered: nil, or an error that matches directory.ErrDenied; and why it
+// did not answer the others.
+func (t *tenants) tryCredentials(ctx context.Context) (said, unheard map[string]error) {
+	said, unheard = map[string]error{}, map[string]error{}
 	for slot, by := range map[string]*entra.Tenant{apply.SlotCut: t.cut, apply.SlotGrant: t.grant} {
 		switch _, _, err := by.Get(ctx, nobody); {
 		case errors.Is(err, directory.ErrDenied):
 			said[slot] = err
 		case err == nil, errors.Is(err, directory.ErrNotFound):
 			said[slot] = nil
+		default:
+			unheard[slot] = err
 		}
 	}
-	return said
+	return said, unheard
 }
 
 // tenantReader is what checkTenant needs of a tenant.

@@ -142,7 +142,8 @@ func (r *runner) recheck(ctx context.Context) error {
 			_, err = checkTenant(try, r.tenants.grant, r.policy)
 			answered = !errors.Is(err, errUnchecked)
 		}
-		maps.Copy(r.said, r.tenants.tryCredentials(try))
+		said, _ := r.tenants.tryCredentials(try)
+		maps.Copy(r.said, said)
 		cancel()
 		if ctx.Err() != nil {
 			return nil

@@ -124,7 +124,7 @@ func (e *tokenError) verdict(op string, now func() time.Time) *directory.Error {
 }
 
 func oneLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
+	s = strings.Join(strings.Fields(s), " ") // what happened to the connection stands on its second line
 	const most = 300
 	if len(s) > most {
 		s = s[:most]
