@@ -95,7 +95,8 @@ func (a *app) emitCommand() *cobra.Command {
 		Short: "Announce one event that no file states yet",
 		Long: `emit states one event of KIND (joiner, mover, leaver, suspend or resume) about SUBJECT, the HR id. It is
 for what cannot wait for the next export, such as an urgent leaver. A file does not undo a cut: after an
-emitted leaver the person is announced again only when the file has caught up, or states a later first day.
+emitted leaver the person is announced again only when the file has said that they left and later that they
+are back, or when it states a first day after the leaver and after every first day that was announced.
 A mover it does undo: what a person is and may do is as the next file says, so let HR change it there too.
 
 The event comes from flags, or with "-" as its JSON (schema/event.md) from standard input. A leaver takes

@@ -107,7 +107,7 @@ the person as announced. Who is missing from the file stays too, unless --comple
 names everyone and the number is inside limits.absences. Everything is reported with its line.
 
 An older export must not bring leavers back: rehires are limited by limits.rehires, and a row whose first
-day is before the leaver that HR stated is held.
+day is before the leaver that HR stated, or was announced before it, is held.
 
 Exit code 1 when leavers or rehires were held back by a limit, or no row of somebody who is live was accepted.`,
 		Example: `  producer -c producer.yaml import export.csv --dry-run

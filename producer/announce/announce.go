@@ -143,7 +143,7 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		}
 		if slices.Contains(d.Cases, register.Contradict) {
 			p.Held = append(p.Held, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: fmt.Sprintf(
-				"active with the first day %s, but announced as a leaver as of %s; if the file is the newer word, correct the first day or emit a joiner",
+				"active with the first day %s, but announced as a leaver as of %s; if the file is the newer word, it states a first day after that and after those announced, or emit a joiner",
 				schema.At(*rec.Start), last.Since)})
 		}
 		p.add(c)

@@ -54,6 +54,7 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 			return d, err
 		}
 		*n = State{Engagement: e.Engagement, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
+		n.follow(&last)
 		d.Cases = []Case{Join}
 		if last.Engagement > 0 {
 			d.Cases = []Case{Rehire}
@@ -69,6 +70,7 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 			return d, err
 		}
 		n.Person, n.Roles, n.Start, n.End = e.Person, roles(e.Roles), e.Start, e.End
+		n.follow(&last)
 		if sameDesired(&last, n) {
 			return d, nonsense("nothing of it differs from what was announced last")
 		}

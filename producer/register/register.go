@@ -3,8 +3,9 @@
 //
 // It is pure: no clock, no disk. Its invariants: a record that repeats what was said makes nothing; a
 // leaver is made only of a record that says so (inactive, its last day past, out of scope) and only for
-// someone who was announced; a record whose first day is before the leaver that HR stated brings nobody
-// back; a leaver or suspension that an operator stated is not undone by a file that has not caught up;
+// someone who was announced; a record whose first day is before the leaver that HR stated, or was said before
+// it, brings nobody back; a leaver or suspension that an operator stated is not undone by a file that has not
+// caught up;
 // numbers of engagements only grow, and nothing but a joiner follows a leaver.
 package register
 
@@ -31,7 +32,15 @@ type State struct {
 	// Inferred is set when no row stated the leaver: it was made of the scope or of absence. A first day
 	// before it contradicts nothing then.
 	Inferred bool `json:"inferred,omitempty"`
+	// What tells an engagement that is new from one that an older file still has: the latest first day that was ever
+	// said, and the source's names of the engagements before this one, the last of them last.
+	Latest schema.Instant `json:"latest,omitzero"`
+	Former []string       `json:"former,omitempty"`
 }
+
+// maxFormer is how many names of earlier engagements are kept. Where some may have gone, a name proves nothing, and
+// only a first day shows that an engagement is new.
+const maxFormer = 16
 
 // Status of a person as announced.
 type Status string
@@ -102,6 +111,9 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	case rec.Status == source.Inactive:
 		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
 		d.Next.Inferred = false // stated now
+		if d.Next.Status == Closed {
+			d.Next.By = File // it has caught up with an operator's leaver: whoever it has back later came back
+		}
 	case !in:
 		d.leave(schema.ReasonTransfer, OutOfScope)
 		d.Next.Inferred = last.Inferred || last.Status.Live()
@@ -117,11 +129,13 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	return d.Decision
 }
 
-// Absent decides for a person whom a file that is said to be complete does not name.
+// Absent decides for a person whom a file that is said to be complete does not name. No row says that they left, so it
+// is no word on what an operator said.
 func Absent(last State, now time.Time) Decision {
-	d := Diff(last, &source.Record{Status: source.Inactive, Reason: schema.ReasonOther}, true, now)
-	d.Next.Inferred = last.Status.Live()
-	return d
+	d := &decider{last: last, rec: &source.Record{}, now: schema.At(now), Decision: Decision{Next: last}}
+	d.leave(schema.ReasonOther, Never)
+	d.Next.Inferred = last.Inferred || last.Status.Live()
+	return d.Decision
 }
 
 // Expire decides for a person whose announced last day may have come.
@@ -152,15 +166,12 @@ func (d *decider) say(c Case, e schema.Event, occurred *schema.Instant) {
 }
 
 // leave closes a live engagement, or one that an operator closed for later. A person who is gone only
-// confirms what is known: after that, the file has caught up with an operator's leaver.
+// confirms what is known.
 func (d *decider) leave(reason string, otherwise Case) {
 	later := d.last.Status == Closed && d.now.Before(d.last.Since)
 	if !d.last.Status.Live() && !later {
-		if d.last.Status == Closed {
-			d.Next.By = File
-			if otherwise == Never {
-				otherwise = Gone
-			}
+		if d.last.Status == Closed && otherwise == Never {
+			otherwise = Gone
 		}
 		d.settle(otherwise)
 		return
@@ -173,7 +184,10 @@ func (d *decider) leave(reason string, otherwise Case) {
 		}
 	}
 	d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: effective, Reason: reason}, occurred)
-	d.Next.Status, d.Next.By, d.Next.Since = Closed, File, effective
+	if d.Next.Status = Closed; !later { // else an operator closed it, and stands by that
+		d.Next.By = File
+	}
+	d.Next.Since = effective
 }
 
 // enter announces a new engagement of someone who is not live.
@@ -181,7 +195,7 @@ func (d *decider) enter() {
 	switch {
 	case d.last.Status == Closed && d.last.By == Operator && !d.newer():
 		d.settle(Overruled)
-	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && schema.At(*d.rec.Start).Before(d.last.Since):
+	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && (schema.At(*d.rec.Start).Before(d.last.Since) || !d.begins()):
 		d.settle(Contradict) // most likely an export that is older than the leaver
 	case d.rec.Leave == source.OnLeave:
 		d.settle(Away)
@@ -192,13 +206,44 @@ func (d *decider) enter() {
 	}
 }
 
-// newer reports whether the record is about an engagement that cannot be the one which an operator
-// closed.
+// newer reports whether the record is about an engagement that cannot be the one which an operator closed, or one
+// before it: a file may lag by more than that one.
 func (d *decider) newer() bool {
 	if d.rec.Engagement != "" && d.last.Key != "" {
-		return d.rec.Engagement != d.last.Key
+		return d.rec.Engagement != d.last.Key && !d.known(d.rec.Engagement) && (d.rec.Start == nil || !schema.At(*d.rec.Start).Before(d.last.latest()))
 	}
-	return d.rec.Start != nil && d.last.Since.Before(schema.At(*d.rec.Start))
+	return d.rec.Start != nil && d.last.Since.Before(schema.At(*d.rec.Start)) && d.begins()
+}
+
+// begins reports whether the record states a first day after every one that was said: the first day of what was closed
+// may itself be after the leaver.
+func (d *decider) begins() bool {
+	return d.rec.Start != nil && d.last.latest().Before(schema.At(*d.rec.Start))
+}
+
+// known reports whether an earlier engagement may have had that name.
+func (d *decider) known(key string) bool {
+	return len(d.last.Former) >= maxFormer || slices.Contains(d.last.Former, key)
+}
+
+// latest is the latest first day that was ever said.
+func (s *State) latest() schema.Instant { return later(s.Latest, s.Start) }
+
+func later(a, b schema.Instant) schema.Instant {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// follow keeps of last, in a state after it, what tells old from new.
+func (s *State) follow(last *State) {
+	s.Latest = later(last.latest(), s.Start)
+	s.Former = last.Former
+	if last.Key != "" && last.Key != s.Key && !slices.Contains(s.Former, last.Key) {
+		s.Former = append(slices.Clone(s.Former), last.Key)
+		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
+	}
 }
 
 // replace ends one engagement and begins the next.
@@ -222,6 +267,7 @@ func (d *decider) join(c Case) {
 		Person: d.rec.Person, Roles: roles(d.rec.Roles), Start: start, End: instant(d.rec.End),
 	}
 	n := &d.Next
+	n.follow(&d.last)
 	d.say(c, &schema.Joiner{Engagement: n.Engagement, Person: n.Person, Roles: n.Roles, Start: n.Start, End: n.End}, nil)
 }
 
@@ -238,6 +284,7 @@ func (d *decider) change() {
 	if n.End != nil && n.End.Before(n.Start) {
 		n.Start = *n.End // the record states no first day, and a last day before the one that we assumed
 	}
+	n.follow(&d.last)
 	if d.rec.Leave == source.OnLeave && d.last.Status == Active {
 		n.Status, n.By, n.Since = Suspended, File, d.now
 		d.say(Suspend, &schema.Suspend{Engagement: n.Engagement, Effective: d.now, Reason: schema.ReasonLeave}, nil)

@@ -65,7 +65,7 @@ func say(t *testing.T, steps ...any) State {
 }
 
 // sayOut is say, ended by a record of someone who is out of scope.
-func sayOut(t *testing.T, first, out *source.Record) State {
+func sayOut(t *testing.T, first any, out *source.Record) State {
 	t.Helper()
 	return Diff(say(t, first), out, false, now).Next
 }
@@ -133,6 +133,18 @@ func TestDiff(t *testing.T) {
 		{"operator closed, another contract", say(t, active(key("a")), leaver()), active(key("b")), false, []Case{Rehire}},
 		{"operator closed for later, file says now", say(t, active(), later), active(inactive), false, []Case{Leave}},
 		{"operator closed for later, file lags", say(t, active(), later), active(), false, []Case{Overruled}},
+		{"offer withdrawn, file lags", say(t, active(startsIn(10)), leaver()), active(startsIn(10)), false, []Case{Overruled}},
+		{"offer withdrawn ahead of the day, file lags", say(t, active(startsIn(10)), later), active(startsIn(10)), false, []Case{Overruled}},
+		{"offer withdrawn, another first day", say(t, active(startsIn(10)), leaver()), active(startsIn(40)), false, []Case{Rehire}},
+		{"offer withdrawn by HR, older file", say(t, active(startsIn(10)), active(inactive)), active(startsIn(10)), false, []Case{Contradict}},
+		{"first day moved forward, operator closed, file lags by both", say(t, active(startsIn(10)), active(startsIn(5)), leaver()), active(startsIn(10)), false, []Case{Overruled}},
+		{"operator closed, file lags by a contract", say(t, active(key("a")), active(key("b")), leaver()), active(key("a")), false, []Case{Overruled}},
+		{"operator closed, contract of before the first day", say(t, active(key("b")), leaver()), active(key("a"), startsIn(-200)), false, []Case{Overruled}},
+		{"operator closed, out of the scope, back in it", sayOut(t, say(t, active(unstarted), leaver()), active(unstarted)), active(unstarted), false, []Case{Overruled}},
+		{"operator closed, last day past, an older file", say(t, active(unstarted), leaver(), active(unstarted, endsIn(-1))), active(unstarted), false, []Case{Overruled}},
+		{"operator closed for later, out of the scope, back in it", sayOut(t, say(t, active(unstarted), later), active(unstarted)), active(unstarted), false, []Case{Overruled}},
+		{"operator closed, absent, there again", Absent(say(t, active(unstarted), leaver()), now).Next, active(unstarted), false, []Case{Overruled}},
+		{"operator closed, HR said so and later that they are back", say(t, active(unstarted), leaver(), active(inactive)), active(unstarted), false, []Case{Rehire}},
 		{"operator suspended, file says present", say(t, active(), suspend), active(present), false, []Case{Overruled}},
 		{"operator suspended, file says left", say(t, active(), suspend), active(inactive), false, []Case{Leave}},
 	} {
