@@ -264,7 +264,7 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 	}
 	after := doc.At(b.now)
 	if f.Kind == schema.KindRoster && after.Closed && after.Why == fence.WhyLeft && after.Want.Engagement == f.Engagement &&
-		after.Cause.Compare(f.Position) <= 0 { // a leaver that was said after the roster was taken contradicts nothing
+		after.Cause.Compare(f.Position) <= 0 && (f.End.IsZero() || after.ClosedAt.Before(f.End)) { // no contradiction: a leaver that was said after the roster was taken, or the end that it states
 		b.against(k, r)
 	}
 	lane := between(before, after)

@@ -166,6 +166,26 @@ func TestALateSuspensionOfWhoLeavesLater(t *testing.T) {
 	}
 }
 
+// A roster states a leaver of a date to come as the end of a live engagement. Where it is applied after that date it
+// contradicts no leaver; without that end it does.
+func TestARosterThatIsLateContradictsNoLeaver(t *testing.T) {
+	for _, stated := range []bool{true, false} {
+		w, p := setup(t)
+		ends := schema.At(t0.Add(time.Minute))
+		w.give(p.joiner("1", 1, "a"), p.say("1", &schema.Leaver{Engagement: 1, Effective: ends, Reason: schema.ReasonResignation}))
+		l := lives("1", 1, "a")
+		if stated {
+			l.End = &ends
+		}
+		w.set(t0.Add(time.Hour))
+		w.give(p.roster([]schema.LiveEngagement{l}, nil)...)
+		w.applyRosters()
+		if !access(w, "1").Closed || slices.Contains(w.alarms(), alarmAgainst) == stated {
+			t.Errorf("stated %v: closed %v, alarm %v", stated, access(w, "1").Closed, slices.Contains(w.alarms(), alarmAgainst))
+		}
+	}
+}
+
 // held puts a person's work behind a hold of half an hour.
 func (w *world) held(subject string) (id int64) {
 	w.t.Helper()
