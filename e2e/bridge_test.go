@@ -127,7 +127,7 @@ func (b *bridge) announced(ctx context.Context) (seq uint64, waiting int, err er
 		return 0, 0, err
 	}
 	defer db.Close()
-	all, err := outbox.StatusOf(ctx, db)
+	all, err := outbox.StatusOf(ctx, db, time.Now())
 	if err != nil || len(all) != 1 {
 		return 0, 0, fmt.Errorf("want the status of one enclave, got %d: %w", len(all), err)
 	}

@@ -218,7 +218,7 @@ func (s *opened) sendTo(ctx context.Context, e *Enclave) (err error) {
 const sendPoll = 20 * time.Millisecond
 
 func (s *opened) waiting(ctx context.Context, audience string) (int, error) {
-	all, err := outbox.StatusOf(ctx, s.db)
+	all, err := outbox.StatusOf(ctx, s.db, time.Now())
 	for _, x := range all {
 		if x.Audience == audience {
 			return x.Waiting, err

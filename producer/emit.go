@@ -231,6 +231,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	for _, e := range targets {
 		event, err := given, error(nil)
 		stranger := false
+		var begins schema.Instant // of an engagement that is closed before
 		sent, err := s.box.Update(cmd.Context(), e.Audience, []string{subject}, func(_ string, last register.State) (_ register.Decision, err error) {
 			if given == nil {
 				if event, err = f.event(cmd, kind, last, now); err != nil {
@@ -242,6 +243,9 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 					return register.Decision{}, err
 				}
 			}
+			if l, ok := event.(*schema.Leaver); ok && last.At(now).Status.Live() && l.Effective.Before(last.Start) {
+				begins = last.Start
+			}
 			return register.Emit(last, register.Said{Event: event, Occurred: occurred, Txn: f.ticket}, now)
 		}, note)
 		all = append(all, sent...)
@@ -250,6 +254,10 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 				err = byFlag(err)
 			}
 			return all, fmt.Errorf("enclave %s: %w", e.Name, err)
+		}
+		if !begins.IsZero() {
+			a.remark(fmt.Sprintf("subject %s, enclave %s: the leaver is before %s, the first day that was announced: the engagement never begins", subject, e.Name, begins),
+				"the leaver is before the first day that was announced: the engagement never begins", "enclave", e.Name, "subject", subject, "start", begins.String())
 		}
 		if stranger {
 			a.remark(fmt.Sprintf("the manager of subject %s is not announced to enclave %s; left out", subject, e.Name),

@@ -262,7 +262,7 @@ func (a *app) note(ctx context.Context, db *store.DB, op *entry.Operator) error 
 // hintRelay says when messages wait here and nothing carries them to the mid-point. It is a hint: where it cannot be known
 // it stays away.
 func (a *app) hintRelay(ctx context.Context, s *opened) {
-	all, err := outbox.StatusOf(ctx, s.db)
+	all, err := outbox.StatusOf(ctx, s.db, a.now())
 	if err != nil {
 		return
 	}
@@ -327,7 +327,7 @@ func (r *importReport) print(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "  refused  line %-6d %s%s%s\n", e.Line, prefixed("subject ", e.Subject, ", "), prefixed("column ", e.Column, ": "), e.Reason)
 	}
-	printHeld(w, r.Held)
+	printHeld(w, "held", r.Held)
 	for _, e := range r.Enclaves {
 		fmt.Fprintf(w, "\nenclave %s (%d live before): %s %s\n", e.Enclave, e.Live, count(len(e.Changes), "change"), did)
 		for i, c := range e.Changes {
@@ -341,7 +341,8 @@ func (r *importReport) print(out io.Writer) error {
 			}
 			fmt.Fprintf(w, "  %-8s subject %s, engagement %d (%s)\n", joinKinds(c.Kinds), c.Subject, c.Engagement, where)
 		}
-		printHeld(w, e.Held)
+		printHeld(w, "held", e.Held)
+		printHeld(w, "stands", e.Overruled)
 		for _, h := range e.HeldBack {
 			fmt.Fprintf(w, "  HELD BACK %s: %s.", count(h.Count, strings.TrimSuffix(h.What, "s")), h.Why)
 			if h.Flag != "" {
@@ -379,13 +380,13 @@ func (r *importReport) print(out io.Writer) error {
 	return err
 }
 
-func printHeld(w io.Writer, held []source.Held) {
+func printHeld(w io.Writer, what string, held []source.Held) {
 	for i, h := range held {
 		if i == shown {
 			fmt.Fprintf(w, "  ... and %d more; -o json lists all\n", len(held)-shown)
 			break
 		}
-		fmt.Fprintf(w, "  held     lines %s subject %s: %s\n", lines(h.Lines), h.Subject, h.Reason)
+		fmt.Fprintf(w, "  %-8s lines %s subject %s: %s\n", what, lines(h.Lines), h.Subject, h.Reason)
 	}
 }
 

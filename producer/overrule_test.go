@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -38,4 +39,71 @@ func TestAnOfferThatWasWithdrawn(t *testing.T) {
 	if out := p.must(t, "emit", "--help"); !strings.Contains(out, "after the leaver and after every first day that was announced") {
 		t.Errorf("the help:\n%s", out)
 	}
+}
+
+// What an operator suspended no file resumes, not by an engagement of another name either, and the report says so.
+func TestASuspensionIsCarriedOver(t *testing.T) {
+	p := dated(t)
+	p.must(t, "import", p.row(t, "sec", "a", "n", "k-1", "2026-01-01"))
+	p.must(t, "emit", "suspend", "7", "--reason", "investigation")
+	out := p.must(t, "import", p.row(t, "sec", "a", "n", "k-2", "2026-01-01"))
+	for _, want := range []string{"suspend+joiner subject 7, engagement 2 (line 2)", "stands   lines 2 subject 7: an operator has suspended them as of ", "only emit resume ends it"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("another name: want %q in\n%s", want, out)
+		}
+	}
+	p.must(t, "import", p.row(t, "hr", "a", "n", "k-2", "2026-01-01"))
+	p.must(t, "import", p.row(t, "sec", "a", "n", "k-2", "2026-01-01"))
+	if s := p.said(t, "7"); s.Engagement != 3 || s.Status != register.Suspended || s.By != register.Operator {
+		t.Errorf("out of the scope and back: %+v", s)
+	}
+	p.must(t, "emit", "resume", "7")
+	if s := p.said(t, "7"); s.Status != register.Active {
+		t.Errorf("resumed: %+v", s)
+	}
+}
+
+// A leaver or suspension of a date to come leaves everybody live until then, to every other word that takes.
+func TestWordsAheadSwallowNothing(t *testing.T) {
+	p := dated(t)
+	soon := time.Now().AddDate(0, 0, 7).UTC().Format(time.RFC3339)
+	p.must(t, "import", p.row(t, "sec", "a", "n", "", "2026-01-01"))
+	p.must(t, "emit", "suspend", "7", "--effective", soon)
+	if out := p.must(t, "status"); !strings.Contains(out, "ACTIVE") || p.counts(t) != [3]int{1, 0, 0} {
+		t.Errorf("suspended in 7 days: %v\n%s", p.counts(t), out)
+	}
+	p.must(t, "emit", "leaver", "7", "--effective", soon)
+	if out := p.must(t, "import", p.row(t, "sec", "a", "y", "", "2026-01-01")); !strings.Contains(out, "suspend  subject 7") {
+		t.Errorf("on leave:\n%s", out)
+	}
+	if got := p.counts(t); got != [3]int{0, 1, 0} {
+		t.Errorf("on leave: %v", got)
+	}
+	if out := p.must(t, "emit", "suspend", "7"); !strings.Contains(out, "stored suspend") {
+		t.Error(out)
+	}
+	p.must(t, "emit", "leaver", "7")
+	if code, _, errs := p.try("", "emit", "suspend", "7"); code != exitMisused || !strings.Contains(errs, "no access of it left to take") || strings.Contains(errs, "joiner") {
+		t.Errorf("suspend of who left: %d %s", code, errs)
+	}
+	out := p.must(t, "import", p.row(t, "sec", "a", "y", "", "2026-01-01"))
+	if !strings.Contains(out, "stands   lines 2 subject 7: active, but an operator closed engagement 1 as of") {
+		t.Errorf("the file lags:\n%s", out)
+	}
+	first := time.Now().AddDate(0, 0, 10).Format(time.DateOnly)
+	p.must(t, "import", p.write(t, "other.csv", "id,name,dept,status,leave,contract,first\n8,A,sec,a,n,,"+first+"\n"))
+	if code, _, errs := p.try("", "emit", "leaver", "8"); code != exitDone || !strings.Contains(errs, "the engagement never begins") {
+		t.Errorf("a leaver before the first day: %d %s", code, errs)
+	}
+}
+
+// counts are those of status: active, suspended, closed.
+func (p *place) counts(t *testing.T) [3]int {
+	t.Helper()
+	var r report
+	if err := json.Unmarshal([]byte(p.must(t, "status", "-o", "json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	e := r.Enclaves[0]
+	return [3]int{e.Active, e.Suspended, e.Closed}
 }

@@ -81,7 +81,7 @@ func (a *app) status(ctx context.Context, cfg *Config) (*report, error) {
 	if r.KID, err = keys.ID(key.Public()); err != nil {
 		return nil, err
 	}
-	if r.Enclaves, err = outbox.StatusOf(ctx, db); err != nil {
+	if r.Enclaves, err = outbox.StatusOf(ctx, db, a.now()); err != nil {
 		return nil, err
 	}
 	if r.Generation, err = outbox.Generation(ctx, db); err != nil {

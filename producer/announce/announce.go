@@ -85,6 +85,7 @@ type Plan struct {
 	Notes     []source.Note         `json:"notes,omitempty"`
 	Absent    int                   `json:"absent"`              // live people whom the file does not name
 	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said
+	Overruled []source.Held         `json:"overruled,omitempty"` // taken, but an operator's word stands against it
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
 	Unread    []string              `json:"unread,omitempty"`    // live people of whose rows none was accepted: whether they left is not known
 	Confirmed int                   `json:"-"`                   // changes of the register that say nothing
@@ -137,6 +138,9 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 			transfers = append(transfers, c)
 			continue
 		}
+		if slices.ContainsFunc(d.Cases, func(c register.Case) bool { return c == register.Overruled || c == register.Kept }) {
+			p.Overruled = append(p.Overruled, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: standing(&d.Next)})
+		}
 		if last.Status == register.Closed && slices.Contains(d.Cases, register.Rehire) {
 			rehires = append(rehires, c)
 			continue
@@ -178,6 +182,19 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	return p, nil
 }
 
+// standing says which word of an operator stands in s, and how it ends.
+func standing(s *register.State) string {
+	switch {
+	case s.Status == register.Closed:
+		return fmt.Sprintf("active, but an operator closed engagement %d as of %s; it stays closed until the file says that they left, or states a first day after that and after those announced, or emit a joiner", s.Engagement, s.Since)
+	case s.Leaves != nil:
+		return fmt.Sprintf("another engagement, but an operator closes engagement %d as of %s; it goes on until then", s.Engagement, *s.Leaves)
+	case s.Barred != nil:
+		return fmt.Sprintf("an operator has suspended them as of %s, which holds in engagement %d; only emit resume ends it", *s.Barred, s.Engagement)
+	}
+	return "an operator's word stands"
+}
+
 func change(subject string, rec *source.Record, in bool, last register.State, d *register.Decision) Change {
 	c := Change{Subject: subject, Cases: d.Cases, Engagement: d.Next.Engagement, rec: rec, in: in, last: last}
 	if rec != nil {
@@ -186,7 +203,7 @@ func change(subject string, rec *source.Record, in bool, last register.State, d 
 	for _, s := range d.Events {
 		c.Kinds = append(c.Kinds, s.Event.Kind())
 	}
-	c.quiet = len(d.Events) == 0 && (d.Next.By != last.By || d.Next.Key != last.Key || d.Next.Inferred != last.Inferred)
+	c.quiet = len(d.Events) == 0 && (d.Next.By != last.By || d.Next.Key != last.Key || d.Next.Inferred != last.Inferred || len(d.Next.Former) != len(last.Former))
 	return c
 }
 
@@ -286,7 +303,7 @@ func (p *Plan) Do(ctx context.Context, box *outbox.Box, now time.Time, progress 
 		var skipped []string
 		sent, err := box.Update(ctx, p.Audience, subjects, func(subject string, last register.State) (register.Decision, error) {
 			c := byID[subject]
-			if last.Status != c.last.Status || last.Engagement != c.last.Engagement || last.By != c.last.By {
+			if last := last.At(now); last.Status != c.last.Status || last.Engagement != c.last.Engagement || last.By != c.last.By {
 				skipped = append(skipped, subject)
 				return register.Decision{Cases: []register.Case{register.Unchanged}, Next: last}, nil
 			}

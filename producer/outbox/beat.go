@@ -127,23 +127,25 @@ func (b *Box) roster(tx *store.Tx, c *chain) ([]Sent, error) {
 	var closed []schema.ClosedEngagement
 	// ClosedFor counts from when a leaver was said or takes effect, whichever is later: one that was announced long ahead is
 	// still to come, and whoever stands in no list is taken for forgotten.
-	since := b.c.Now().Add(-b.c.ClosedFor)
-	err = tx.Each("SELECT subject, doc FROM person WHERE chain = ? AND (status <> 'closed' OR said >= ? OR json_extract(doc, '$.since') >= ?) ORDER BY subject",
+	now := b.c.Now()
+	since := now.Add(-b.c.ClosedFor)
+	err = tx.Each("SELECT subject, said, doc FROM person WHERE chain = ? AND (status <> 'closed' OR said >= ? OR json_extract(doc, '$.since') >= ?) ORDER BY subject",
 		[]any{c.ref, since.Unix(), schema.At(since).String()},
 		func(scan func(...any) error) error {
 			var subject, doc string
-			if err := scan(&subject, &doc); err != nil {
+			var said int64
+			if err := scan(&subject, &said, &doc); err != nil {
 				return err
 			}
 			var s register.State
 			if err := json.Unmarshal([]byte(doc), &s); err != nil {
 				return fmt.Errorf("read the register of subject %q: %w", subject, err)
 			}
-			l, gone := s.Statement(subject)
+			l, gone := s.Statement(subject, now)
 			if l != nil {
 				live = append(live, *l)
 			}
-			if gone != nil {
+			if gone != nil && (said >= since.Unix() || !gone.Effective.Before(schema.At(since))) { // it may have ended without being touched
 				closed = append(closed, *gone)
 			}
 			return nil
@@ -198,7 +200,7 @@ func (b *Box) Expire(ctx context.Context, audience string) ([]Sent, error) {
 			return all, err
 		}
 		sent, err := b.Update(ctx, audience, subjects, func(_ string, last register.State) (register.Decision, error) {
-			return register.Expire(last, now), nil
+			return register.Expire(last, now), nil // also of a leaver that an operator announced ahead: it is closed from here on
 		})
 		all = append(all, sent...)
 		if err != nil {

@@ -236,12 +236,12 @@ func TestRosterKeepsAPlannedLeaver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		at     time.Time
-		stated bool
+		at           time.Time
+		live, stated bool
 	}{
-		{b.clock.now().AddDate(0, 1, 0), true}, // long said, and still to come
-		{effective.Time().AddDate(0, 0, 13), true},
-		{effective.Time().AddDate(0, 0, 15), false},
+		{b.clock.now().AddDate(0, 1, 0), true, false}, // long said, and still to come: live with that end
+		{effective.Time().AddDate(0, 0, 13), false, true},
+		{effective.Time().AddDate(0, 0, 15), false, false},
 	} {
 		b.clock.pass(c.at.Sub(b.clock.now()))
 		if _, err := b.Roster(t.Context(), gov1, 0); err != nil {
@@ -249,9 +249,47 @@ func TestRosterKeepsAPlannedLeaver(t *testing.T) {
 		}
 		b.drain(t, gov1, m)
 		sets := b.chainOf(t, gov1, m.messages())
-		closed := sets[len(sets)-1].Event.(*schema.Roster).Closed
+		r := sets[len(sets)-1].Event.(*schema.Roster)
+		closed := r.Closed
+		if live := len(r.Live) == 2 && r.Live[0].Subject == "E1" && *r.Live[0].End == effective; live != c.live {
+			t.Errorf("at %s: %+v", c.at.Format(time.DateOnly), r.Live)
+		}
 		if stated := len(closed) == 1 && closed[0] == (schema.ClosedEngagement{Subject: "E1", Engagement: 1, Effective: effective}); stated != c.stated || !stated && len(closed) != 0 {
 			t.Errorf("at %s: %+v", c.at.Format(time.DateOnly), closed)
 		}
+	}
+}
+
+// Who leaves, or is suspended, at a date to come counts as live until then, and what was announced is not said again.
+func TestDatesAheadComeByThemselves(t *testing.T) {
+	b := setup(t)
+	b.joins(t, gov1, "1", "2", "3")
+	ahead := schema.At(b.clock.now().Add(time.Hour))
+	if _, err := b.Update(ctx, gov1, []string{"1"}, b.emit(&schema.Leaver{Effective: ahead, Reason: "other"})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(ctx, gov1, []string{"2"}, b.emit(&schema.Suspend{Effective: ahead, Reason: "other"})); err != nil {
+		t.Fatal(err)
+	}
+	counts := func() [3]int {
+		t.Helper()
+		all, err := StatusOf(ctx, b.db, b.clock.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return [3]int{all[0].Active, all[0].Suspended, all[0].Closed}
+	}
+	if got := counts(); got != [3]int{3, 0, 0} {
+		t.Errorf("before: %v", got)
+	}
+	b.clock.pass(time.Hour)
+	if got := counts(); got != [3]int{1, 1, 1} {
+		t.Errorf("when they have come: %v", got)
+	}
+	if sent, err := b.Expire(ctx, gov1); err != nil || len(sent) != 0 {
+		t.Errorf("said again: %v %v", sent, err)
+	}
+	if got := counts(); got != [3]int{1, 1, 1} {
+		t.Errorf("and stay: %v", got)
 	}
 }

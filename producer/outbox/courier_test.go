@@ -13,7 +13,7 @@ func TestReplacedCouriers(t *testing.T) {
 	ctx := context.Background()
 	of := func(aud string) *Replaced {
 		t.Helper()
-		all, err := StatusOf(ctx, b.db)
+		all, err := StatusOf(ctx, b.db, b.clock.now())
 		if err != nil {
 			t.Fatal(err)
 		}

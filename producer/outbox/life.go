@@ -138,7 +138,7 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 	return generation, sent, nil
 }
 
-// States hands out what was last said of everyone in an enclave, by subject.
+// States hands out what was last said of everyone in an enclave, as it is now, by subject.
 func (b *Box) States(ctx context.Context, audience string, each func(subject string, s register.State) error) error {
 	rows, err := b.db.Read().QueryContext(ctx, "SELECT subject, doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) ORDER BY subject", audience)
 	if err != nil {
@@ -154,7 +154,7 @@ func (b *Box) States(ctx context.Context, audience string, each func(subject str
 		if err := json.Unmarshal([]byte(doc), &s); err != nil {
 			return fmt.Errorf("read the register of subject %q: %w", subject, err)
 		}
-		if err := each(subject, s); err != nil {
+		if err := each(subject, s.At(b.c.Now())); err != nil {
 			return err
 		}
 	}
@@ -178,16 +178,17 @@ type Status struct {
 	Replaced   *Replaced  `json:"queue_process_replaced,omitempty"` // in this run or, where there is none, the last one
 }
 
-// StatusOf reads where every chain stands. It needs no more than a database opened for reading.
-func StatusOf(ctx context.Context, db *store.DB) ([]Status, error) {
+// StatusOf reads where every chain stands at an instant: who is suspended or leaves later counts where they are until
+// then. It needs no more than a database opened for reading.
+func StatusOf(ctx context.Context, db *store.DB, now time.Time) ([]Status, error) {
 	rows, err := db.Read().QueryContext(ctx, `SELECT aud, generation, seq, head, heartbeat, roster,
-		(SELECT count(*) FROM person WHERE chain = ref AND status = 'active'),
-		(SELECT count(*) FROM person WHERE chain = ref AND status = 'suspended'),
-		(SELECT count(*) FROM person WHERE chain = ref AND status = 'closed'),
+		(SELECT count(*) FROM person WHERE chain = ref AND status = 'active' AND coalesce(until > ?1, true) AND coalesce(barred > ?1, true)),
+		(SELECT count(*) FROM person WHERE chain = ref AND status IN ('active', 'suspended') AND coalesce(until > ?1, true) AND (status = 'suspended' OR barred <= ?1)),
+		(SELECT count(*) FROM person WHERE chain = ref AND (status = 'closed' OR until <= ?1)),
 		(SELECT count(*) FROM outbox WHERE chain = ref AND sent IS NULL),
 		(SELECT min(stored) FROM outbox WHERE chain = ref AND sent IS NULL),
 		(SELECT max(sent) FROM outbox WHERE chain = ref), replaced, last, why
-		FROM chain LEFT JOIN courier ON courier.chain = ref ORDER BY ref`)
+		FROM chain LEFT JOIN courier ON courier.chain = ref ORDER BY ref`, now.Unix())
 	if err != nil {
 		return nil, fmt.Errorf("read the chains: %w", err)
 	}
@@ -249,7 +250,7 @@ func Generation(ctx context.Context, db *store.DB) (g int, err error) {
 	return g, nil
 }
 
-// State is what was last said of one person.
+// State is what was last said of one person, as it is now.
 func (b *Box) State(ctx context.Context, audience, subject string) (s register.State, err error) {
 	var doc string
 	err = b.db.Read().QueryRowContext(ctx, "SELECT doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) AND subject = ?", audience, subject).Scan(&doc)
@@ -262,5 +263,5 @@ func (b *Box) State(ctx context.Context, audience, subject string) (s register.S
 	if err != nil {
 		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
 	}
-	return s, nil
+	return s.At(b.c.Now()), nil
 }

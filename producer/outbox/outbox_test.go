@@ -277,7 +277,7 @@ func TestRelayOutlastsAnOutage(t *testing.T) {
 	if sets := b.chainOf(t, gov1, m.messages()); len(sets) != 2 || tries < 3 {
 		t.Errorf("%d messages after %d tries", len(sets), tries)
 	}
-	all, err := StatusOf(ctx, b.db)
+	all, err := StatusOf(ctx, b.db, b.clock.now())
 	if err != nil || all[0].Waiting != 0 || all[0].LastSent == nil {
 		t.Errorf("%+v, %v", all, err)
 	}
@@ -323,7 +323,7 @@ func TestAddEnclave(t *testing.T) {
 	if err := AddEnclave(ctx, b.db, "urn:jmlbridge:enclave:gov-3", b.clock.now()); err != nil {
 		t.Error(err)
 	}
-	all, err := StatusOf(ctx, b.db)
+	all, err := StatusOf(ctx, b.db, b.clock.now())
 	if err != nil || len(all) != 3 || all[2].Generation != 1 || all[2].Seq != 0 {
 		t.Errorf("%+v, %v", all, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/register"
+	"jmlbridge/schema"
 )
 
 // state reads what was last said of a person.
@@ -43,11 +44,19 @@ func keep(tx *store.Tx, ref int64, subject string, last, next *register.State, n
 	if string(was) == string(doc) {
 		return nil
 	}
-	var until any // only the live expire
-	if next.Status.Live() && next.End != nil {
-		until = next.End.Unix()
+	var until, barred any // only the live expire, or are suspended
+	if next.Status.Live() {
+		for _, end := range []*schema.Instant{next.End, next.Leaves} {
+			if end != nil && (until == nil || end.Unix() < until.(int64)) {
+				until = end.Unix()
+			}
+		}
+		if next.Barred != nil {
+			barred = next.Barred.Unix()
+		}
 	}
-	if _, err := tx.Exec("INSERT OR REPLACE INTO person VALUES (?, ?, ?, ?, ?, ?)", ref, subject, string(next.Status), now.Unix(), until, string(doc)); err != nil {
+	if _, err := tx.Exec("INSERT OR REPLACE INTO person (chain, subject, status, said, until, barred, doc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		ref, subject, string(next.Status), now.Unix(), until, barred, string(doc)); err != nil {
 		return fmt.Errorf("store the register of subject %q: %w", subject, err)
 	}
 	return nil

@@ -153,7 +153,7 @@ func TestResendBesideTheRelay(t *testing.T) {
 	if len(ids) != 3 || strings.Join(ids, " ") != strings.Repeat(ids[0]+" ", 2)+ids[0] || ids[0] != "-r1" {
 		t.Errorf("want each of the three once more, got %v", ids)
 	}
-	if s, err := StatusOf(ctx, b.db); err != nil || s[0].Waiting != 0 {
+	if s, err := StatusOf(ctx, b.db, b.clock.now()); err != nil || s[0].Waiting != 0 {
 		t.Errorf("%+v %v", s, err)
 	}
 }
@@ -223,7 +223,7 @@ func TestMigration(t *testing.T) {
 	b := setup(t)
 	b.joins(t, gov1, "1")
 	err := b.db.Tx(ctx, func(tx *store.Tx) error {
-		for _, q := range []string{"DROP TABLE courier", "ALTER TABLE producer DROP COLUMN kid", "ALTER TABLE outbox DROP COLUMN resent", "PRAGMA user_version = 1"} {
+		for _, q := range []string{"DROP TABLE courier", "ALTER TABLE producer DROP COLUMN kid", "ALTER TABLE outbox DROP COLUMN resent", "ALTER TABLE person DROP COLUMN barred", "PRAGMA user_version = 1"} {
 			if _, err := tx.Exec(q); err != nil {
 				return err
 			}

@@ -9,12 +9,13 @@ import (
 var Schema = store.Schema{
 	App:     0x4a4d4c50, // "JMLP"
 	Name:    "the producer",
-	Version: 4,
+	Version: 5,
 	DDL:     ledger.DDL + ddl + courier,
 	Migrations: map[int]string{
 		1: "ALTER TABLE outbox ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
 		2: "ALTER TABLE producer ADD COLUMN kid TEXT NOT NULL DEFAULT ''",
 		3: courier,
+		4: "ALTER TABLE person ADD COLUMN barred INTEGER",
 	},
 }
 
@@ -54,6 +55,7 @@ CREATE TABLE person ( -- the register: what was last said
 	said    INTEGER NOT NULL, -- when doc was last changed, seconds: rosters repeat closings by it
 	until   INTEGER,          -- announced end of a live engagement, seconds
 	doc     TEXT NOT NULL,    -- register.State
+	barred  INTEGER,          -- since or from when an operator has a live engagement suspended, seconds
 	PRIMARY KEY (chain, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX person_until ON person (chain, until) WHERE until IS NOT NULL;

@@ -23,6 +23,14 @@ const maxAhead = 2 * 365 * 24 * time.Hour
 // Emit decides for an event that an operator states. An engagement of 0 is filled in: the one that is
 // live, or the next for a joiner. The event is complete otherwise.
 func Emit(last State, said Said, now time.Time) (Decision, error) {
+	d, err := emit(last.At(now), said, now)
+	if err != nil {
+		return Decision{Next: last}, err
+	}
+	return d, nil
+}
+
+func emit(last State, said Said, now time.Time) (Decision, error) {
 	d := Decision{Events: []Said{said}, Next: last}
 	n := &d.Next
 	current := func(engagement *int) error {
@@ -34,6 +42,8 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 			return nonsense("nothing was ever announced of this person; emit a joiner first")
 		case *engagement != last.Engagement:
 			return nonsense("engagement %d was announced last; got an event for %d", last.Engagement, *engagement)
+		case last.Status == Closed && said.Event.Kind().Cuts():
+			return nonsense("engagement %d was closed as of %s: there is no access of it left to take; an earlier leaver would count", last.Engagement, last.Since)
 		case last.Status == Closed:
 			return nonsense("engagement %d was closed as of %s; a change of mind is a new engagement: emit a joiner", last.Engagement, last.Since)
 		}
@@ -86,41 +96,54 @@ func Emit(last State, said Said, now time.Time) (Decision, error) {
 		case last.Status != "" && e.Engagement != last.Engagement:
 			return d, nonsense("engagement %d was announced last; got a leaver for %d", last.Engagement, e.Engagement)
 		}
+		ahead := last.Status.Live() && schema.At(now).Before(e.Effective)
+		if ahead && last.Leaves != nil && !e.Effective.Before(*last.Leaves) && !e.Urgent {
+			return d, nonsense("engagement %d is to be closed as of %s already; of several leavers the earliest counts", last.Engagement, *last.Leaves)
+		}
 		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent {
 			return d, nonsense("engagement %d was closed as of %s already; of several leavers the earliest counts", last.Engagement, last.Since)
 		}
 		if err := notTooFar(schema.KindLeaver, e.Effective, now); err != nil {
 			return d, err
 		}
-		n.Engagement, n.By = e.Engagement, Operator
+		d.Cases = []Case{Leave}
+		if ahead { // until then the person is live
+			if last.Leaves == nil || e.Effective.Before(*last.Leaves) {
+				at := e.Effective
+				n.Leaves = &at
+			}
+			break
+		}
+		n.Engagement, n.By, n.Leaves = e.Engagement, Operator, nil
 		if last.Status != Closed || e.Effective.Before(last.Since) {
 			n.Since = e.Effective
 		}
 		n.Status = Closed
-		d.Cases = []Case{Leave}
 	case *schema.Suspend:
 		if err := current(&e.Engagement); err != nil {
 			return d, err
 		}
-		if last.Status == Suspended && last.By == Operator && !e.Effective.Before(last.Since) {
-			return d, nonsense("engagement %d is suspended since %s already", last.Engagement, last.Since)
+		if last.Barred != nil && !e.Effective.Before(*last.Barred) {
+			return d, nonsense("engagement %d is suspended as of %s already", last.Engagement, *last.Barred)
 		}
 		if err := notTooFar(schema.KindSuspend, e.Effective, now); err != nil {
 			return d, err
 		}
-		n.Status, n.By, n.Since = Suspended, Operator, e.Effective
+		at := e.Effective
+		n.Barred = &at
+		*n = n.At(now)
 		d.Cases = []Case{Suspend}
 	case *schema.Resume:
 		if err := current(&e.Engagement); err != nil {
 			return d, err
 		}
-		if last.Status != Suspended {
+		if last.Status != Suspended && last.Barred == nil {
 			return d, nonsense("engagement %d is not suspended", last.Engagement)
 		}
 		if schema.At(now).Before(e.Effective) {
 			return d, notYet(schema.KindResume, e.Effective)
 		}
-		n.Status, n.By, n.Since = Active, Operator, e.Effective
+		n.Status, n.By, n.Since, n.Barred = Active, Operator, e.Effective, nil
 		d.Cases = []Case{Resume}
 	default:
 		return d, nonsense("want a joiner, mover, leaver, suspend or resume; a %s is not an operator's to state here", said.Event.Kind())
@@ -149,21 +172,31 @@ func notOver(end *schema.Instant, now time.Time) error {
 	return nil
 }
 
-// Statement returns what a roster says of the person: one of the two, or neither for someone never
-// announced.
-func (s *State) Statement(subject string) (*schema.LiveEngagement, *schema.ClosedEngagement) {
-	switch s.Status {
-	case Active, Suspended:
+// Statement returns what a roster says of the person at an instant: one of the two, or neither for someone never
+// announced. Whoever leaves at a date to come is live until then and states it as the end, so that it stands beside
+// what was said of roles and suspensions; a suspension to come is stated with its date.
+func (s *State) Statement(subject string, now time.Time) (*schema.LiveEngagement, *schema.ClosedEngagement) {
+	is := s.At(now)
+	switch {
+	case is.Status.Live() && is.Leaves != nil && is.Leaves.Before(is.Start):
+		return nil, &schema.ClosedEngagement{Subject: subject, Engagement: is.Engagement, Effective: *is.Leaves} // it never begins
+	case is.Status.Live():
 		l := &schema.LiveEngagement{
-			Subject: subject, Engagement: s.Engagement, State: schema.StateActive, Since: s.Since,
-			Person: s.Person, Roles: s.Roles, Start: s.Start, End: s.End,
+			Subject: subject, Engagement: is.Engagement, State: schema.StateActive, Since: is.Since,
+			Person: is.Person, Roles: is.Roles, Start: is.Start, End: is.End,
 		}
-		if s.Status == Suspended {
+		if is.Leaves != nil && (is.End == nil || is.Leaves.Before(*is.End)) {
+			l.End = is.Leaves
+		}
+		switch {
+		case is.Status == Suspended:
 			l.State = schema.StateSuspended
+		case is.Barred != nil:
+			l.State, l.Since = schema.StateSuspended, *is.Barred
 		}
 		return l, nil
-	case Closed:
-		return nil, &schema.ClosedEngagement{Subject: subject, Engagement: s.Engagement, Effective: s.Since}
+	case is.Status == Closed:
+		return nil, &schema.ClosedEngagement{Subject: subject, Engagement: is.Engagement, Effective: is.Since}
 	}
 	return nil, nil
 }

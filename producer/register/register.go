@@ -5,7 +5,7 @@
 // leaver is made only of a record that says so (inactive, its last day past, out of scope) and only for
 // someone who was announced; a record whose first day is before the leaver that HR stated, or was said before
 // it, brings nobody back; a leaver or suspension that an operator stated is not undone by a file that has not
-// caught up;
+// caught up, and while its date lies ahead it swallows nothing that takes access before;
 // numbers of engagements only grow, and nothing but a joiner follows a leaver.
 package register
 
@@ -32,6 +32,10 @@ type State struct {
 	// Inferred is set when no row stated the leaver: it was made of the scope or of absence. A first day
 	// before it contradicts nothing then.
 	Inferred bool `json:"inferred,omitempty"`
+	// What an operator said, and what no file takes back. From Barred on the person has no access, in this engagement and
+	// in those after it; at Leaves this engagement, which is live, is over. Both may lie ahead: until then Status holds.
+	Barred *schema.Instant `json:"barred,omitempty"`
+	Leaves *schema.Instant `json:"leaves,omitempty"`
 	// What tells an engagement that is new from one that an older file still has: the latest first day that was ever
 	// said, and the source's names of the engagements before this one, the last of them last.
 	Latest schema.Instant `json:"latest,omitzero"`
@@ -41,6 +45,29 @@ type State struct {
 // maxFormer is how many names of earlier engagements are kept. Where some may have gone, a name proves nothing, and
 // only a first day shows that an engagement is new.
 const maxFormer = 16
+
+// At is s at an instant: what an operator announced ahead has come where its date has. The enclave knows it already.
+func (s State) At(now time.Time) State {
+	t := schema.At(now)
+	if !s.Status.Live() {
+		return s
+	}
+	if s.Leaves != nil && !t.Before(*s.Leaves) {
+		over := *s.Leaves
+		if s.End != nil && s.End.Before(over) {
+			over = *s.End
+		}
+		s.Status, s.By, s.Since, s.Leaves, s.Inferred = Closed, Operator, over, nil, false
+		return s
+	}
+	if s.Barred != nil && !t.Before(*s.Barred) {
+		if s.Status == Active || s.Barred.Before(s.Since) {
+			s.Since = *s.Barred
+		}
+		s.Status, s.By = Suspended, Operator
+	}
+	return s
+}
 
 // Status of a person as announced.
 type Status string
@@ -83,6 +110,7 @@ const (
 	Away       Case = "on-leave"           // to be announced when back
 	Gone       Case = "closed"             // inactive, as announced before
 	Overruled  Case = "operator-overrules" // an operator's leaver or suspend stands against the file
+	Kept       Case = "suspension-kept"    // an operator's suspend goes on, in a further engagement or behind a resume by the file
 	Contradict Case = "contradicts-leaver" // active again since before the leaver that HR stated: to be held
 )
 
@@ -103,7 +131,8 @@ type Said struct {
 // Diff decides what rec, the newest record of a person, adds to last. in says whether the person is in
 // scope.
 func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
-	d := &decider{last: last, rec: rec, now: schema.At(now), Decision: Decision{Next: last}}
+	d := decide(last, rec, now)
+	last = d.last
 	over := rec.End != nil && !rec.End.After(now)
 	switch {
 	case rec.Status == source.Unstated:
@@ -121,6 +150,8 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
 	case !last.Status.Live():
 		d.enter()
+	case rec.Engagement != "" && last.Key != "" && rec.Engagement != last.Key && last.Leaves != nil:
+		d.postpone()
 	case rec.Engagement != "" && last.Key != "" && rec.Engagement != last.Key:
 		d.replace()
 	default:
@@ -132,15 +163,16 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 // Absent decides for a person whom a file that is said to be complete does not name. No row says that they left, so it
 // is no word on what an operator said.
 func Absent(last State, now time.Time) Decision {
-	d := &decider{last: last, rec: &source.Record{}, now: schema.At(now), Decision: Decision{Next: last}}
+	d := decide(last, &source.Record{}, now)
 	d.leave(schema.ReasonOther, Never)
-	d.Next.Inferred = last.Inferred || last.Status.Live()
+	d.Next.Inferred = d.last.Inferred || d.last.Status.Live()
 	return d.Decision
 }
 
 // Expire decides for a person whose announced last day may have come.
 func Expire(last State, now time.Time) Decision {
-	d := &decider{last: last, rec: &source.Record{}, now: schema.At(now), Decision: Decision{Next: last}}
+	d := decide(last, &source.Record{}, now)
+	last = d.last
 	if !last.Status.Live() || last.End == nil || d.now.Before(*last.End) {
 		d.settle(Unchanged)
 		return d.Decision
@@ -156,6 +188,11 @@ type decider struct {
 	last State
 	rec  *source.Record
 	now  schema.Instant
+}
+
+func decide(last State, rec *source.Record, now time.Time) *decider {
+	last = last.At(now)
+	return &decider{last: last, rec: rec, now: schema.At(now), Decision: Decision{Next: last}}
 }
 
 func (d *decider) settle(c Case) { d.Cases = append(d.Cases, c) }
@@ -184,10 +221,14 @@ func (d *decider) leave(reason string, otherwise Case) {
 		}
 	}
 	d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: effective, Reason: reason}, occurred)
-	if d.Next.Status = Closed; !later { // else an operator closed it, and stands by that
-		d.Next.By = File
+	d.Next.Status, d.Next.By, d.Next.Since, d.Next.Leaves = Closed, File, effective, nil
+	planned := d.last.Leaves
+	if later {
+		planned = &d.last.Since
 	}
-	d.Next.Since = effective
+	if planned != nil { // an operator closed it for later, and stands by that: what begins before then is not news
+		d.Next.By, d.Next.Latest = Operator, laterOf(d.last.latest(), *planned)
+	}
 }
 
 // enter announces a new engagement of someone who is not live.
@@ -226,10 +267,10 @@ func (d *decider) known(key string) bool {
 	return len(d.last.Former) >= maxFormer || slices.Contains(d.last.Former, key)
 }
 
-// latest is the latest first day that was ever said.
-func (s *State) latest() schema.Instant { return later(s.Latest, s.Start) }
+// latest is the latest first day that was ever said, or until when an operator's leaver stands.
+func (s *State) latest() schema.Instant { return laterOf(s.Latest, s.Start) }
 
-func later(a, b schema.Instant) schema.Instant {
+func laterOf(a, b schema.Instant) schema.Instant {
 	if a.Before(b) {
 		return b
 	}
@@ -238,7 +279,7 @@ func later(a, b schema.Instant) schema.Instant {
 
 // follow keeps of last, in a state after it, what tells old from new.
 func (s *State) follow(last *State) {
-	s.Latest = later(last.latest(), s.Start)
+	s.Latest = laterOf(last.latest(), s.Start)
 	s.Former = last.Former
 	if last.Key != "" && last.Key != s.Key && !slices.Contains(s.Former, last.Key) {
 		s.Former = append(slices.Clone(s.Former), last.Key)
@@ -257,6 +298,20 @@ func (d *decider) replace() {
 	d.join(Rehire)
 }
 
+// postpone holds off a further engagement while one is live that an operator ends at a date to come: that leaver would
+// not reach it. What the record says of the person holds for the present one.
+func (d *decider) postpone() {
+	key := d.rec.Engagement
+	rec := *d.rec
+	rec.Engagement = ""
+	d.rec = &rec
+	d.settle(Overruled)
+	d.change()
+	if !d.known(key) {
+		d.Next.Former = append(slices.Clone(d.Next.Former), key) // said before the leaver has come: no news after it
+	}
+}
+
 func (d *decider) join(c Case) {
 	start := d.now
 	if d.rec.Start != nil {
@@ -268,6 +323,12 @@ func (d *decider) join(c Case) {
 	}
 	n := &d.Next
 	n.follow(&d.last)
+	if d.last.Barred != nil { // said first: nothing gives access before its turn, and then the suspension is there
+		from := laterOf(*d.last.Barred, d.now)
+		n.Barred = &from
+		d.say(Kept, &schema.Suspend{Engagement: n.Engagement, Effective: from, Reason: schema.ReasonOther}, nil)
+		*n = n.At(d.now.Time())
+	}
 	d.say(c, &schema.Joiner{Engagement: n.Engagement, Person: n.Person, Roles: n.Roles, Start: n.Start, End: n.End}, nil)
 }
 
@@ -298,6 +359,9 @@ func (d *decider) change() {
 		} else {
 			n.Status, n.By, n.Since = Active, File, d.now
 			d.say(Resume, &schema.Resume{Engagement: n.Engagement, Effective: d.now, Reason: schema.ReasonReturn}, nil)
+			if n.Barred != nil { // still to come: a resume ends every suspension that was said before it
+				d.say(Kept, &schema.Suspend{Engagement: n.Engagement, Effective: *n.Barred, Reason: schema.ReasonOther}, nil)
+			}
 		}
 	}
 	if d.Cases == nil {

@@ -33,6 +33,7 @@ func inactive(r *source.Record)  { r.Status = source.Inactive }
 func onLeave(r *source.Record)   { r.Leave = source.OnLeave }
 func present(r *source.Record)   { r.Leave = source.Present }
 func unstarted(r *source.Record) { r.Start = nil }
+func roleless(r *source.Record)  { r.Roles = []string{} }
 func titled(r *source.Record)    { r.Person.Title = "Lead" }
 func endsIn(n int) func(*source.Record) {
 	return func(r *source.Record) { r.End = day(n) }
@@ -54,6 +55,7 @@ func say(t *testing.T, steps ...any) State {
 		case State:
 			s = v
 		case schema.Event:
+			v = copied(v)
 			d, err := Emit(s, Said{Event: v}, now)
 			if err != nil {
 				t.Fatal(err)
@@ -76,6 +78,8 @@ func leaver() *schema.Leaver {
 
 func TestDiff(t *testing.T) {
 	suspend := &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonInvestigation}
+	suspendLater := &schema.Suspend{Effective: schema.At(now.AddDate(0, 0, 3)), Reason: schema.ReasonInvestigation}
+	coming := func(s State) State { return s.At(now.AddDate(0, 0, 3)) }
 	later := &schema.Leaver{Effective: schema.At(now.AddDate(0, 0, 3)), Reason: schema.ReasonOther}
 	for _, c := range []struct {
 		name  string
@@ -132,9 +136,10 @@ func TestDiff(t *testing.T) {
 		{"operator closed, same contract", say(t, active(key("a")), leaver()), active(key("a"), startsIn(1)), false, []Case{Overruled}},
 		{"operator closed, another contract", say(t, active(key("a")), leaver()), active(key("b")), false, []Case{Rehire}},
 		{"operator closed for later, file says now", say(t, active(), later), active(inactive), false, []Case{Leave}},
-		{"operator closed for later, file lags", say(t, active(), later), active(), false, []Case{Overruled}},
+		{"operator closed for later, file lags", say(t, active(), later), active(), false, []Case{Unchanged}},
+		{"operator closed at last, file lags", coming(say(t, active(), later)), active(), false, []Case{Overruled}},
 		{"offer withdrawn, file lags", say(t, active(startsIn(10)), leaver()), active(startsIn(10)), false, []Case{Overruled}},
-		{"offer withdrawn ahead of the day, file lags", say(t, active(startsIn(10)), later), active(startsIn(10)), false, []Case{Overruled}},
+		{"offer withdrawn ahead of the day, file lags", coming(say(t, active(startsIn(10)), later)), active(startsIn(10)), false, []Case{Overruled}},
 		{"offer withdrawn, another first day", say(t, active(startsIn(10)), leaver()), active(startsIn(40)), false, []Case{Rehire}},
 		{"offer withdrawn by HR, older file", say(t, active(startsIn(10)), active(inactive)), active(startsIn(10)), false, []Case{Contradict}},
 		{"first day moved forward, operator closed, file lags by both", say(t, active(startsIn(10)), active(startsIn(5)), leaver()), active(startsIn(10)), false, []Case{Overruled}},
@@ -145,6 +150,21 @@ func TestDiff(t *testing.T) {
 		{"operator closed for later, out of the scope, back in it", sayOut(t, say(t, active(unstarted), later), active(unstarted)), active(unstarted), false, []Case{Overruled}},
 		{"operator closed, absent, there again", Absent(say(t, active(unstarted), leaver()), now).Next, active(unstarted), false, []Case{Overruled}},
 		{"operator closed, HR said so and later that they are back", say(t, active(unstarted), leaver(), active(inactive)), active(unstarted), false, []Case{Rehire}},
+		{"operator closes later, on leave before", say(t, active(), later), active(onLeave), false, []Case{Suspend}},
+		{"operator closes later, on leave, back before", say(t, active(), later, active(onLeave)), active(present), false, []Case{Resume}},
+		{"operator closes later, a role goes before", say(t, active(), later), active(roleless), false, []Case{Move}},
+		{"operator closes later, another contract", say(t, active(key("a")), later), active(key("b")), false, []Case{Overruled}},
+		{"operator closed at last, that contract", coming(say(t, active(key("a")), later, active(key("b")))), active(key("b")), false, []Case{Overruled}},
+		{"operator suspends later, on leave before", say(t, active(), suspendLater), active(onLeave), false, []Case{Suspend}},
+		{"operator suspends later, back from leave before", say(t, active(onLeave, present), active(onLeave), suspendLater), active(present), false, []Case{Resume, Kept}},
+		{"operator suspended at last, file says present", coming(say(t, active(), suspendLater)), active(present), false, []Case{Overruled}},
+		{"on leave, operator suspended, file says back", say(t, active(onLeave, present), active(onLeave), suspend), active(present), false, []Case{Overruled}},
+		{"operator suspended, out of the scope, back in it", sayOut(t, say(t, active(), suspend), active()), active(), false, []Case{Kept, Rehire}},
+		{"operator suspends later, out of the scope, back in it", sayOut(t, say(t, active(), suspendLater), active()), active(), false, []Case{Kept, Rehire}},
+		{"operator suspended, another contract", say(t, active(key("a")), suspend), active(key("b")), false, []Case{Kept, Rehire}},
+		{"operator suspended, HR said left, back", say(t, active(), suspend, active(inactive)), active(startsIn(1)), false, []Case{Kept, Rehire}},
+		{"operator suspended, another contract, present", say(t, active(key("a")), suspend, active(key("b"))), active(key("b"), present), false, []Case{Overruled}},
+		{"operator suspended, another contract, resumed", say(t, active(key("a")), suspend, active(key("b")), &schema.Resume{Effective: schema.At(now), Reason: "return"}), active(key("c")), false, []Case{Rehire}},
 		{"operator suspended, file says present", say(t, active(), suspend), active(present), false, []Case{Overruled}},
 		{"operator suspended, file says left", say(t, active(), suspend), active(inactive), false, []Case{Leave}},
 	} {
@@ -220,6 +240,9 @@ func TestEmitRefusesNonsense(t *testing.T) {
 		"want engagement 2":                                        {live, &schema.Joiner{Engagement: 3, Person: person, Start: at}},
 		"got an event for 7":                                       {live, &schema.Suspend{Engagement: 7, Effective: at, Reason: "leave"}},
 		"got a leaver for 7":                                       {live, &schema.Leaver{Engagement: 7, Effective: at, Reason: "other"}},
+		"there is no access of it left to take":                    {closed, &schema.Suspend{Effective: at, Reason: "leave"}},
+		"is to be closed as of 2026-03-05T12:00:00Z already":       {say(t, active(), &schema.Leaver{Effective: schema.At(*day(3)), Reason: "other"}), &schema.Leaver{Effective: schema.At(*day(4)), Reason: "other"}},
+		"is suspended as of 2026-03-05T12:00:00Z already":          {say(t, active(), &schema.Suspend{Effective: schema.At(*day(3)), Reason: "other"}), &schema.Suspend{Effective: schema.At(*day(4)), Reason: "other"}},
 		"is not suspended":                                         {live, &schema.Resume{Effective: at, Reason: "return"}},
 		"for a mover, got":                                         {live, &schema.Mover{Person: person, Start: at, Effective: later}},
 		"not an operator's":                                        {live, &schema.Heartbeat{}},
@@ -238,7 +261,7 @@ func TestEmitRefusesNonsense(t *testing.T) {
 		}
 	}
 	planned := schema.At(now.AddDate(0, 11, 0))
-	if d, err := Emit(live, Said{Event: &schema.Leaver{Effective: planned, Reason: "resignation"}}, now); err != nil || d.Next.Since != planned {
+	if d, err := Emit(live, Said{Event: &schema.Leaver{Effective: planned, Reason: "resignation"}}, now); err != nil || d.Next.Status != Active || *d.Next.Leaves != planned {
 		t.Errorf("a leaver that is planned: %v", err)
 	}
 	if _, err := Emit(live, Said{Event: &schema.Mover{Person: live.Person, Roles: live.Roles, Start: live.Start, End: &planned, Effective: at}}, now); err != nil {
@@ -254,28 +277,120 @@ func TestEmitRefusesNonsense(t *testing.T) {
 	}
 }
 
-// Whatever files and operators say in whatever order: repeating a record says nothing, leavers come only
-// from records that say so and only to the live, and nothing but a joiner follows one.
+// copied is an event of its own: Emit fills the engagement in.
+func copied(e schema.Event) schema.Event {
+	c := reflect.New(reflect.TypeOf(e).Elem())
+	c.Elem().Set(reflect.ValueOf(e).Elem())
+	return c.Interface().(schema.Event)
+}
+
+// What lies ahead swallows nothing, and what is in force keeps its date.
+func TestDatesAhead(t *testing.T) {
+	at := func(n int) schema.Instant { return schema.At(*day(n)) }
+	suspended := say(t, active(), &schema.Suspend{Effective: at(-2), Reason: "other"})
+	if d, err := Emit(suspended, Said{Event: &schema.Suspend{Effective: at(5), Reason: "other"}}, now); err == nil || d.Next.Since != at(-2) {
+		t.Errorf("suspended already, and again later: %+v %v", d.Next, err)
+	}
+	away := Diff(say(t, active()), active(onLeave), true, now).Next
+	d, err := Emit(away, Said{Event: &schema.Suspend{Effective: at(5), Reason: "other"}}, now)
+	if l, _ := d.Next.Statement("1", now); err != nil || l.State != schema.StateSuspended || l.Since != schema.At(now) {
+		t.Errorf("on leave, and suspended by an operator later: %+v %v", l, err)
+	}
+	if is := d.Next.At(*day(5)); is.Since != schema.At(now) || is.By != Operator {
+		t.Errorf("the operator's date has come: %+v", is)
+	}
+	ahead := say(t, active(), &schema.Suspend{Effective: at(7), Reason: "other"})
+	if l, _ := ahead.Statement("1", now); ahead.Status != Active || l.State != schema.StateSuspended || l.Since != at(7) {
+		t.Errorf("suspended later: %+v", l)
+	}
+	if d, err := Emit(ahead, Said{Event: &schema.Suspend{Effective: at(0), Reason: "other"}}, now); err != nil || d.Next.Status != Suspended || d.Next.Since != at(0) {
+		t.Errorf("and now: %+v %v", d.Next, err)
+	}
+	if d, err := Emit(ahead, Said{Event: &schema.Resume{Effective: at(0), Reason: "other"}}, now); err != nil || d.Next.At(*day(8)).Status != Active {
+		t.Errorf("and not after all: %+v %v", d.Next, err)
+	}
+	leaving := say(t, active(endsIn(30)), &schema.Leaver{Effective: at(7), Reason: "other"})
+	d, err = Emit(leaving, Said{Event: &schema.Suspend{Effective: at(0), Reason: "other"}}, now)
+	if l, gone := d.Next.Statement("1", now); err != nil || gone != nil || l.State != schema.StateSuspended || *l.End != at(7) {
+		t.Errorf("leaves later, suspended now: %+v %v", l, err)
+	}
+	if _, gone := d.Next.Statement("1", *day(7)); gone == nil || gone.Effective != at(7) {
+		t.Errorf("the day has come: %+v", gone)
+	}
+	if d := Expire(leaving, *day(7)); d.Events != nil || d.Next.Status != Closed || d.Next.By != Operator {
+		t.Errorf("the day has come: %+v", d)
+	}
+	never := say(t, active(startsIn(10)), &schema.Leaver{Effective: at(5), Reason: "other"})
+	if _, gone := never.Statement("1", now); gone == nil || gone.Effective != at(5) {
+		t.Errorf("leaves before the first day: %+v", gone)
+	}
+}
+
+// took is what operators took of one person and have not given back, as a reader of the rules would keep it: by their
+// words and HR's rows alone, not by what the register remembers.
+type took struct {
+	suspends *schema.Instant // from when; nil: nobody is suspended by an operator
+	left     *schema.Instant // from when; nil: no engagement was closed by an operator, or HR has said so too since
+	first    schema.Instant  // the latest first day that was ever stated
+	seen     map[string]bool // names of engagements that were stated before
+}
+
+// back reports whether rec states an engagement that is new to whoever heard all before.
+func (k *took) back(rec *source.Record) bool {
+	if rec.Engagement != "" && !k.seen[rec.Engagement] && (rec.Start == nil || !schema.At(*rec.Start).Before(k.first)) {
+		return true
+	}
+	return rec.Start != nil && k.first.Before(schema.At(*rec.Start)) && k.left.Before(schema.At(*rec.Start))
+}
+
+// note keeps what is no news any more.
+func (k *took) note(rec *source.Record, next *State) {
+	k.first = laterOf(k.first, next.Start)
+	if next.Key != "" {
+		k.seen[next.Key] = true
+	}
+	if next.Status.Live() && rec.Engagement != "" {
+		k.seen[rec.Engagement] = true
+	}
+}
+
+// Whatever files and operators say in whatever order: repeating a record says nothing, leavers come only from records
+// that say so and only to the live, nothing but a joiner, or a suspension said ahead of it, follows one, and what an
+// operator took comes back by an operator's word, or by a row of an engagement that is new.
 func TestInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s State
 		at := now
+		k := took{seen: map[string]bool{}}
 		for i := range rapid.IntRange(1, 25).Draw(t, "steps") {
 			at = at.Add(time.Duration(rapid.IntRange(0, 72).Draw(t, "hours")) * time.Hour)
 			var d Decision
 			var mayLeave, again = false, func(State) []Said { return nil }
-			if rapid.IntRange(0, 5).Draw(t, "who") == 0 {
-				e := rapid.SampledFrom([]schema.Event{
-					&schema.Joiner{Person: schema.Person{DisplayName: "O"}, Start: schema.At(at)}, leaver(),
-					&schema.Suspend{Effective: schema.At(at), Reason: "leave"}, &schema.Resume{Effective: schema.At(at), Reason: "return"},
-				}).Draw(t, "event")
-				copied := reflect.New(reflect.TypeOf(e).Elem())
-				copied.Elem().Set(reflect.ValueOf(e).Elem())
+			if rapid.IntRange(0, 3).Draw(t, "who") == 0 {
+				ahead := schema.At(at.Add(time.Duration(rapid.SampledFrom([]int{-30, 0, 0, 1, 50, 200}).Draw(t, "ahead")) * time.Hour))
+				e := copied(rapid.SampledFrom([]schema.Event{
+					&schema.Joiner{Person: schema.Person{DisplayName: "O"}, Start: schema.At(at)}, &schema.Leaver{Effective: ahead, Reason: "other"},
+					&schema.Suspend{Effective: ahead, Reason: "leave"}, &schema.Resume{Effective: schema.At(at), Reason: "return"},
+				}).Draw(t, "event"))
 				var err error
-				if d, err = Emit(s, Said{Event: copied.Interface().(schema.Event)}, at); err != nil {
+				if d, err = Emit(s, Said{Event: e}, at); err != nil {
 					continue
 				}
 				mayLeave = true
+				switch e := e.(type) {
+				case *schema.Joiner:
+					k.left, k.suspends, k.first = nil, nil, laterOf(k.first, e.Start)
+				case *schema.Leaver:
+					if k.left == nil || e.Effective.Before(*k.left) {
+						k.left = &e.Effective
+					}
+				case *schema.Suspend:
+					if k.suspends == nil || e.Effective.Before(*k.suspends) {
+						k.suspends = &e.Effective
+					}
+				case *schema.Resume:
+					k.suspends = nil
+				}
 			} else {
 				rec := active()
 				rec.Status = rapid.SampledFrom([]source.Status{source.Active, source.Active, source.Inactive, source.Unstated}).Draw(t, "status")
@@ -286,14 +401,36 @@ func TestInvariants(t *testing.T) {
 					rec.End = day(rapid.IntRange(-20, 60).Draw(t, "end"))
 				}
 				// Package source refuses a last day before the first.
-				if start := day(rapid.IntRange(-30, 30).Draw(t, "start")); rec.End == nil || !rec.End.Before(*start) {
+				rec.Roles = rapid.SampledFrom([][]string{{}, {"analyst"}}).Draw(t, "roles")
+				if start := day(rapid.SampledFrom([]int{-30, -10, 0, 3, 30}).Draw(t, "start")); rapid.IntRange(0, 2).Draw(t, "starts") > 0 && (rec.End == nil || !rec.End.Before(*start)) {
 					rec.Start = start
 				} else {
 					rec.Start = nil
 				}
 				in := rapid.IntRange(0, 4).Draw(t, "scope") > 0
 				d = Diff(s, rec, in, at)
+				was := s.At(at)
 				over := rec.End != nil && !rec.End.After(at)
+				if was.Status.Live() && rec.Status == source.Active && in && !over {
+					if was.Status == Active && rec.Leave == source.OnLeave && d.Next.Status == Active {
+						t.Fatalf("step %d: on leave, and has access: %v", i, d.Cases)
+					}
+					if d.Next.Engagement == was.Engagement && d.Next.Status.Live() && !slices.Equal(d.Next.Roles, rec.Roles) {
+						t.Fatalf("step %d: roles %v of a row with %v", i, d.Next.Roles, rec.Roles)
+					}
+				}
+				if k.left != nil && !schema.At(at).Before(*k.left) && d.Next.At(at).Status.Live() && !k.back(rec) {
+					t.Fatalf("step %d: a file has back who left by an operator's word: %v", i, d.Cases)
+				}
+				switch {
+				case rec.Status == source.Inactive && was.Engagement > 0: // it has caught up: whoever it has back came back
+					k.left = nil
+				case d.Next.Engagement > was.Engagement && k.left != nil && !schema.At(at).Before(*k.left):
+					k.left = nil
+				}
+				if rec.Status == source.Active && (d.Next.Status.Live() || k.left != nil) { // else nobody remembers who was never announced
+					k.note(rec, &d.Next)
+				}
 				changed := rec.Engagement != s.Key
 				mayLeave = rec.Status != source.Unstated && (rec.Status == source.Inactive || !in || over || changed)
 				again = func(next State) []Said { return Diff(next, rec, in, at).Events }
@@ -314,11 +451,18 @@ func TestInvariants(t *testing.T) {
 						t.Fatalf("step %d: a leaver that nobody stated", i)
 					}
 					status = Closed
+				case *schema.Suspend:
+					if !status.Live() && e.Engagement != engagement+1 || e.Engagement > engagement+1 {
+						t.Fatalf("step %d: suspend of %d after %d", i, e.Engagement, engagement)
+					}
 				default:
 					if !status.Live() {
 						t.Fatalf("step %d: %s for someone who is %q", i, said.Event.Kind(), status)
 					}
 				}
+			}
+			if k.suspends != nil && !schema.At(at).Before(*k.suspends) && d.Next.At(at).Status == Active {
+				t.Fatalf("step %d: active, though an operator suspended them: %v", i, d.Cases)
 			}
 			if more := again(d.Next); len(more) > 0 {
 				t.Fatalf("step %d: the same record again says %s", i, more[0].Event.Kind())
@@ -331,7 +475,7 @@ func TestInvariants(t *testing.T) {
 			if err != nil || !sameDesired(&back, &d.Next) || back.Status != d.Next.Status || back.Since != d.Next.Since {
 				t.Fatalf("step %d: the state does not survive storage: %v", i, err)
 			}
-			if live, gone := d.Next.Statement("1"); (live != nil) != d.Next.Status.Live() || (gone != nil) != (d.Next.Status == Closed) {
+			if live, gone := d.Next.Statement("1", at); (live != nil || gone != nil) != (d.Next.Status != "") || live != nil && !d.Next.Status.Live() || live != nil && gone != nil {
 				t.Fatalf("step %d: the roster says otherwise", i)
 			}
 			s = d.Next
