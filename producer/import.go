@@ -109,6 +109,9 @@ names everyone and the number is inside limits.absences. Everything is reported 
 An older export must not bring leavers back: rehires are limited by limits.rehires, and a row whose first
 day is before the leaver that HR stated, or was announced before it, is held.
 
+After recover, a row of somebody who has left is said as a leaver also where nothing was announced of them,
+until a file was taken whole with --complete.
+
 Exit code 1 when leavers or rehires were held back by a limit, or no row of somebody who is live was accepted.`,
 		Example: `  producer -c producer.yaml import export.csv --dry-run
   producer -c producer.yaml import export.csv
@@ -232,6 +235,9 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		res, err := e.Do(ctx, s.box, now, a.progress(len(e.Changes), "announcing to "+e.Enclave))
 		if res != nil {
 			e.Sent, e.Skipped = len(res.Sent), res.Skipped
+		}
+		if err == nil && o.Complete && len(snap.Refused)+len(snap.Held)+len(e.HeldBack)+len(e.Skipped) == 0 {
+			err = s.box.Complete(ctx, e.Audience)
 		}
 		if err != nil {
 			return r, fmt.Errorf("announce to %s: %w; what was stored stays, and importing the file again does the rest", e.Enclave, err)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -106,4 +108,46 @@ func (p *place) counts(t *testing.T) [3]int {
 	}
 	e := r.Enclaves[0]
 	return [3]int{e.Active, e.Suspended, e.Closed}
+}
+
+// A restore that lost a joiner: whoever left since is cut all the same, and no number is given twice.
+func TestRestoreThatLostAJoiner(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	const head = "id,name,dept,status\n"
+	p.must(t, "import", p.write(t, "export.csv", head+"1,A,sec,a\n"))
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	p.must(t, "backup", copied, "--reason", "nightly")
+	p.must(t, "import", p.write(t, "export.csv", head+"1,A,sec,a\n2,B,sec,a\n3,C,sec,a\n4,D,sec,a\n"))
+	text, err := os.ReadFile(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "data/producer.db", string(text))
+	if out := p.must(t, "recover", "--force", "--reason", "disk lost"); !strings.Contains(out, "--complete") {
+		t.Errorf("what is next:\n%s", out)
+	}
+	left := p.write(t, "export.csv", head+"1,A,sec,i\n2,B,sec,i\n3,C,sales,i\n5,E,sec,a\n")
+	out := p.must(t, "import", left)
+	for _, want := range []string{"leaver   subject 1, engagement 1 ", "leaver   subject 2, engagement 6 ", "joiner   subject 5, engagement 6 ", "leaver-after-restore 1", "never-announced 1"} {
+		if !strings.Contains(out, want) { // who is out of scope does not cross
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	if out := p.must(t, "import", left); !strings.Contains(out, "0 changes") {
+		t.Errorf("again:\n%s", out)
+	}
+	if out := p.must(t, "emit", "leaver", "4"); !strings.Contains(out, "stored leaver of subject 4") || p.said(t, "4").Engagement != 6 {
+		t.Errorf("whom nobody here knows: %s", out)
+	}
+	p.must(t, "import", p.write(t, "export.csv", head+"1,A,sec,a\n5,E,sec,a\n"), "--complete")
+	if s := p.said(t, "1"); s.Engagement != 7 {
+		t.Errorf("want 7, since the lost register may have given up to 6, got %d", s.Engagement)
+	}
+	if out := p.must(t, "import", p.write(t, "export.csv", head+"5,E,sec,a\n6,F,sec,i\n")); !strings.Contains(out, "never-announced 1") {
+		t.Errorf("a file that names everyone was imported since:\n%s", out)
+	}
+	if code, _, errs := p.try("", "emit", "leaver", "8"); code != exitMisused || !strings.Contains(errs, "--engagement") {
+		t.Errorf("%d %s", code, errs)
+	}
 }

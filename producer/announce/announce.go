@@ -105,8 +105,12 @@ type HeldBack struct {
 // Make computes the plan.
 func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot, o Options, now time.Time) (*Plan, error) {
 	p := &Plan{Enclave: e.Name, Audience: e.Audience, Cases: map[register.Case]int{}, Changes: []Change{}}
+	nobody, err := box.Nobody(ctx, e.Audience)
+	if err != nil {
+		return nil, err
+	}
 	states := map[string]register.State{}
-	err := box.States(ctx, e.Audience, func(subject string, s register.State) error {
+	err = box.States(ctx, e.Audience, func(subject string, s register.State) error {
 		states[subject] = s
 		if s.Status.Live() {
 			p.Live++
@@ -115,6 +119,11 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	})
 	if err != nil {
 		return nil, err
+	}
+	for i := range snap.Records {
+		if id := snap.Records[i].Subject; states[id].Status == "" {
+			states[id] = nobody
+		}
 	}
 	records := p.managers(e, snap, states, now)
 	accepted := map[string]bool{}

@@ -41,13 +41,14 @@ type chain struct {
 	head       schema.Digest
 	lastIAT    int64
 	cutAfter   uint64
+	restored   bool
 }
 
 func (b *Box) chain(tx *store.Tx, audience string) (*chain, error) {
 	c := &chain{audience: audience}
 	var head []byte
-	err := tx.QueryRow("SELECT ref, generation, seq, head, last_iat, cut_after FROM chain WHERE aud = ?", audience).
-		Scan(&c.ref, &c.generation, &c.seq, &head, &c.lastIAT, &c.cutAfter)
+	err := tx.QueryRow("SELECT ref, generation, seq, head, last_iat, cut_after, restored FROM chain WHERE aud = ?", audience).
+		Scan(&c.ref, &c.generation, &c.seq, &head, &c.lastIAT, &c.cutAfter, &c.restored)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, &UnknownEnclaveError{audience}
 	}

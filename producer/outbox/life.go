@@ -104,7 +104,7 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 		for _, q := range []string{
 			"DELETE FROM outbox WHERE sent IS NULL", "DELETE FROM cut",
 			// The clock may have been ahead when it last spoke: a new generation begins with what it says now.
-			"UPDATE chain SET seq = 0, head = zeroblob(32), last_iat = 0, cut_after = 0, heartbeat = 0, roster = 0, roster_head = 0, roster_last = 0",
+			"UPDATE chain SET seq = 0, head = zeroblob(32), last_iat = 0, cut_after = 0, heartbeat = 0, roster = 0, roster_head = 0, roster_last = 0, restored = 1",
 			// The published ledger is set aside: nothing was published from here yet.
 			"DELETE FROM ledger_place", "DELETE FROM ledger_checkpoint",
 		} {
@@ -140,6 +140,10 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 
 // States hands out what was last said of everyone in an enclave, as it is now, by subject.
 func (b *Box) States(ctx context.Context, audience string, each func(subject string, s register.State) error) error {
+	nobody, err := b.Nobody(ctx, audience)
+	if err != nil {
+		return err
+	}
 	rows, err := b.db.Read().QueryContext(ctx, "SELECT subject, doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) ORDER BY subject", audience)
 	if err != nil {
 		return fmt.Errorf("read the register: %w", err)
@@ -150,7 +154,7 @@ func (b *Box) States(ctx context.Context, audience string, each func(subject str
 		if err := rows.Scan(&subject, &doc); err != nil {
 			return fmt.Errorf("read the register: %w", err)
 		}
-		var s register.State
+		s := nobody
 		if err := json.Unmarshal([]byte(doc), &s); err != nil {
 			return fmt.Errorf("read the register of subject %q: %w", subject, err)
 		}
@@ -159,6 +163,23 @@ func (b *Box) States(ctx context.Context, audience string, each func(subject str
 		}
 	}
 	return rows.Err()
+}
+
+// Nobody is the state of a person of whom the register knows nothing.
+func (b *Box) Nobody(ctx context.Context, audience string) (s register.State, err error) {
+	err = b.db.Read().QueryRowContext(ctx, "SELECT generation, restored FROM chain WHERE aud = ?", audience).Scan(&s.Open, &s.Restored)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return s, fmt.Errorf("read the chain of %s: %w", audience, err)
+	}
+	return s, nil
+}
+
+// Complete says that the register has heard of everyone since it was restored: a file that names everyone was taken whole.
+func (b *Box) Complete(ctx context.Context, audience string) error {
+	return b.db.Tx(ctx, func(tx *store.Tx) error {
+		_, err := tx.Exec("UPDATE chain SET restored = 0 WHERE aud = ? AND restored <> 0", audience)
+		return err
+	})
 }
 
 // Status is where an enclave's chain stands.
@@ -251,7 +272,11 @@ func Generation(ctx context.Context, db *store.DB) (g int, err error) {
 }
 
 // State is what was last said of one person, as it is now.
-func (b *Box) State(ctx context.Context, audience, subject string) (s register.State, err error) {
+func (b *Box) State(ctx context.Context, audience, subject string) (register.State, error) {
+	s, err := b.Nobody(ctx, audience)
+	if err != nil {
+		return s, err
+	}
 	var doc string
 	err = b.db.Read().QueryRowContext(ctx, "SELECT doc FROM person WHERE chain = (SELECT ref FROM chain WHERE aud = ?) AND subject = ?", audience, subject).Scan(&doc)
 	if errors.Is(err, sql.ErrNoRows) {

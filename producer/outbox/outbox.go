@@ -298,7 +298,7 @@ func (b *Box) update(ctx context.Context, audience string, subjects []string, de
 		}
 		var sets []*schema.SET
 		for _, subject := range subjects {
-			last, err := state(tx, c.ref, subject)
+			last, err := state(tx, c, subject)
 			if err != nil {
 				return err
 			}

@@ -13,9 +13,10 @@ import (
 )
 
 // state reads what was last said of a person.
-func state(tx *store.Tx, ref int64, subject string) (s register.State, err error) {
+func state(tx *store.Tx, c *chain, subject string) (register.State, error) {
+	s := register.State{Open: c.generation, Restored: c.restored}
 	var doc string
-	err = tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", ref, subject).Scan(&doc)
+	err := tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", c.ref, subject).Scan(&doc)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s, nil
 	}

@@ -223,7 +223,7 @@ func TestMigration(t *testing.T) {
 	b := setup(t)
 	b.joins(t, gov1, "1")
 	err := b.db.Tx(ctx, func(tx *store.Tx) error {
-		for _, q := range []string{"DROP TABLE courier", "ALTER TABLE producer DROP COLUMN kid", "ALTER TABLE outbox DROP COLUMN resent", "ALTER TABLE person DROP COLUMN barred", "PRAGMA user_version = 1"} {
+		for _, q := range []string{"DROP TABLE courier", "ALTER TABLE producer DROP COLUMN kid", "ALTER TABLE outbox DROP COLUMN resent", "ALTER TABLE person DROP COLUMN barred", "ALTER TABLE chain DROP COLUMN restored", "PRAGMA user_version = 1"} {
 			if _, err := tx.Exec(q); err != nil {
 				return err
 			}

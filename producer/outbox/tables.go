@@ -15,7 +15,7 @@ var Schema = store.Schema{
 		1: "ALTER TABLE outbox ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
 		2: "ALTER TABLE producer ADD COLUMN kid TEXT NOT NULL DEFAULT ''",
 		3: courier,
-		4: "ALTER TABLE person ADD COLUMN barred INTEGER",
+		4: "ALTER TABLE person ADD COLUMN barred INTEGER; ALTER TABLE chain ADD COLUMN restored INTEGER NOT NULL DEFAULT 0",
 	},
 }
 
@@ -46,7 +46,8 @@ CREATE TABLE chain ( -- one for each enclave
 	heartbeat   INTEGER NOT NULL DEFAULT 0, -- iat of the last heartbeat, seconds
 	roster      INTEGER NOT NULL DEFAULT 0, -- iat of the last roster, seconds
 	roster_head INTEGER NOT NULL DEFAULT 0, -- seq at which it was taken
-	roster_last INTEGER NOT NULL DEFAULT 0  -- seq of its last part
+	roster_last INTEGER NOT NULL DEFAULT 0, -- seq of its last part
+	restored    INTEGER NOT NULL DEFAULT 0  -- 1 from a recovery until a file that names everyone was imported
 ) STRICT;
 CREATE TABLE person ( -- the register: what was last said
 	chain   INTEGER NOT NULL REFERENCES chain,

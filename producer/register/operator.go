@@ -52,18 +52,18 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 	switch e := said.Event.(type) {
 	case *schema.Joiner:
 		if e.Engagement == 0 {
-			e.Engagement = last.Engagement + 1
+			e.Engagement = last.next()
 			if last.Status.Live() {
 				return d, nonsense("engagement %d is live; emit a mover, or name the engagement %d to end it and begin anew", last.Engagement, e.Engagement)
 			}
 		}
-		if e.Engagement != last.Engagement+1 {
-			return d, nonsense("want engagement %d for a joiner, got %d", last.Engagement+1, e.Engagement)
+		if e.Engagement != last.next() {
+			return d, nonsense("want engagement %d for a joiner, got %d", last.next(), e.Engagement)
 		}
 		if err := notOver(e.End, now); err != nil {
 			return d, err
 		}
-		*n = State{Engagement: e.Engagement, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
+		*n = State{Engagement: e.Engagement, Generation: last.Open, Open: last.Open, Restored: last.Restored, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
 		n.follow(&last)
 		d.Cases = []Case{Join}
 		if last.Engagement > 0 {
@@ -87,10 +87,15 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		d.Cases = []Case{Move}
 	case *schema.Leaver:
 		switch {
-		case e.Engagement == 0 && last.Status == "":
-			// A leaver of someone unknown leaves a tombstone in the enclave. It is what is left to do
-			// after a restore that lost the joiner; the operator must mean it.
-			return d, nonsense("nothing was ever announced of this person; to close an engagement all the same, name it with --engagement")
+		case e.Engagement == 0 && last.Status == "" && !last.Restored:
+			// A leaver of someone unknown leaves a tombstone in the enclave; the operator must mean it.
+			return d, nonsense("nothing was ever announced of this person; to close an engagement all the same, name it with --engagement: any number from the one that the enclave's operators see")
+		case last.Status == "":
+			// It may be the joiner that is lost: what is left to do after a restore.
+			if e.Engagement == 0 {
+				e.Engagement = last.next()
+			}
+			n.Generation = last.Open
 		case e.Engagement == 0:
 			e.Engagement = last.Engagement
 		case last.Status != "" && e.Engagement != last.Engagement:

@@ -40,6 +40,26 @@ type State struct {
 	// said, and the source's names of the engagements before this one, the last of them last.
 	Latest schema.Instant `json:"latest,omitzero"`
 	Former []string       `json:"former,omitempty"`
+	// Generation is the one in which the engagement's number was given. Open is the chain's, and Restored is set when the
+	// register was restored from a backup and nothing that names everybody was imported since; both are the outbox's, and
+	// not stored here.
+	Generation int  `json:"generation,omitempty"`
+	Open       int  `json:"-"`
+	Restored   bool `json:"-"`
+}
+
+// A register that was restored does not know which engagements were begun since the backup, and no number may stand for
+// two: the next one of a person lies lostStep further on for each generation since the last that is known. An enclave
+// takes no fact that raises the engagement by more than 16 (consumer/fence, maxStep), so that is where it ends.
+const (
+	lostStep = 5
+	lostMost = 15 // beside the one that every engagement adds
+)
+
+// next is the number of the person's next engagement.
+func (s *State) next() int {
+	lost := max(s.Open, 1) - max(s.Generation, 1)
+	return s.Engagement + 1 + min(max(lost, 0)*lostStep, lostMost)
 }
 
 // maxFormer is how many names of earlier engagements are kept. Where some may have gone, a name proves nothing, and
@@ -102,6 +122,7 @@ const (
 	Leave   Case = "leaver"
 	Suspend Case = "suspend"
 	Resume  Case = "resume"
+	Lost    Case = "leaver-after-restore" // inactive, and a register that was restored may have forgotten them: a leaver
 
 	Unchanged  Case = "unchanged"
 	Never      Case = "never-announced"    // inactive, and nothing was ever said of the person
@@ -138,6 +159,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	case rec.Status == source.Unstated:
 		d.settle(Unchanged)
 	case rec.Status == source.Inactive:
+		d.lost = in && last.Status == "" && last.Restored
 		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
 		d.Next.Inferred = false // stated now
 		if d.Next.Status == Closed {
@@ -147,6 +169,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 		d.leave(schema.ReasonTransfer, OutOfScope)
 		d.Next.Inferred = last.Inferred || last.Status.Live()
 	case over:
+		d.lost = last.Status == "" && last.Restored
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
 	case !last.Status.Live():
 		d.enter()
@@ -188,6 +211,7 @@ type decider struct {
 	last State
 	rec  *source.Record
 	now  schema.Instant
+	lost bool // nothing is known of the person, who may have been announced: see [Lost]
 }
 
 func decide(last State, rec *source.Record, now time.Time) *decider {
@@ -206,7 +230,7 @@ func (d *decider) say(c Case, e schema.Event, occurred *schema.Instant) {
 // confirms what is known.
 func (d *decider) leave(reason string, otherwise Case) {
 	later := d.last.Status == Closed && d.now.Before(d.last.Since)
-	if !d.last.Status.Live() && !later {
+	if !d.last.Status.Live() && !later && !d.lost {
 		if d.last.Status == Closed && otherwise == Never {
 			otherwise = Gone
 		}
@@ -220,7 +244,11 @@ func (d *decider) leave(reason string, otherwise Case) {
 			effective, occurred = at, &at
 		}
 	}
-	d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: effective, Reason: reason}, occurred)
+	c := Leave
+	if d.lost { // every engagement up to this number is over, whichever of them there was
+		c, d.Next.Engagement, d.Next.Generation = Lost, d.last.next(), d.last.Open
+	}
+	d.say(c, &schema.Leaver{Engagement: d.Next.Engagement, Effective: effective, Reason: reason}, occurred)
 	d.Next.Status, d.Next.By, d.Next.Since, d.Next.Leaves = Closed, File, effective, nil
 	planned := d.last.Leaves
 	if later {
@@ -318,7 +346,7 @@ func (d *decider) join(c Case) {
 		start = schema.At(*d.rec.Start)
 	}
 	d.Next = State{
-		Engagement: d.last.Engagement + 1, Key: d.rec.Engagement, Status: Active, By: File, Since: d.now,
+		Engagement: d.last.next(), Generation: d.last.Open, Open: d.last.Open, Restored: d.last.Restored, Key: d.rec.Engagement, Status: Active, By: File, Since: d.now,
 		Person: d.rec.Person, Roles: roles(d.rec.Roles), Start: start, End: instant(d.rec.End),
 	}
 	n := &d.Next

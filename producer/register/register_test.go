@@ -326,6 +326,56 @@ func TestDatesAhead(t *testing.T) {
 	}
 }
 
+// A register that was restored skips what may have been lost, inside what an enclave takes at once, and says whom it may
+// have forgotten.
+func TestAfterARestore(t *testing.T) {
+	closed := say(t, active(), active(inactive))
+	for open, want := range map[int]int{0: 2, 1: 2, 2: 7, 3: 12, 4: 17, 9: 17} {
+		closed.Open = open
+		joined := Diff(closed, active(startsIn(1)), true, now).Next
+		if joined.Engagement != want {
+			t.Errorf("generation %d: want engagement %d, got %d", open, want, joined.Engagement)
+		}
+		if again := Diff(Diff(joined, active(inactive), true, now).Next, active(startsIn(9)), true, now).Next; again.Engagement != want+1 {
+			t.Errorf("generation %d: want %d after what is known, got %d", open, want+1, again.Engagement)
+		}
+		if d, err := Emit(closed, Said{Event: &schema.Joiner{Start: schema.At(now)}}, now); err != nil || d.Next.Engagement != want {
+			t.Errorf("generation %d: an operator's joiner: %+v %v", open, d.Next, err)
+		}
+	}
+	nobody := State{Open: 2, Restored: true}
+	for _, c := range []struct {
+		name  string
+		rec   *source.Record
+		out   bool
+		cases []Case
+	}{
+		{"inactive", active(inactive), false, []Case{Lost}},
+		{"last day past", active(endsIn(-1)), false, []Case{Lost}},
+		{"inactive, out of scope", active(inactive), true, []Case{Never}},
+		{"out of scope", active(), true, []Case{OutOfScope}},
+		{"active", active(), false, []Case{Join}},
+	} {
+		d := Diff(nobody, c.rec, !c.out, now)
+		if !slices.Equal(d.Cases, c.cases) {
+			t.Errorf("%s: want %v, got %v", c.name, c.cases, d.Cases)
+		}
+		if again := Diff(d.Next, c.rec, !c.out, now); len(again.Events) > 0 {
+			t.Errorf("%s: said again", c.name)
+		}
+	}
+	if d := Absent(nobody, now); len(d.Events) > 0 {
+		t.Errorf("absent: %v", d.Cases)
+	}
+	d, err := Emit(nobody, Said{Event: leaver()}, now)
+	if err != nil || d.Next.Engagement != 6 || d.Next.Status != Closed {
+		t.Errorf("an operator's leaver: %+v %v", d.Next, err)
+	}
+	if back, err := Emit(d.Next, Said{Event: &schema.Joiner{Start: schema.At(now)}}, now); err != nil || back.Next.Engagement != 7 {
+		t.Errorf("a joiner after it: %+v %v", back.Next, err)
+	}
+}
+
 // took is what operators took of one person and have not given back, as a reader of the rules would keep it: by their
 // words and HR's rows alone, not by what the register remembers.
 type took struct {
