@@ -211,6 +211,19 @@ func TestInactiveRowNeedsLittle(t *testing.T) {
 	}
 }
 
+// Rows that contradict are told by what differs: where one says inactive nothing else was read of leave.
+func TestWhatContradicts(t *testing.T) {
+	header := "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"
+	for rows, want := range map[string]string{
+		"1,Active,No,Ada,B,GB,A,,,,,\n1,Inactive,No,Ada,B,GB,A,,,,,\n": "contradict each other in: status",
+		"1,Active,No,Ada,B,GB,A,,,,,\n1,Active,Yes,Ada,B,GB,A,,,,,\n":  "contradict each other in: leave",
+	} {
+		if s := read(t, importer(t, messy()), CSV, header+rows); len(s.Held) != 1 || !strings.HasSuffix(s.Held[0].Reason, want) {
+			t.Errorf("want %q, got %+v", want, s.Held)
+		}
+	}
+}
+
 func TestMappingMistakes(t *testing.T) {
 	for want, change := range map[string]func(*Mapping){
 		"subject: ":         func(m *Mapping) { m.Subject = "" },
