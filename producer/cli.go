@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,8 +65,28 @@ func (a *app) main(ctx context.Context, args []string) int {
 	err := command.Execute(ctx, root, args)
 	if err != nil {
 		command.PrintError(a.err, "producer", err)
+		if store.IsFull(err) && !a.aboutReport(err) {
+			fmt.Fprintln(a.err, a.fullText())
+		}
 	}
 	return exitCode(err)
+}
+
+// aboutReport reports whether err says that what was printed could not be written, which is told where that happens.
+func (a *app) aboutReport(err error) bool {
+	out, ok := a.out.(*os.File)
+	unwritten, failed := errors.AsType[*fs.PathError](err)
+	return ok && failed && unwritten.Path == out.Name()
+}
+
+// fullText says what to do about a disk without room. The database is the file that every command writes, also one that
+// only looks: its shared memory lies beside it.
+func (a *app) fullText() string {
+	where := "the file that is named"
+	if cfg, err := loadConfig(a.configFile); err == nil {
+		where = cfg.Database + ", or the file that is named"
+	}
+	return "The disk is full, or a quota: make room on the volume of " + where + ", and run the command again. What was accepted before stays."
 }
 
 func exitCode(err error) int {

@@ -15,6 +15,7 @@ import (
 	"jmlbridge/internal/command"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
+	"jmlbridge/internal/store"
 	"jmlbridge/producer/announce"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
@@ -135,7 +136,11 @@ years ahead at most.`,
 			if err != nil {
 				return err
 			}
-			sent, err := a.emit(cmd, schema.Kind(args[0]), args[1], len(args) == 3, &f)
+			kind := schema.Kind(args[0])
+			sent, err := a.emit(cmd, kind, args[1], len(args) == 3, &f)
+			if store.IsFull(err) && kind.Cuts() {
+				err = fmt.Errorf("%w; this %s of subject %s was NOT stored for that enclave or those after it, which will not hear of it: have their operators cut by hand now (consumer cut %s --reason ...), and emit it again when there is room", err, kind, args[1], args[1])
+			}
 			if len(sent) == 0 && (err != nil || !inJSON) {
 				return err
 			}

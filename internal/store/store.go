@@ -289,7 +289,7 @@ func (db *DB) Backup(ctx context.Context, path string) (digest [sha256.Size]byte
 	}
 	defer c.Close()
 	if _, err := c.ExecContext(ctx, "VACUUM INTO ?", path); err != nil {
-		return digest, 0, fmt.Errorf("copy database %s: %w", db.path, err)
+		return digest, 0, fmt.Errorf("copy database %s to %s: %w", db.path, path, err)
 	}
 	if err := f.Sync(); err != nil {
 		return digest, 0, err
