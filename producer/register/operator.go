@@ -97,15 +97,16 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 			}
 			n.Generation = last.Open
 		case e.Engagement == 0:
-			e.Engagement = last.Engagement
-		case last.Status != "" && e.Engagement != last.Engagement:
+			e.Engagement = last.reach()
+		case e.Engagement != last.Engagement && e.Engagement != last.reach():
 			return d, nonsense("engagement %d was announced last; got a leaver for %d", last.Engagement, e.Engagement)
 		}
+		reaches := e.Engagement > last.Engagement && last.Status != "" // what a lost register may have announced
 		ahead := last.Status.Live() && schema.At(now).Before(e.Effective)
 		if ahead && last.Leaves != nil && !e.Effective.Before(*last.Leaves) && !e.Urgent {
 			return d, nonsense("engagement %d is to be closed as of %s already; of several leavers the earliest counts", last.Engagement, *last.Leaves)
 		}
-		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent {
+		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent && !reaches {
 			return d, nonsense("engagement %d was closed as of %s already; of several leavers the earliest counts", last.Engagement, last.Since)
 		}
 		if err := notTooFar(schema.KindLeaver, e.Effective, now); err != nil {
@@ -120,6 +121,9 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 			break
 		}
 		n.Engagement, n.By, n.Leaves = e.Engagement, Operator, nil
+		if reaches {
+			n.Generation = last.Open
+		}
 		if last.Status != Closed || e.Effective.Before(last.Since) {
 			n.Since = e.Effective
 		}

@@ -49,17 +49,25 @@ type State struct {
 }
 
 // A register that was restored does not know which engagements were begun since the backup, and no number may stand for
-// two: the next one of a person lies lostStep further on for each generation since the last that is known. An enclave
-// takes no fact that raises the engagement by more than 16 (consumer/fence, maxStep), so that is where it ends.
+// two: the next one of a person lies lostStep further on for each generation since the last that is known. A leaver bears
+// the last of those numbers, for it ends every engagement up to its own: one by a lost joiner too. Nothing else does, since
+// who is live here may have left by a leaver that is lost, which a higher number would undo. An enclave takes no fact that
+// raises the engagement by more than 16 (consumer/fence, maxStep), so that is where it ends.
 const (
 	lostStep = 5
 	lostMost = 15 // beside the one that every engagement adds
 )
 
 // next is the number of the person's next engagement.
-func (s *State) next() int {
-	lost := max(s.Open, 1) - max(s.Generation, 1)
-	return s.Engagement + 1 + min(max(lost, 0)*lostStep, lostMost)
+func (s *State) next() int { return s.Engagement + 1 + s.lost() }
+
+// reach is the number of a leaver of the person's engagement.
+func (s *State) reach() int { return s.Engagement + s.lost() }
+
+// lost is how many numbers may have been given since the person's own.
+func (s *State) lost() int {
+	generations := max(s.Open, 1) - max(s.Generation, 1)
+	return min(max(generations, 0)*lostStep, lostMost)
 }
 
 // maxFormer is how many names of earlier engagements are kept. Where some may have gone, a name proves nothing, and
@@ -247,6 +255,8 @@ func (d *decider) leave(reason string, otherwise Case) {
 	c := Leave
 	if d.lost { // every engagement up to this number is over, whichever of them there was
 		c, d.Next.Engagement, d.Next.Generation = Lost, d.last.next(), d.last.Open
+	} else if d.last.lost() > 0 {
+		d.Next.Engagement, d.Next.Generation = d.last.reach(), d.last.Open
 	}
 	d.say(c, &schema.Leaver{Engagement: d.Next.Engagement, Effective: effective, Reason: reason}, occurred)
 	d.Next.Status, d.Next.By, d.Next.Since, d.Next.Leaves = Closed, File, effective, nil
@@ -318,7 +328,8 @@ func (s *State) follow(last *State) {
 // replace ends one engagement and begins the next.
 func (d *decider) replace() {
 	if d.rec.Leave == source.OnLeave {
-		d.say(Leave, &schema.Leaver{Engagement: d.last.Engagement, Effective: d.now, Reason: schema.ReasonEndOfContract}, nil)
+		d.Next.Engagement, d.Next.Generation = d.last.reach(), d.last.Open
+		d.say(Leave, &schema.Leaver{Engagement: d.Next.Engagement, Effective: d.now, Reason: schema.ReasonEndOfContract}, nil)
 		d.Next.Status, d.Next.By, d.Next.Since = Closed, File, d.now
 		d.settle(Away)
 		return

@@ -532,3 +532,50 @@ func TestInvariants(t *testing.T) {
 		}
 	})
 }
+
+// After a restore a leaver ends every engagement that the lost register may have given, and nothing else bears a number that
+// was not given here: who is live may have left by a leaver that is lost, which a higher number would undo.
+func TestALeaverAfterARestoreReachesWhatIsLost(t *testing.T) {
+	now := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		generation, open, want int
+	}{{0, 1, 3}, {1, 1, 3}, {1, 2, 8}, {2, 2, 3}, {2, 4, 13}, {1, 9, 18}} {
+		live := State{Engagement: 3, Generation: c.generation, Open: c.open, Status: Active, By: File, Since: schema.At(now.Add(-time.Hour)), Start: schema.At(now.Add(-time.Hour)), Roles: []string{}}
+		closed := live
+		closed.Status = Closed
+		said := func(what string, d Decision, err error, want int) {
+			t.Helper()
+			if err != nil || len(d.Events) != 1 {
+				t.Fatalf("%+v, %s: %v, %v", c, what, d, err)
+			}
+			e, ok := d.Events[0].Event.(*schema.Leaver)
+			if !ok || e.Engagement != want || d.Next.Engagement != want || want > 3 && d.Next.Generation != c.open {
+				t.Errorf("%+v, %s: want a leaver of engagement %d, got %+v and %+v", c, what, want, d.Events[0].Event, d.Next)
+			}
+			if got := d.Next.next(); got != want+1 {
+				t.Errorf("%+v, %s: want %d next, got %d", c, what, want+1, got)
+			}
+		}
+		said("the file's", Diff(live, &source.Record{Status: source.Inactive}, true, now), nil, c.want)
+		said("absence", Absent(live, now), nil, c.want)
+		d, err := Emit(live, Said{Event: &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonTermination}}, now)
+		said("an operator's", d, err, c.want)
+		d, err = Emit(closed, Said{Event: &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonTermination}}, now)
+		if c.want == 3 {
+			if err == nil {
+				t.Errorf("%+v: a leaver of who has left is taken", c)
+			}
+		} else if said("an operator's of who has left", d, err, c.want); err == nil {
+			if _, err := Emit(d.Next, Said{Event: &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonTermination}}, now); err == nil {
+				t.Errorf("%+v: it is taken twice", c)
+			}
+		}
+		if l, _ := live.Statement("1", now); l == nil || l.Engagement != 3 {
+			t.Errorf("%+v: a roster states %+v", c, l)
+		}
+		d, err = Emit(live, Said{Event: &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonOther}}, now)
+		if err != nil || d.Events[0].Event.(*schema.Suspend).Engagement != 3 {
+			t.Errorf("%+v: %+v, %v", c, d, err)
+		}
+	}
+}
