@@ -85,6 +85,7 @@ func (s State) At(now time.Time) State {
 		if s.End != nil && s.End.Before(over) {
 			over = *s.End
 		}
+		s.Latest = laterOf(s.latest(), *s.Leaves)
 		s.Status, s.By, s.Since, s.Leaves, s.Inferred = Closed, Operator, over, nil, false
 		return s
 	}
@@ -274,6 +275,9 @@ func (d *decider) enter() {
 	switch {
 	case d.last.Status == Closed && d.last.By == Operator && !d.newer():
 		d.settle(Overruled)
+		if d.now.Before(d.last.latest()) {
+			d.remember(d.rec.Engagement)
+		}
 	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && (schema.At(*d.rec.Start).Before(d.last.Since) || !d.begins()):
 		d.settle(Contradict) // most likely an export that is older than the leaver
 	case d.rec.Leave == source.OnLeave:
@@ -289,7 +293,11 @@ func (d *decider) enter() {
 // before it: a file may lag by more than that one.
 func (d *decider) newer() bool {
 	if d.rec.Engagement != "" && d.last.Key != "" {
-		return d.rec.Engagement != d.last.Key && !d.known(d.rec.Engagement) && (d.rec.Start == nil || !schema.At(*d.rec.Start).Before(d.last.latest()))
+		from := d.now // as of a joiner without a first day
+		if d.rec.Start != nil {
+			from = schema.At(*d.rec.Start)
+		}
+		return d.rec.Engagement != d.last.Key && !d.known(d.rec.Engagement) && !from.Before(d.last.latest())
 	}
 	return d.rec.Start != nil && d.last.Since.Before(schema.At(*d.rec.Start)) && d.begins()
 }
@@ -346,8 +354,13 @@ func (d *decider) postpone() {
 	d.rec = &rec
 	d.settle(Overruled)
 	d.change()
-	if !d.known(key) {
-		d.Next.Former = append(slices.Clone(d.Next.Former), key) // said before the leaver has come: no news after it
+	d.remember(key)
+}
+
+// remember keeps the name of an engagement that was said before an operator's leaver has come: it is no news after it.
+func (d *decider) remember(key string) {
+	if key != "" && key != d.last.Key && !d.known(key) {
+		d.Next.Former = append(slices.Clone(d.Next.Former), key)
 	}
 }
 

@@ -154,6 +154,7 @@ func TestDiff(t *testing.T) {
 		{"operator closes later, on leave, back before", say(t, active(), later, active(onLeave)), active(present), false, []Case{Resume}},
 		{"operator closes later, a role goes before", say(t, active(), later), active(roleless), false, []Case{Move}},
 		{"operator closes later, another contract", say(t, active(key("a")), later), active(key("b")), false, []Case{Overruled}},
+		{"operator closes later, out of the scope, another contract", sayOut(t, say(t, active(key("a"), unstarted), later), active()), active(key("b"), unstarted), false, []Case{Overruled}},
 		{"operator closed at last, that contract", coming(say(t, active(key("a")), later, active(key("b")))), active(key("b")), false, []Case{Overruled}},
 		{"operator suspends later, on leave before", say(t, active(), suspendLater), active(onLeave), false, []Case{Suspend}},
 		{"operator suspends later, back from leave before", say(t, active(onLeave, present), active(onLeave), suspendLater), active(present), false, []Case{Resume, Kept}},
@@ -390,6 +391,11 @@ func (k *took) back(rec *source.Record) bool {
 	if rec.Engagement != "" && !k.seen[rec.Engagement] && (rec.Start == nil || !schema.At(*rec.Start).Before(k.first)) {
 		return true
 	}
+	return k.begins(rec)
+}
+
+// begins reports whether rec states a first day after all before it, and after the leaver.
+func (k *took) begins(rec *source.Record) bool {
 	return rec.Start != nil && k.first.Before(schema.At(*rec.Start)) && k.left.Before(schema.At(*rec.Start))
 }
 
@@ -475,7 +481,7 @@ func TestInvariants(t *testing.T) {
 				switch {
 				case rec.Status == source.Inactive && was.Engagement > 0: // it has caught up: whoever it has back came back
 					k.left = nil
-				case d.Next.Engagement > was.Engagement && k.left != nil && !schema.At(at).Before(*k.left):
+				case d.Next.Engagement > was.Engagement && k.left != nil && (!schema.At(at).Before(*k.left) || k.begins(rec)):
 					k.left = nil
 				}
 				if rec.Status == source.Active && (d.Next.Status.Live() || k.left != nil) { // else nobody remembers who was never announced
