@@ -22,9 +22,13 @@ func Lost(past *Model) *Model {
 // Before is the enclave as it was when it lost its database; nil: it never did.
 func (m *Model) Before() *Model { return m.past }
 
-// remembered is what Lost says is known of a person.
-func (m *Model) remembered(subject string) (all []said) {
-	for _, s := range m.about(subject, View{}) {
+// remembered is what Lost says is known of a person. A leaver of a generation that nobody had opened took access away, and
+// is on no ledger by its content: both are good, to know of it and not to.
+func (m *Model) remembered(subject string, v View) (all []said) {
+	for _, s := range m.about(subject, View{Unopened: v.Unopened}) {
+		if !s.opened && !v.Unopened {
+			continue
+		}
 		effective := func(t schema.Instant) { s.effective = t.Time() }
 		switch e := s.event.(type) {
 		case *schema.Leaver, *schema.Suspend:

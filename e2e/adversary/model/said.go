@@ -50,7 +50,7 @@ var Views = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopen
 // about lists everything that was said of a person.
 func (m *Model) about(subject string, v View) (all []said) {
 	if m.past != nil {
-		all = m.past.remembered(subject)
+		all = m.past.remembered(subject, v)
 	}
 	add := func(x Message, sequenced, opened bool) {
 		p := place{generation: x.Stream.Generation, seq: x.Stream.Seq}
