@@ -59,7 +59,7 @@ func (f *files) people(db *state.DB, lane plan.Lane, code string, ids ...string)
 		if _, err := state.RaiseAlarm(tx, state.Alarm{Code: code, Severity: state.Critical, Last: now, Text: "past the limit"}); err != nil {
 			return err
 		}
-		return state.HoldLane(tx, h.ID, lane, now, now.Add(time.Hour), false)
+		return state.HoldLane(tx, h.ID, lane, now, now.Add(time.Hour))
 	})
 	return h
 }

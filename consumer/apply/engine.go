@@ -338,7 +338,7 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 			}
 			if e.take(s) {
 				free--
-				e.start(ctx, s, lane == plan.Give && e.looking, fatal)
+				e.start(ctx, s, e.bounds[lane].upTo, lane == plan.Give && e.looking, fatal)
 			}
 		}
 		if e.alone && len(due) > 0 { // it is done already, and may have made more due
@@ -362,6 +362,9 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	}
 	if hangs > 0 {
 		wait = min(wait, hangs)
+	}
+	if cut := first[plan.Disable]; e.alone && !cut.IsZero() && !cut.After(now) && e.pause(plan.Disable, now) == 0 {
+		wait = time.Millisecond // found in another lane: it is judged next
 	}
 	next, err := state.NextDue(e.DB.Read(), now)
 	if err != nil || next.IsZero() {
@@ -499,9 +502,9 @@ func (e *Engine) giveUp(now time.Time) (next time.Duration, err error) {
 	return next, nil
 }
 
-func (e *Engine) start(ctx context.Context, s *state.Subject, look bool, fatal chan<- error) {
+func (e *Engine) start(ctx context.Context, s *state.Subject, judged time.Time, look bool, fatal chan<- error) {
 	work := func() {
-		err := e.one(ctx, s, look)
+		err := e.one(ctx, s, judged, look)
 		if err != nil && ctx.Err() == nil && !e.Room.Full(err) {
 			err = e.postpone(ctx, s, err)
 		}

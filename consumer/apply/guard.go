@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -211,9 +210,10 @@ func gathering(past, now time.Time) time.Time {
 }
 
 // judgeCuts does the same for disables, but what is held there happens by itself after cut_hold, and
-// urgent leavers have an allowance of their own.
+// urgent leavers have an allowance of their own. Who is in this lane and is not to be disabled is not counted, and not held:
+// whoever has access again by a newer fact, or never had an account.
 func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error) {
-	waiting, urgent, err := state.CountDue(r, plan.Disable, now, nil)
+	waiting, _, err := state.CountDue(r, plan.Disable, now, nil)
 	if err != nil || waiting == 0 {
 		return v, err
 	}
@@ -222,16 +222,60 @@ func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error)
 	if err != nil || waiting <= room.least() {
 		return v, err
 	}
+	due, err := state.Due(r, plan.Disable, now, 1<<30, nil)
+	if err != nil {
+		return v, err
+	}
+	var cuts, urgent int64
+	for _, s := range due {
+		if yes, err := e.isCut(r, s, now); err != nil {
+			return v, err
+		} else if yes {
+			cuts++
+			if s.Urgent {
+				urgent++
+			}
+		}
+	}
+	if cuts <= room.least() {
+		return v, nil
+	}
 	usedUrgent, err := state.Effects(r, classUrgent, now.Add(-time.Hour))
 	if err != nil {
 		return v, err
 	}
 	spare := usedUrgent+urgent <= int64(e.Policy.Limits.UrgentPerHour)
-	if spare && urgent >= waiting {
+	if spare && urgent >= cuts {
 		return v, nil
 	}
-	v.past = &past{AlarmCutLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), spare, state.Critical, waiting, room}
+	v.past = &past{AlarmCutLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), spare, state.Critical, cuts, room}
 	return v, nil
+}
+
+// isCut reports whether a person in the lane of disables counts as a cut, and was not counted or released yet.
+func (e *Engine) isCut(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
+	if s.Released() || s.Counted == s.Rev {
+		return false, nil
+	}
+	return e.disables(r, s, now)
+}
+
+// disables reports whether a person is to be disabled, as far as it is known without a look, or by the last one.
+func (e *Engine) disables(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
+	if v := s.Doc.At(now); v.Access || v.Why == fence.WhyUnknown {
+		return false, nil
+	}
+	known, err := s.Known()
+	if err != nil {
+		return false, nil // the work on the person fails, and says so
+	}
+	if known.Disables() || s.Lacking == s.Rev {
+		return true, nil
+	}
+	if known.ID != "" && known.DeletedAt.IsZero() {
+		return false, nil
+	}
+	return state.Bears(r, directory.Mark(s.Issuer, s.Subject))
 }
 
 // judgeTakes counts whoever loses roles and keeps the account: a mover, by a change of the policy, by a role's
@@ -274,13 +318,12 @@ func (e *Engine) loses(r state.Reader, s *state.Subject, now time.Time) (bool, e
 	if !v.Access || s.Taken == s.Rev {
 		return false, nil
 	}
-	var known plan.Known
-	if len(s.Account) > 0 && json.Unmarshal(s.Account, &known) != nil {
+	known, err := s.Known()
+	if err != nil {
 		return false, nil // the work on the person fails, and says so
 	}
 	in := known.Groups
 	if known.ID == "" {
-		var err error
 		if in, err = state.GroupsFound(r, directory.Mark(s.Issuer, s.Subject)); err != nil {
 			return false, err
 		}

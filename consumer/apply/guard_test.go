@@ -128,6 +128,9 @@ func TestWhatComesWhileItIsCountedIsCounted(t *testing.T) {
 	for lane, kind := range map[plan.Lane]schema.Kind{plan.Disable: schema.KindLeaver, plan.Give: schema.KindJoiner} {
 		say := func(i int) {
 			b.say(fmt.Sprint(i), fence.Fact{Kind: kind, Person: person(fmt.Sprintf("Ana%c", 'a'+i)), Roles: []string{"analyst"}})
+			if kind.Cuts() { // else there is nothing to cut
+				b.knows(fmt.Sprint(i), plan.Known{ID: "a" + fmt.Sprint(i)})
+			}
 		}
 		for at, reads := 1, 1; at <= reads; at++ { // the read before which the others come
 			now = now.Add(time.Second) // holds are named after it

@@ -29,7 +29,7 @@ type shownEntry struct {
 	Seq        uint64 `json:"seq"`
 }
 
-// hold puts everything that is due in lane behind one hold; of roles that are taken, only whoever loses any.
+// hold puts everything that is due in lane behind one hold; of cuts and of roles that are taken, only whoever loses any.
 func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
 	due, err := state.Due(tx, lane, now, 1<<30, nil)
 	if err != nil {
@@ -41,14 +41,19 @@ func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) erro
 	}
 	var whom []entry.Who
 	for _, s := range due {
-		if lane == plan.Take {
-			if loses, err := e.loses(tx, s, now); err != nil {
-				return err
-			} else if s.Released() || !loses {
-				continue
-			}
+		holds := !s.Released() && (s.Counted != s.Rev || lane == plan.Delete && s.Attempts == 0) // as state.HoldLane
+		switch lane {
+		case plan.Disable:
+			holds, err = e.isCut(tx, s, now)
+			holds = holds && !(p.spareUrgent && s.Urgent)
+		case plan.Take:
+			holds, err = e.loses(tx, s, now)
+			holds = holds && !s.Released()
 		}
-		if lane != plan.Take && (s.Released() || s.Counted == s.Rev && (lane != plan.Delete || s.Attempts > 0) || p.spareUrgent && s.Urgent) { // as state.HoldLane
+		if err != nil {
+			return err
+		}
+		if !holds {
 			continue
 		}
 		cause := s.Doc.At(now).Cause
@@ -71,12 +76,13 @@ func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) erro
 	if _, err := state.OpenHold(tx, h); err != nil {
 		return err
 	}
-	if lane != plan.Take {
-		err = state.HoldLane(tx, h.ID, lane, now, p.until, p.spareUrgent)
-	}
-	for _, x := range shown.Subjects {
-		if err == nil && lane == plan.Take {
-			err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, p.until)
+	if lane == plan.Give || lane == plan.Delete {
+		err = state.HoldLane(tx, h.ID, lane, now, p.until)
+	} else {
+		for _, x := range shown.Subjects {
+			if err == nil {
+				err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, p.until)
+			}
 		}
 	}
 	if err != nil {

@@ -152,9 +152,11 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	executed := len(results) > 0
 	for _, op := range p.Ops {
 		if op.Lane > lane || !executed {
-			if w.Note = note; u.row.Lane == plan.Take && op.Lane == plan.Give {
-				w.Note = "" // that roles may be lost says nothing of what is given
+			// What one limit let through says nothing to another one.
+			if w.Note = note; op.Lane != u.row.Lane && max(op.Lane, u.row.Lane) > plan.Revoke {
+				w.Note = ""
 			}
+			w.Urgent = w.Urgent || op.Lane == plan.Disable && u.view.Urgent
 			later(op.Lane, now)
 			return w
 		}
@@ -425,7 +427,13 @@ const codeInternal = "internal"
 // it through.
 func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	deletes := ops[0].Kind == plan.DeleteAccount // after a cut that was counted
-	if u.Observe || u.row.Released() {
+	if u.Observe {
+		return nil
+	}
+	if u.row.Released() {
+		if ops[0].Kind == plan.DisableAccount { // should somebody undo it, the repetition is no further one
+			return state.CountOnce(tx, u.row.SubjectKey, u.row.Rev)
+		}
 		return nil
 	}
 	if ops[0].Kind == plan.DisableAccount && u.seen != nil && u.seen.Enabled != nil && !*u.seen.Enabled {

@@ -40,8 +40,9 @@ type unit struct {
 	situation plan.Situation
 }
 
-// one works on a person. look says to give nothing yet that would count against the limits.
-func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) error {
+// one works on a person, who was listed when the limits had been judged at a time. look says to give nothing yet that would
+// count against them.
+func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Time, look bool) error {
 	// The list was read before this person was claimed: whoever held the claim may have gone on since.
 	row, err := state.LoadSubject(e.DB.Read(), listed.SubjectKey)
 	if err != nil {
@@ -52,10 +53,8 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) erro
 		return nil
 	}
 	u := &unit{Engine: e, row: row, now: now, attempt: row.Attempts + 1}
-	if len(row.Account) > 0 {
-		if err := json.Unmarshal(row.Account, &u.known); err != nil {
-			return fmt.Errorf("subject %s: read what is known of its account: %w", row.Subject, err)
-		}
+	if u.known, err = row.Known(); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	u.opened, u.hung = e.opened[row.SubjectKey], e.busy[row.SubjectKey].hung
@@ -90,10 +89,30 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, look bool) erro
 	if lane == plan.Take && row.Lane == plan.Give && row.Taken != row.Rev && !row.Released() && !u.Observe {
 		return u.settle(ctx, p, lane, nil) // only the look showed it: it is counted before it is taken
 	}
+	if lane == plan.Disable {
+		if free, err := u.mayDisable(listed, judged); err != nil {
+			return err
+		} else if !free {
+			return u.settleWith(ctx, p, lane, nil, func(tx *store.Tx) error { return state.Lacks(tx, row.SubjectKey, row.Rev) })
+		}
+	}
 	if look && lane == plan.Give && row.Counted != row.Rev && !row.Released() {
 		return u.DB.Do(ctx, func(tx *store.Tx) error { return state.Lacks(tx, row.SubjectKey, row.Rev) })
 	}
 	return u.execute(ctx, p, lane)
+}
+
+// mayDisable reports whether the limit of cuts has let the person through, who was listed at the time of a judgement: in
+// another lane, or where nothing had seemed to be there to be disabled, it has not counted them, and does before it happens.
+func (u *unit) mayDisable(listed *state.Subject, judged time.Time) (bool, error) {
+	row := u.row
+	if u.Observe || row.Counted == row.Rev || u.seen != nil && !open(*u.seen) || row.Released() && row.Lane <= plan.Revoke {
+		return true, nil
+	}
+	if listed.Lane != plan.Disable {
+		return false, nil
+	}
+	return u.disables(u.DB.Read(), listed, judged)
 }
 
 // plan looks at the account unless a cut of an account that the bridge made can go ahead at once.

@@ -196,7 +196,7 @@ func (w *world) held(subject string) (id int64) {
 			return err
 		}
 		id = h.ID
-		return state.HoldLane(tx, h.ID, plan.Disable, now, now.Add(30*time.Minute), false)
+		return state.HoldLane(tx, h.ID, plan.Disable, now, now.Add(30*time.Minute))
 	})
 	return id
 }

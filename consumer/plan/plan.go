@@ -92,6 +92,9 @@ func (k *Known) PullBack(now time.Time) bool {
 // IsCut reports whether the account is disabled and revoked by the bridge.
 func (k Known) IsCut() bool { return k.disabled() && k.revoked() }
 
+// Disables reports whether a cut would disable the account, as far as the bridge knows.
+func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() }
+
 func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
 func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
 

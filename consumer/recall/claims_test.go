@@ -90,7 +90,7 @@ func TestClaims(t *testing.T) {
 		h := &state.Hold{SubjectKey: state.SubjectKey{Subject: "x"}, Code: "give-limit", Shown: []byte(`{"lane":"give"}`), Created: t0}
 		s := &state.Subject{SubjectKey: k, Doc: fence.Subject{Wants: []fence.Want{{Position: fence.Position{Engagement: 1}}}}, FactAt: t0, Lane: plan.Give, Due: t0}
 		_, err := state.OpenHold(tx, h)
-		return errors.Join(err, state.SaveFacts(tx, s), state.HoldLane(tx, h.ID, plan.Give, t0, state.Never, false), state.DropHeld(tx, h.ID))
+		return errors.Join(err, state.SaveFacts(tx, s), state.HoldLane(tx, h.ID, plan.Give, t0, state.Never), state.DropHeld(tx, h.ID))
 	})
 	if s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: "lost"}); err != nil || !s.Discarded() {
 		t.Fatalf("%+v, %v", s, err)

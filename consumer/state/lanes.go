@@ -213,10 +213,10 @@ func (s *Subject) Released() bool { return strings.HasPrefix(s.Note, "released:"
 func (s *Subject) Held() bool { return strings.HasPrefix(s.Note, "held:") }
 
 // HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
-// released or counted before and, where spareUrgent, the urgent.
-func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time, spareUrgent bool) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%' AND (urgent = 0 OR ? = 0)`,
-		ms(until), heldNote(id), int64(lane), ms(at), spareUrgent)
+// released or counted before.
+func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'`,
+		ms(until), heldNote(id), int64(lane), ms(at))
 	if err != nil {
 		return fmt.Errorf("hold the work of lane %s: %w", lane, err)
 	}

@@ -154,7 +154,7 @@ CREATE TABLE subject (
   next_at  INTEGER NOT NULL DEFAULT 0,          -- when what was said takes effect by its date, whatever waits in lane; 0: never
   counted  INTEGER NOT NULL DEFAULT 0,          -- the rev whose effect is among the limits' effects
   taken    INTEGER NOT NULL DEFAULT 0,          -- the same of roles that were taken: one fact may take and give
-  lacking  INTEGER NOT NULL DEFAULT 0,          -- the rev for which a look showed that something is to be given
+  lacking  INTEGER NOT NULL DEFAULT 0,          -- the rev for which a look showed that something is to be given, or cut
   sifted   INTEGER NOT NULL DEFAULT 0,          -- the rev that was judged for whether what is due to give takes something too
   said_at  INTEGER NOT NULL DEFAULT 0,          -- iat of the last event or roster that named the person: leases count from it
   lease_at INTEGER NOT NULL DEFAULT 0,          -- when a lease of the person is to be looked at again; 0: at any time

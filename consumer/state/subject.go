@@ -27,18 +27,19 @@ type Subject struct {
 	Account  json.RawMessage // the executor's own; nil where it knows nothing
 	Counted  int64           // the Rev whose effect was counted against the limits
 	Taken    int64           // the Rev of which roles that are taken were counted
+	Lacking  int64           // the Rev for which a look showed that something is to be given, or cut
 	SaidAt   time.Time       // iat of the last event or roster that named the person
 	Unnamed  bool            // has access, and the last roster does not name the person
 	Extended time.Time       // an operator let leases last at least until then
 }
 
-const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted, taken, said_at, unnamed, extended, stated_generation, stated_seq`
+const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted, taken, lacking, said_at, unnamed, extended, stated_generation, stated_seq`
 
 func scanSubject(scan func(...any) error) (*Subject, error) {
 	s := new(Subject)
 	var doc, account []byte
 	c := &s.Doc.Confirmed
-	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted, &s.Taken,
+	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted, &s.Taken, &s.Lacking,
 		instant{&s.SaidAt}, &s.Unnamed, instant{&s.Extended}, &c.Generation, &c.Seq); err != nil {
 		return nil, err
 	}
@@ -126,6 +127,17 @@ func (s *Subject) Raise(lane plan.Lane, due time.Time, urgent bool) {
 	case due.Before(s.Due): // a lower lane that waits for its date must not make this one wait
 		s.Due = due
 	}
+}
+
+// Known is what the executor knows of the person's account.
+func (s *Subject) Known() (known plan.Known, err error) {
+	if len(s.Account) == 0 {
+		return known, nil
+	}
+	if err := json.Unmarshal(s.Account, &known); err != nil {
+		return known, fmt.Errorf("subject %s: read what is known of its account: %w", s.Subject, err)
+	}
+	return known, nil
 }
 
 // Work is what the executor found out.

@@ -29,7 +29,8 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 	}
 	for _, s := range list {
 		next := s.Doc.Next(now)
-		if s.Lane == plan.Disable && s.Due.After(now) && s.Held() {
+		v := s.Doc.At(now)
+		if !v.Access && s.Lane == plan.Disable && s.Due.After(now) && s.Held() {
 			if next.IsZero() || s.Due.Before(next) {
 				next = s.Due // it may have been discarded by then
 			}
@@ -38,7 +39,6 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 			}
 			continue
 		}
-		v := s.Doc.At(now)
 		lane := plan.Take
 		if !v.Access {
 			lane = plan.Disable
@@ -121,7 +121,7 @@ func TakenOnce(tx *store.Tx, k SubjectKey, rev int64) error {
 	return err
 }
 
-// Lacks notes that a look showed somebody to lack something of what is to be given.
+// Lacks notes that a look showed somebody to lack something of what is to be given, or to have what is to be cut.
 func Lacks(tx *store.Tx, k SubjectKey, rev int64) error {
 	_, err := tx.Exec(`UPDATE subject SET lacking = ? WHERE iss = ? AND subject = ?`, rev, k.Issuer, k.Subject)
 	return err
