@@ -16,7 +16,6 @@ import (
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/fence"
-	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
@@ -154,13 +153,6 @@ func (b *bridge) fold(subject string, f fence.Fact) {
 	if f.Effective.IsZero() {
 		f.Effective = b.config.Now()
 	}
-	lane := plan.Give
-	switch {
-	case f.Kind.Cuts():
-		lane = plan.Disable
-	case f.Kind == schema.KindMover:
-		lane = plan.Take
-	}
 	err := b.db.Tx(b.t.Context(), func(tx *store.Tx) error {
 		k := state.SubjectKey{Issuer: issuer, Subject: subject}
 		s, err := state.LoadSubject(tx, k)
@@ -170,9 +162,12 @@ func (b *bridge) fold(subject string, f fence.Fact) {
 		if s == nil {
 			s = &state.Subject{SubjectKey: k}
 		}
+		before := s.Doc.At(b.config.Now())
 		s.Doc, _ = fence.Accept(s.Doc, f)
 		s.FactAt = b.config.Now()
-		s.Raise(lane, b.config.Now(), f.Urgent)
+		if err := s.Follow(tx, before, f, b.config.Now()); err != nil {
+			return err
+		}
 		return state.SaveFacts(tx, s)
 	})
 	if err != nil {

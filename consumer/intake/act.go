@@ -2,7 +2,6 @@ package intake
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
-	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
@@ -154,39 +152,10 @@ func (b *batch) accept(k state.SubjectKey, f fence.Fact) (fence.Verdict, error) 
 	if verdict == fence.Inert || !f.Sequenced && fence.Same(doc, s.Doc, b.sure(k.Issuer), b.now) {
 		return verdict, nil
 	}
+	before := s.Doc.At(b.now)
+	doc.Compact(b.sure(k.Issuer), b.now) // by which a good word ends what took access for want of one
 	s.Doc, s.changed, s.FactAt = doc, true, b.now
-	lane := plan.Give
-	owed, err := b.owed(s)
-	switch {
-	case err != nil:
-		return verdict, err
-	case f.Kind.Cuts() || owed:
-		lane = plan.Disable
-	case !f.Sequenced && len(doc.Wants) == 0:
-		lane = plan.Idle // nothing was given yet that it could take
-	case f.Kind == schema.KindMover || !f.Sequenced:
-		lane = plan.Take
-	}
-	s.Raise(lane, b.now, f.Urgent)
-	return verdict, nil
-}
-
-// owed reports whether a person who has no access may have an open account. Then a cut is owed, whatever said so first: a
-// leaver whose cut is not done yet, or of before a recovery, a next engagement that is ahead, a start that was put off.
-func (b *batch) owed(s *subject) (bool, error) {
-	if v := s.Doc.At(b.now); v.Access || v.Why == fence.WhyUnknown {
-		return false, nil
-	}
-	var known plan.Known
-	if len(s.Account) > 0 {
-		if err := json.Unmarshal(s.Account, &known); err != nil {
-			return false, fmt.Errorf("subject %s: read what is known of its account: %w", s.SubjectKey.Subject, err)
-		}
-	}
-	if known.MayBeOpen() || known.ID != "" {
-		return known.MayBeOpen(), nil
-	}
-	return state.Bears(b.tx, directory.Mark(s.Issuer, s.SubjectKey.Subject))
+	return verdict, s.Follow(b.tx, before, f, b.now)
 }
 
 // sure is up to when all is past for certain, of what an issuer says.

@@ -3,7 +3,6 @@ package intake
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -258,6 +257,7 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 	if f.Kind == schema.KindLeaver && len(doc.Closings) == len(s.Doc.Closings) && doc.At(b.now).Closed == before.Closed && sameClosings(doc, s.Doc) {
 		return nil // a leaver that came says so already
 	}
+	doc.Compact(b.sure(k.Issuer), b.now)
 	s.Doc, s.changed, s.FactAt = doc, true, b.now
 	if !known {
 		r.Changed++
@@ -267,16 +267,7 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 		after.Cause.Compare(f.Position) <= 0 && (f.End.IsZero() || after.ClosedAt.Before(f.End)) { // no contradiction: a leaver that was said after the roster was taken, or the end that it states
 		b.against(k, r)
 	}
-	lane := between(before, after)
-	owed, err := b.owed(s)
-	if err != nil {
-		return err
-	}
-	if owed {
-		lane = plan.Disable
-	}
-	s.Raise(lane, b.now, false)
-	return nil
+	return s.Follow(b.tx, before, f, b.now)
 }
 
 // shownAgainst is how many of whom a roster contradicts leavers an alarm names.
@@ -300,21 +291,6 @@ func sameClosings(a, b fence.Subject) bool {
 		}
 	}
 	return true
-}
-
-// between is the lane of the work that leads from one view to another.
-func between(before, after fence.View) plan.Lane {
-	switch {
-	case !after.Access && (before.Access || after.Closed && !before.Closed):
-		return plan.Disable
-	case !after.Access && (before.Why == after.Why || after.Why == fence.WhyNotStarted):
-		return plan.Idle
-	case !after.Access:
-		return plan.Disable
-	case before.Access && slices.ContainsFunc(before.Want.Roles, func(r string) bool { return !slices.Contains(after.Roles(), r) }):
-		return plan.Take
-	}
-	return plan.Give
 }
 
 // jump is raised for a statement whose engagement is out of reach.

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -445,9 +446,17 @@ func TestGrantsInQuestionAreUndoneOrKept(t *testing.T) {
 	// A good word restores.
 	f.b.now = t0.Add(time.Minute)
 	f.set(t0.Add(time.Minute))
+	account, err := json.Marshal(plan.Known{ID: "x", DisabledAt: t0, RevokedAt: t0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.update(func(tx *store.Tx) error { // the executor has taken it back
+		_, err := state.Settle(tx, state.SubjectKey{Issuer: iss, Subject: "bob"}, f.subject("bob").Rev, state.Work{Account: account})
+		return err
+	})
 	f.give(f.b.joiner("bob", 2, "analyst"))
-	if v := f.view("bob"); !v.Access || v.Doubt != nil || v.Lapse != nil {
-		t.Errorf("bob: %+v", v)
+	if v := f.view("bob"); !v.Access || v.Doubt != nil || v.Lapse != nil || f.subject("bob").Lane != plan.Give {
+		t.Errorf("bob: %+v, lane %s", v, f.subject("bob").Lane)
 	}
 }
 

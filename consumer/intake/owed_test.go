@@ -13,7 +13,8 @@ import (
 )
 
 // Whose account may be open, and who has no access by what came, is due to be cut, in the lane of cuts: whatever was known
-// before, as after a recovery that left the end of an engagement and no date of the next one.
+// before, as after a recovery that left the end of an engagement and no date of the next one. Who had access goes there whatever is known
+// of an account: where there is none that is open, it is no cut.
 func TestWhoHasNoAccessAndAnOpenAccountIsDue(t *testing.T) {
 	ahead := schema.At(t0.Add(7 * 24 * time.Hour))
 	joins := func(n int) *schema.Joiner {
@@ -34,14 +35,14 @@ func TestWhoHasNoAccessAndAnOpenAccountIsDue(t *testing.T) {
 		{"a mover that puts the start off", plan.Known{ID: "acc-1"}, false, false, func(p *producer) []sealed {
 			return []sealed{p.say("1", &schema.Mover{Engagement: 1, Person: schema.Person{DisplayName: "Ann Example"}, Roles: []string{"a"}, Start: ahead, Effective: schema.At(t0)})}
 		}, plan.Disable},
-		{"a joiner ahead, over an account that is cut", cut, false, false, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Give},
-		{"a joiner ahead, and no account", plan.Known{}, false, false, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Give},
+		{"a joiner ahead, over an account that is cut", cut, false, false, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Disable},
+		{"a joiner ahead, and no account", plan.Known{}, false, false, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Disable},
 		{"a create that was not answered", plan.Known{TriedAt: t0}, false, false, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Disable},
 		{"recovered, and a joiner ahead", plan.Known{ID: "acc-1"}, false, true, func(p *producer) []sealed { return []sealed{p.say("1", joins(2))} }, plan.Disable},
 		{"recovered, and a roster with the start ahead", plan.Known{ID: "acc-1"}, false, true, func(p *producer) []sealed { return p.roster([]schema.LiveEngagement{later}, nil) }, plan.Disable},
 		{"recovered, the account found by its mark", plan.Known{}, true, true, func(p *producer) []sealed { return p.roster([]schema.LiveEngagement{later}, nil) }, plan.Disable},
 		{"recovered, and a roster with both closed", plan.Known{ID: "acc-1"}, false, true, func(p *producer) []sealed { return p.roster(nil, []schema.ClosedEngagement{gone("1", 2)}) }, plan.Disable},
-		{"recovered, and a roster over an account that is cut", cut, false, true, func(p *producer) []sealed { return p.roster([]schema.LiveEngagement{later}, nil) }, plan.Idle},
+		{"recovered, and a roster over an account that is cut", cut, false, true, func(p *producer) []sealed { return p.roster([]schema.LiveEngagement{later}, nil) }, plan.Strip},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w, p := setup(t)

@@ -1,5 +1,11 @@
 package plan
 
+import (
+	"slices"
+
+	"jmlbridge/consumer/fence"
+)
+
 // Lane is the order in which work is done across all persons: a lower lane goes first. Its values
 // stand in the database.
 type Lane int
@@ -21,4 +27,25 @@ func (l Lane) String() string {
 		return "unknown"
 	}
 	return laneNames[l]
+}
+
+// Between is the lane of the work that leads from one view of a person to another, whatever led there. owed says that there
+// may be an open account of somebody who is to have no access: it is to be cut, also where it was to be before. Idle: the
+// work that stands, if any, serves.
+func Between(before, after fence.View, owed bool) Lane {
+	switch {
+	case after.Access && before.Access && slices.ContainsFunc(before.Want.Roles, func(r string) bool { return !slices.Contains(after.Roles(), r) }):
+		return Take
+	case after.Access:
+		return Give
+	case after.Why == fence.WhyUnknown:
+		return Idle
+	case before.Access, owed, after.Closed && !before.Closed:
+		return Disable
+	case before.Why == after.Why:
+		return Idle
+	case after.Why == fence.WhyNotStarted:
+		return Strip // a look, for an account of before that nobody knows of
+	}
+	return Disable
 }

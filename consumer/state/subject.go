@@ -7,7 +7,9 @@ import (
 
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/store"
+	"jmlbridge/schema"
 )
 
 // SubjectKey names a person.
@@ -127,6 +129,38 @@ func (s *Subject) Raise(lane plan.Lane, due time.Time, urgent bool) {
 	case due.Before(s.Due): // a lower lane that waits for its date must not make this one wait
 		s.Due = due
 	}
+}
+
+// Follow puts a person into the lane of the work that a fact leads to, which s.Doc has taken in by now; before is the view
+// without it. It is the view that counts and not the kind of the fact: a start or an end can take access as a leaver does.
+func (s *Subject) Follow(r Reader, before fence.View, f fence.Fact, now time.Time) error {
+	after := s.Doc.At(now)
+	owed, err := s.owed(r, after)
+	if err != nil {
+		return err
+	}
+	lane := plan.Between(before, after, owed)
+	if lane == plan.Give && (f.Kind.Cuts() || f.Kind == schema.KindMover || !f.Sequenced) {
+		lane = plan.Take // it gives nothing, or may take by more than names
+	}
+	s.Raise(lane, now, f.Urgent)
+	return nil
+}
+
+// owed reports whether a person who has no access may have an open account. Then a cut is owed, whatever said so first: a
+// leaver whose cut is not done yet, or of before a recovery, a next engagement that is ahead, a start that was put off.
+func (s *Subject) owed(r Reader, v fence.View) (bool, error) {
+	if v.Access || v.Why == fence.WhyUnknown {
+		return false, nil
+	}
+	known, err := s.Known()
+	if err != nil {
+		return true, nil // the work on the person fails, and says so
+	}
+	if known.MayBeOpen() || known.ID != "" {
+		return known.MayBeOpen(), nil
+	}
+	return Bears(r, directory.Mark(s.Issuer, s.Subject))
 }
 
 // Known is what the executor knows of the person's account.
