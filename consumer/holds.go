@@ -73,15 +73,36 @@ type shownHold struct {
 	By      []string        `json:"by,omitempty"`
 	Reason  string          `json:"reason,omitempty"`
 	Ended   *time.Time      `json:"ended,omitempty"`
-	Lapses  *time.Time      `json:"lapses,omitempty"` // of discarded cuts: when they come back
-	Ends    string          `json:"ends"`             // how it ends, for people
+	Lapses  *time.Time      `json:"lapses,omitempty"`  // of discarded cuts: when they come back
+	Waiting *int            `json:"waiting,omitempty"` // of an open one of many: of how many there is still something to decide
+	Ends    string          `json:"ends"`              // how it ends, for people
 }
 
-func showHold(h *state.Hold) shownHold {
+// undecided is of whom there is still something to decide by an open hold of many: newer facts and operators decide on single
+// persons. nil: it is over, or of one person.
+func undecided(r state.Reader, h *state.Hold, now time.Time) (map[state.SubjectKey]bool, error) {
+	if _, many := setOf(h); !many || h.State != state.HoldOpen {
+		return nil, nil
+	}
+	if h.Code != ruling.Code {
+		return state.Behind(r, h.ID)
+	}
+	list, err := ruling.Question(r, h, now)
+	who := map[state.SubjectKey]bool{}
+	for _, p := range list {
+		who[state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject}] = true
+	}
+	return who, err
+}
+
+func showHold(h *state.Hold, left map[state.SubjectKey]bool) shownHold {
 	s := shownHold{ID: h.Name(), Code: h.Code, Issuer: h.Issuer, State: h.State, Created: h.Created, Expires: optional(h.Expires), Digest: h.Digest, Shown: h.Shown,
 		Leaning: h.Leaning, By: h.By, Reason: h.Reason, Ended: optional(h.Ended), Lapses: optional(h.Lapses), Ends: endOf(h)}
 	if h.Leaning != "" && h.State == state.HoldOpen {
 		s.Leaned, s.Missing = optional(h.Leaned), discardersOfCuts-len(h.By)
+	}
+	if n := len(left); left != nil {
+		s.Waiting = &n
 	}
 	if h.Issuer != "" { // of one person; else the subject only tells holds of many apart
 		s.Subject = h.Subject
@@ -172,10 +193,17 @@ func (a *app) holdsList() *cobra.Command {
 				list := []shownHold{}
 				var rows [][]string
 				for _, h := range holds {
-					list = append(list, showHold(h))
+					left, err := undecided(db.Read(), h, a.now())
+					if err != nil {
+						return err
+					}
+					list = append(list, showHold(h, left))
 					whom := h.Subject
 					if set, ok := setOf(h); ok {
 						whom = fmt.Sprintf("%s, lane %s", persons(set.Count), set.Lane)
+						if left != nil && len(left) < set.Count {
+							whom = fmt.Sprintf("%d of %s", len(left), whom)
+						}
 					}
 					rows = append(rows, []string{h.Name(), h.Code, whom, age(a.now(), h.Created), endOf(h)})
 				}
@@ -225,10 +253,14 @@ func (a *app) holdsShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if inJSON {
-					return program.PrintJSON(a.out, showHold(h))
+				left, err := undecided(db.Read(), h, a.now())
+				if err != nil {
+					return err
 				}
-				return a.describe(h)
+				if inJSON {
+					return program.PrintJSON(a.out, showHold(h, left))
+				}
+				return a.describe(h, left)
 			})
 		},
 	}
@@ -236,11 +268,17 @@ func (a *app) holdsShow() *cobra.Command {
 	return cmd
 }
 
-func (a *app) describe(h *state.Hold) error {
+// decidedNote is behind whoever a hold shows and keeps no more.
+const decidedNote = "decided since: a newer fact or an operator"
+
+func (a *app) describe(h *state.Hold, left map[state.SubjectKey]bool) error {
 	lines := [][2]string{{"hold", h.Name()}, {"code", h.Code}, {"state", string(h.State)}, {"since", stamp(h.Created)}, {"ends", endOf(h)}}
 	set, many := setOf(h)
 	if many {
 		lines = append(lines, [2]string{"lane", set.Lane}, [2]string{"persons", strconv.Itoa(set.Count)})
+		if left != nil && len(left) < set.Count {
+			lines = append(lines, [2]string{"of whom", strconv.Itoa(len(left)) + " to be decided on"})
+		}
 	} else {
 		lines = append(lines, [2]string{"subject", h.Subject}, [2]string{"issuer", h.Issuer})
 	}
@@ -260,10 +298,14 @@ func (a *app) describe(h *state.Hold) error {
 		return err
 	}
 	if shown, ok := ruling.ParseShown(h); ok {
-		return a.describeQuestion(h, shown)
+		return a.describeQuestion(h, shown, left)
 	}
 	for _, s := range set.Subjects {
-		fmt.Fprintf(a.out, "  %s  %s\n", s.Subject, s.Issuer)
+		line := fmt.Sprintf("  %s  %s", s.Subject, s.Issuer)
+		if left != nil && !left[state.SubjectKey{Issuer: s.Issuer, Subject: s.Subject}] {
+			line += "  (" + decidedNote + ")"
+		}
+		fmt.Fprintln(a.out, line)
 	}
 	if h.State != state.HoldOpen {
 		return nil
@@ -273,7 +315,7 @@ func (a *app) describe(h *state.Hold) error {
 }
 
 // describeQuestion lists what was given on a word that was disowned.
-func (a *app) describeQuestion(h *state.Hold, shown ruling.Shown) error {
+func (a *app) describeQuestion(h *state.Hold, shown ruling.Shown, left map[state.SubjectKey]bool) error {
 	fmt.Fprintf(a.out, "ruling    entry %d of the ledger\n\n", shown.Entry)
 	var rows [][]string
 	for _, p := range shown.Subjects {
@@ -284,9 +326,13 @@ func (a *app) describeQuestion(h *state.Hold, shown ruling.Shown) error {
 		case len(p.Groups) > 0:
 			given = "groups"
 		}
-		rows = append(rows, []string{p.Subject, strconv.FormatUint(p.Seq, 10), strings.Join(p.Roles, ","), given, strings.Join(p.Groups, ","), p.Issuer})
+		now := "in question"
+		if left != nil && !left[state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject}] {
+			now = decidedNote
+		}
+		rows = append(rows, []string{p.Subject, strconv.FormatUint(p.Seq, 10), strings.Join(p.Roles, ","), given, strings.Join(p.Groups, ","), p.Issuer, now})
 	}
-	if err := program.Table(a.out, []string{"SUBJECT", "SAID AT", "ROLES", "GIVEN", "GROUPS", "ISSUER"}, rows); err != nil || h.State != state.HoldOpen {
+	if err := program.Table(a.out, []string{"SUBJECT", "SAID AT", "ROLES", "GIVEN", "GROUPS", "ISSUER", "NOW"}, rows); err != nil || h.State != state.HoldOpen {
 		return err
 	}
 	_, err := fmt.Fprintf(a.out, "\nTo take it back:   consumer holds undo %s --digest %s --reason TEXT\nTo let it stand:   consumer holds release %s --digest %s --reason TEXT\nOf one person:     add --subject ID\n", h.Name(), h.Digest, h.Name(), h.Digest)

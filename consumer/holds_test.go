@@ -82,6 +82,31 @@ func (f *files) hold(db *state.DB, id int64) *state.Hold {
 	return h
 }
 
+// On single persons of a hold newer facts and operators decide: who looks sees of whom there is something left to decide.
+func TestHoldsShowOfWhomThereIsSomethingToDecide(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	db := f.open()
+	h := f.people(db, plan.Disable, "cut-limit", "100001", "100002")
+	if show := f.must("holds", "show", h.Name()); strings.Contains(show, decidedNote) || strings.Contains(show, "of whom") {
+		t.Errorf("while both wait:\n%s", show)
+	}
+	f.update(db, func(tx *store.Tx) error { return state.SaveFacts(tx, f.subject(db, "100002")) }) // as a newer fact does
+	show := f.must("holds", "show", h.Name())
+	for _, want := range []string{"of whom   1 to be decided on\n", "  100001  " + issuer + "\n", "  100002  " + issuer + "  (" + decidedNote + ")\n"} {
+		if !strings.Contains(show, want) {
+			t.Errorf("want %q in\n%s", want, show)
+		}
+	}
+	if list := f.must("holds", "list"); !strings.Contains(list, "1 of 2 persons, lane disable") {
+		t.Errorf("list:\n%s", list)
+	}
+	var one shownHold
+	if err := json.Unmarshal([]byte(f.must("holds", "show", h.Name(), "-o", "json")), &one); err != nil || one.Waiting == nil || *one.Waiting != 1 {
+		t.Errorf("for scripts: %+v, %v", one, err)
+	}
+}
+
 func TestDiscardOfCutsTakesTwo(t *testing.T) {
 	f := newFiles(t)
 	f.init()

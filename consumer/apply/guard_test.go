@@ -458,6 +458,15 @@ func TestADiscardedCutComesBack(t *testing.T) {
 	b.pass(25 * time.Hour)
 	h := discard(2, 3)
 	for _, i := range []string{"2", "3"} {
+		if i == "3" {
+			b.pass(time.Minute)
+			b.work(func() bool {
+				list, err := state.Alarms(b.db.Read())
+				return err == nil && slices.ContainsFunc(list, func(a state.Alarm) bool {
+					return a.Code == AlarmDiscarded && strings.Contains(a.Text, "what facts take from 1 persons")
+				})
+			})
+		}
 		b.say(i, fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
 	}
 	b.pass(time.Minute)

@@ -178,12 +178,22 @@ func (e *Engine) discards(ctx context.Context, now time.Time) error {
 		return err
 	}
 	return e.DB.Tx(ctx, func(tx *store.Tx) error {
+		standing, err := state.Alarms(tx)
+		if err != nil {
+			return err
+		}
 		for _, h := range list {
 			n, err := state.Dropped(tx, h.ID)
 			if err != nil {
 				return err
 			}
 			if n > 0 && now.Before(h.Lapses) {
+				a := discardAlarm(h, n, h.Lapses, now)
+				if slices.ContainsFunc(standing, func(s state.Alarm) bool { return s.Code == a.Code && s.Key == a.Key && s.Text != a.Text }) {
+					if err := raise(tx, a); err != nil { // of some of them newer facts or operators decided
+						return err
+					}
+				}
 				continue
 			}
 			if n > 0 {
@@ -217,6 +227,10 @@ func DiscardStands(tx *store.Tx, h *state.Hold, persons int, until, now time.Tim
 	if err := state.SetLapse(tx, h.ID, until); err != nil {
 		return err
 	}
-	return raise(tx, state.Alarm{Code: AlarmDiscarded, Key: h.Name(), Severity: state.Critical, Last: now, Text: fmt.Sprintf(
-		"operators discarded hold %s: what facts take from %d persons is not taken before %s; `consumer holds restore %s` takes it now", h.Name(), persons, until.UTC().Format(time.RFC3339), h.Name())})
+	return raise(tx, discardAlarm(h, int64(persons), until, now))
+}
+
+func discardAlarm(h *state.Hold, persons int64, until, now time.Time) state.Alarm {
+	return state.Alarm{Code: AlarmDiscarded, Key: h.Name(), Severity: state.Critical, Last: now, Text: fmt.Sprintf(
+		"operators discarded hold %s: what facts take from %d persons is not taken before %s; `consumer holds restore %s` takes it now", h.Name(), persons, until.UTC().Format(time.RFC3339), h.Name())}
 }

@@ -103,7 +103,7 @@ func TestAnOperatorNamesTheBranchThatWasNotFollowed(t *testing.T) {
 	}
 	n := len(f.entries())
 	ru := f.choose(f.bs[0].payload)
-	f.want(n, "trust", "operator", "cleared fork", "held", "raised disowned")
+	f.want(n, "trust", "operator", "cleared fork", "held", "raised disowned", "raised disowned") // of ann the branch has a good word: fewer are in question
 	if s := f.stream(); s.State != admit.Live || s.Head != 6 || s.HeadHash != f.bs[3].payload || s.ForkSeq != 0 || !s.GapSince.IsZero() || s.RuledOut != 5 {
 		t.Errorf("want the stream to go on after message 6 of the branch, got %+v", s)
 	}
@@ -423,6 +423,12 @@ func TestGrantsInQuestionAreUndoneOrKept(t *testing.T) {
 	}
 	if v := f.view("ida"); !v.Access || v.Doubt != nil || f.subject("ida").Lane != plan.Give {
 		t.Errorf("ida: %+v", v)
+	}
+	standing, err := state.Alarms(f.db.Read())
+	if err != nil || !slices.ContainsFunc(standing, func(a state.Alarm) bool {
+		return a.Code == ruling.Code && strings.HasPrefix(a.Text, "2 are in question by a word that an operator disowned (1 were given something on it)")
+	}) {
+		t.Errorf("want the alarm to be of bob and jim now: %+v, %v", standing, err)
 	}
 	var refused *ruling.RefusedError
 	if _, err := decide([]string{"ida"}, undo); !errors.As(err, &refused) {

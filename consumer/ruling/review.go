@@ -115,17 +115,23 @@ func inQuestion(r state.Reader, ruled int64, p Person, now time.Time) (s *state.
 	return s, q != nil && q.Entry == ruled && !q.Denied, nil
 }
 
-// end ends a hold of which nobody is in question any more.
+// end ends a hold of which nobody is in question any more, and lets the alarm say of how many there is something to decide.
 func end(tx *store.Tx, h *state.Hold, shown Shown, now time.Time) error {
-	for _, p := range shown.Subjects {
-		if _, open, err := inQuestion(tx, shown.Entry, p, now); open || err != nil {
-			return err
+	open, err := Question(tx, h, now)
+	if err != nil {
+		return err
+	}
+	if len(open) > 0 {
+		standing, err := state.Alarms(tx)
+		if a := inDoubt(h, shown, open, now); err == nil && slices.ContainsFunc(standing, func(s state.Alarm) bool { return s.Code == Code && s.Key == a.Key && s.Text != a.Text }) {
+			_, err = state.RaiseAlarm(tx, a)
 		}
+		return err
 	}
 	if _, err := state.EndHolds(tx, h.SubjectKey, false, now, Code); err != nil {
 		return err
 	}
-	_, err := state.ClearAlarm(tx, Code, h.Name(), now)
+	_, err = state.ClearAlarm(tx, Code, h.Name(), now)
 	return err
 }
 

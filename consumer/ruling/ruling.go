@@ -229,9 +229,20 @@ func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, rul
 	if _, err := state.OpenHold(tx, h); err != nil {
 		return nil, err
 	}
-	_, err = state.RaiseAlarm(tx, state.Alarm{Code: Code, Key: h.Name(), Severity: state.Warning, Last: by.Now, Issuer: d.issuer, Entry: &ruled,
-		Text: fmt.Sprintf("%d have access by a word that an operator disowned: nothing more is given to them, and they keep what they have until a good word comes or you decide; see `consumer holds show %s`", shown.Count, h.Name())})
+	_, err = state.RaiseAlarm(tx, inDoubt(h, shown, shown.Subjects, by.Now))
 	return h, err
+}
+
+// inDoubt is the alarm that stands while anybody of a hold is in question.
+func inDoubt(h *state.Hold, shown Shown, open []Person, now time.Time) state.Alarm {
+	have := 0
+	for _, p := range open {
+		if p.Opened || len(p.Groups) > 0 {
+			have++
+		}
+	}
+	return state.Alarm{Code: Code, Key: h.Name(), Severity: state.Warning, Last: now, Issuer: open[0].Issuer, Entry: &shown.Entry,
+		Text: fmt.Sprintf("%d are in question by a word that an operator disowned (%d were given something on it): nothing more is given to them, and they keep what they have until a good word comes or you decide; see `consumer holds show %s`", len(open), have, h.Name())}
 }
 
 // given is what was given to one person.

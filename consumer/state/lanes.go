@@ -249,6 +249,21 @@ func HeldBack(r Reader, id int64) (n int64, err error) {
 	return n, err
 }
 
+// Behind is who waits behind the hold with this id.
+func Behind(r Reader, id int64) (map[SubjectKey]bool, error) {
+	who := map[SubjectKey]bool{}
+	err := each(r, func(scan func(...any) error) error {
+		var k SubjectKey
+		err := scan(&k.Issuer, &k.Subject)
+		who[k] = true
+		return err
+	}, `SELECT iss, subject FROM subject WHERE lane > 0 AND note = ?`, heldNote(id))
+	if err != nil {
+		return nil, fmt.Errorf("hold %d: read who waits: %w", id, err)
+	}
+	return who, nil
+}
+
 // LetThrough makes what waits behind a hold due now.
 func LetThrough(tx *store.Tx, id int64, now time.Time) error {
 	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE note = ?`, ms(now), releasedNote(id), heldNote(id))
