@@ -189,7 +189,7 @@ listed as a hold (` + ruling.Code + `): nothing more is given on it, and it stay
 // tellQuestion says what a ruling left to decide.
 func (a *app) tellQuestion(h *state.Hold) (err error) {
 	if h == nil {
-		_, err = fmt.Fprintln(a.out, "Nothing was given on what does not count any more.")
+		_, err = fmt.Fprintln(a.out, "Nothing was given on what does not count any more, of that generation.")
 		return err
 	}
 	shown, _ := ruling.ParseShown(h)

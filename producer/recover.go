@@ -45,8 +45,8 @@ know, and none may be given twice. It opens the next generation of the stream, w
 of everything that the database knows; sets the ledger that was published until now aside (its entries stay
 evidence) and begins a new one; and leaves a card that the operator of each enclave must accept.
 
-What was said between the backup and the loss is not known here. Import the newest export afterwards, and
-emit again what an operator had emitted. Until a file that names everyone was taken whole (import --complete,
+What was said between the backup and the loss is not known here. Emit again what an operator had emitted,
+leavers and suspensions first, and import the newest export after it. Until a file that names everyone was taken whole (import --complete,
 no row refused or held), a row in scope of somebody who has left is said as a leaver also where nothing was
 ever announced of them, and emit leaver takes a person who is not known here. The next engagement of a person
 skips the numbers that may have been given since the backup.
@@ -92,8 +92,8 @@ Give to auditors (the line of the new ledger, public, also in %s; the old ledger
 %s
 Set aside, keep as evidence: %s
 
-Next: import the newest export (--complete if it names everyone: until then a row of somebody not known here who has left
-is said as a leaver too), emit again what operators had emitted since the backup, start run.
+Next: emit again what operators had emitted since the backup, leavers and suspensions first; import the newest export
+(--complete if it names everyone: until then a row of somebody not known here who has left is said as a leaver too); start run.
 `, r.Generation, count(r.Messages, "message"), r.CardFile, r.VerifierFile, r.LedgerVerifier, secondLine(r.SecondVerifier, r.SecondVerifierFile), strings.Join(r.SetAside, ", "))
 			return err
 		},

@@ -106,7 +106,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		if ahead && last.Leaves != nil && !e.Effective.Before(*last.Leaves) && !e.Urgent {
 			return d, nonsense("engagement %d is to be closed as of %s already; of several leavers the earliest counts", last.Engagement, *last.Leaves)
 		}
-		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent && !reaches {
+		if last.Status == Closed && !e.Effective.Before(last.Since) && !e.Urgent && !reaches && !last.Inferred { // else it says for good what no row had said
 			return d, nonsense("engagement %d was closed as of %s already; of several leavers the earliest counts", last.Engagement, last.Since)
 		}
 		if err := notTooFar(schema.KindLeaver, e.Effective, now); err != nil {
@@ -120,7 +120,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 			}
 			break
 		}
-		n.Engagement, n.By, n.Leaves = e.Engagement, Operator, nil
+		n.Engagement, n.By, n.Leaves, n.Inferred = e.Engagement, Operator, nil, false
 		if reaches {
 			n.Generation = last.Open
 		}

@@ -168,7 +168,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	case rec.Status == source.Unstated:
 		d.settle(Unchanged)
 	case rec.Status == source.Inactive:
-		d.lost = in && last.Status == "" && last.Restored
+		d.lost = in && d.mayBeLost()
 		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
 		d.Next.Inferred = false // stated now
 		if d.Next.Status == Closed {
@@ -178,7 +178,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 		d.leave(schema.ReasonTransfer, OutOfScope)
 		d.Next.Inferred = last.Inferred || last.Status.Live()
 	case over:
-		d.lost = last.Status == "" && last.Restored
+		d.lost = d.mayBeLost()
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
 	case !last.Status.Live():
 		d.enter()
@@ -220,12 +220,18 @@ type decider struct {
 	last State
 	rec  *source.Record
 	now  schema.Instant
-	lost bool // nothing is known of the person, who may have been announced: see [Lost]
+	lost bool // the person may be live by what is lost: see [Lost]
 }
 
 func decide(last State, rec *source.Record, now time.Time) *decider {
 	last = last.At(now)
 	return &decider{last: last, rec: rec, now: schema.At(now), Decision: Decision{Next: last}}
+}
+
+// mayBeLost reports whether a register that was restored may have forgotten that the person is live: nothing is known of
+// them, or that they had left before. It is so until a leaver is said, in the present generation.
+func (d *decider) mayBeLost() bool {
+	return d.last.Restored && (d.last.Status == "" || d.last.Status == Closed && d.last.lost() > 0)
 }
 
 func (d *decider) settle(c Case) { d.Cases = append(d.Cases, c) }

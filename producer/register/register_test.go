@@ -585,3 +585,47 @@ func TestALeaverAfterARestoreReachesWhatIsLost(t *testing.T) {
 		}
 	}
 }
+
+// Who had left before the backup may have been hired again since: what HR says of them now is said once more, past all that
+// may have been given.
+func TestWhoHadLeftBeforeABackupIsSaidOnceMore(t *testing.T) {
+	s := say(t, active(), active(inactive))
+	s.Open, s.Restored = 2, true
+	d := Diff(s, active(inactive), true, now)
+	if len(d.Events) != 1 || !slices.Equal(d.Cases, []Case{Lost}) {
+		t.Fatalf("%+v", d)
+	}
+	if e, ok := d.Events[0].Event.(*schema.Leaver); !ok || e.Engagement != s.Engagement+1+lostStep {
+		t.Errorf("%+v", d.Events[0].Event)
+	}
+	again := d.Next
+	again.Open, again.Restored = 2, true
+	if d := Diff(again, active(inactive), true, now); len(d.Events) > 0 || !slices.Equal(d.Cases, []Case{Gone}) {
+		t.Errorf("said twice: %+v", d)
+	}
+	if d := Diff(s, active(inactive), false, now); len(d.Events) > 0 && d.Cases[0] == Lost {
+		t.Errorf("out of scope: %+v", d)
+	}
+	if d := Absent(s, now); len(d.Events) > 0 {
+		t.Errorf("absence: %+v", d)
+	}
+}
+
+// An operator's leaver of somebody who is out of scope is taken, and stands when a file has them in scope again.
+func TestALeaverOfWhoIsOutOfScopeStands(t *testing.T) {
+	s := Diff(say(t, active()), active(), false, now).Next
+	if s.Status != Closed || !s.Inferred {
+		t.Fatalf("%+v", s)
+	}
+	leaver := Said{Event: &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonTermination}}
+	d, err := Emit(s, leaver, now)
+	if err != nil || len(d.Events) != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	if _, err := Emit(d.Next, leaver, now); err == nil {
+		t.Error("taken twice")
+	}
+	if d := Diff(d.Next, active(), true, now); len(d.Events) > 0 || !slices.Equal(d.Cases, []Case{Overruled}) {
+		t.Errorf("a file brings them back: %+v", d)
+	}
+}

@@ -212,6 +212,8 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 	}
 	switch {
 	case says:
+	case v.byRoster(&c) && !p.at(t).access:
+		// A roster that has the person as suspended, at its head: a message there may be the person's own and say something else.
 	case v.parked[w.issuer]:
 		// A verified message that was parked may cut. It is not in the archive until it is let in, and where
 		// its own place is out of reach the cut bears the place of the furthest message.

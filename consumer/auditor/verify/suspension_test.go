@@ -172,6 +172,31 @@ func TestASuspensionThatIsHeardOfLate(t *testing.T) {
 			w.wait(late)
 			w.joins("E9")
 		}, []string{"cut-missing"}},
+		{"one that is carried out by a roster whose head is another word on the person", func(w *world) {
+			w.begin()
+			w.joins("E1")
+			e := w.suspend(1)
+			e.Effective = schema.At(w.now.Add(time.Hour))
+			w.hears("E1", e)
+			w.hears("E1", w.mover(1, "lead"))
+			l := w.lives("E1", 1, "lead")
+			l.State, l.Since = schema.StateSuspended, e.Effective
+			head := w.lists("ffff", "", l)
+			w.wait(time.Hour + time.Minute)
+			w.does("E1", "suspended", head, "disable", "revoke-sessions")
+		}, nil},
+		{"one that a roster is said to have ordered, before its date", func(w *world) {
+			w.begin()
+			w.joins("E1")
+			e := w.suspend(1)
+			e.Effective = schema.At(w.now.Add(time.Hour))
+			w.hears("E1", e)
+			w.hears("E1", w.mover(1, "lead"))
+			l := w.lives("E1", 1, "lead")
+			l.State, l.Since = schema.StateSuspended, e.Effective
+			head := w.lists("ffff", "", l)
+			w.does("E1", "suspended", head, "disable", "revoke-sessions")
+		}, []string{"cause-mismatch"}},
 		{"one by a roster that is taken in when it is over", func(w *world) {
 			w.begin()
 			w.joins("E1")

@@ -50,7 +50,7 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	case m.locked[subject]:
 		a.Why = "locked"
 		return a
-	case last == nil && m.past != nil && suspended(all, 0, t):
+	case last == nil && m.past != nil && suspended(all, 0, t, v):
 		a.Why = "unknown, and suspended"
 		return a
 	case last == nil && m.undone[subject]:
@@ -62,7 +62,7 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	case !end.IsZero() && !t.Before(end):
 		a.Closed, a.ClosedAt, a.Why = true, end, "ended"
 		return a
-	case suspended(all, n, t):
+	case suspended(all, n, t, v):
 		a.Why = "suspended"
 		return a
 	case m.lapsed(all, t):

@@ -26,6 +26,7 @@ type said struct {
 	sequenced bool // everything before it came, or a roster states it: it may give
 	opened    bool // of a generation that an operator opened
 	gave      bool // it was in its place, and then an operator ruled that it is not of the chain
+	out       bool // an operator ruled that it is not of the chain
 	issued    time.Time
 }
 
@@ -42,10 +43,13 @@ type View struct {
 	// Disowned: with what was in its place until an operator ruled that it is not of the chain. It is a reason to
 	// leave somebody what he has, and none to give.
 	Disowned bool
+	// Ended: with a suspension of a branch that was ruled out as over, where that branch ended it too and the chosen one has
+	// the person as active. The numbers of two branches do not tell which of their words came later.
+	Ended bool
 }
 
 // Views are all of those by which something may be given.
-var Views = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}}
+var Views = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}, {Ended: true}, {Pending: true, Ended: true}}
 
 // about lists everything that was said of a person.
 func (m *Model) about(subject string, v View) (all []said) {
@@ -100,7 +104,7 @@ func (m *Model) about(subject string, v View) (all []said) {
 			n := len(all)
 			add(x, g.gave[x.Hash] && v.Disowned, true)
 			for i := n; i < len(all); i++ {
-				all[i].gave = g.gave[x.Hash]
+				all[i].gave, all[i].out = g.gave[x.Hash], true
 			}
 		}
 	}
@@ -162,9 +166,9 @@ func desired(e any) (roles []string, start, end time.Time, ok bool) {
 }
 
 // suspended tells whether a suspension of engagement n or a later one is in effect at t.
-func suspended(all []said, n int, t time.Time) bool {
+func suspended(all []said, n int, t time.Time, v View) bool {
 	for _, s := range all {
-		if s.engagement < n {
+		if s.engagement < n || v.Ended && s.out && endedByBoth(all, s, t) {
 			continue
 		}
 		switch e := s.event.(type) {
@@ -186,6 +190,14 @@ func suspended(all []said, n int, t time.Time) bool {
 		}
 	}
 	return false
+}
+
+// endedByBoth tells whether the branch that was ruled out ended a suspension of its own, and the chosen one has the person
+// as active.
+func endedByBoth(all []said, s said, t time.Time) bool {
+	own := func(r said) bool { return r.out && r.engagement == s.engagement && r.after(s.place) && resumes(r, t) }
+	chosen := func(r said) bool { return r.sequenced && !r.out && r.engagement == s.engagement && resumes(r, t) }
+	return slices.ContainsFunc(all, own) && slices.ContainsFunc(all, chosen)
 }
 
 // resumes tells whether a word ends what was suspended before it: a resume does, and a roster, which then says
