@@ -2,6 +2,7 @@ package busqueue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -202,9 +203,10 @@ func TestDarkPoisonTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := s.openDark()
+	ctx := limited(t)
 	for n := 5; n < 7; {
-		got, err := d.Fetch(limited(t), 10)
-		if err != nil {
+		got, err := d.Fetch(ctx, 10)
+		if err != nil && (!errors.Is(err, queue.ErrUnreachable) || ctx.Err() != nil) { // on a busy machine 9 MiB may take longer than its patience
 			t.Fatal(err)
 		}
 		for _, m := range got {
