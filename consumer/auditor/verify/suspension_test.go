@@ -126,6 +126,18 @@ func TestASuspensionThatIsHeardOfLate(t *testing.T) {
 			})
 		}
 	}
+	// ahead has E1 suspended in an hour, by a roster whose head is a mover of E1's, and returns the place of that.
+	ahead := func(w *world) uint64 {
+		w.begin()
+		w.joins("E1")
+		e := w.suspend(1)
+		e.Effective = schema.At(w.now.Add(time.Hour))
+		w.hears("E1", e)
+		w.hears("E1", w.mover(1, "lead"))
+		l := w.lives("E1", 1, "lead")
+		l.State, l.Since = schema.StateSuspended, e.Effective
+		return w.lists("ffff", "", l)
+	}
 	for _, tc := range []struct {
 		name string
 		make func(w *world)
@@ -173,28 +185,12 @@ func TestASuspensionThatIsHeardOfLate(t *testing.T) {
 			w.joins("E9")
 		}, []string{"cut-missing"}},
 		{"one that is carried out by a roster whose head is another word on the person", func(w *world) {
-			w.begin()
-			w.joins("E1")
-			e := w.suspend(1)
-			e.Effective = schema.At(w.now.Add(time.Hour))
-			w.hears("E1", e)
-			w.hears("E1", w.mover(1, "lead"))
-			l := w.lives("E1", 1, "lead")
-			l.State, l.Since = schema.StateSuspended, e.Effective
-			head := w.lists("ffff", "", l)
+			head := ahead(w)
 			w.wait(time.Hour + time.Minute)
 			w.does("E1", "suspended", head, "disable", "revoke-sessions")
 		}, nil},
 		{"one that a roster is said to have ordered, before its date", func(w *world) {
-			w.begin()
-			w.joins("E1")
-			e := w.suspend(1)
-			e.Effective = schema.At(w.now.Add(time.Hour))
-			w.hears("E1", e)
-			w.hears("E1", w.mover(1, "lead"))
-			l := w.lives("E1", 1, "lead")
-			l.State, l.Since = schema.StateSuspended, e.Effective
-			head := w.lists("ffff", "", l)
+			head := ahead(w)
 			w.does("E1", "suspended", head, "disable", "revoke-sessions")
 		}, []string{"cause-mismatch"}},
 		{"one by a roster that is taken in when it is over", func(w *world) {
