@@ -136,9 +136,15 @@ func TestObserve(t *testing.T) {
 	if screen := w.must("status"); !strings.Contains(screen, "ONLY OBSERVES") {
 		t.Errorf("status:\n%s", screen)
 	}
+	if code, out, _ := w.consumer("status", "--check"); code != exitWarning || !strings.Contains(out, "only-observes") {
+		t.Errorf("status --check of one that only observes: exit %d, %s", code, out)
+	}
 	code, _, errs := w.consumer("cut", "100099", "--unknown", "--reason", "x")
 	if code != exitFailed || !strings.Contains(errs, "only observes") {
 		t.Errorf("cut: exit %d, %s", code, errs)
+	}
+	if code, out, _ := w.consumer("status", "--check"); code != exitCritical || !strings.Contains(out, "1 person is to be cut and will not be") {
+		t.Errorf("status --check while somebody is to be cut: exit %d, %s", code, out)
 	}
 	out := w.must("plan", "100042", "-o", "json")
 	var list []plannedPerson

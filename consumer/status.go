@@ -269,6 +269,13 @@ func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, e
 	if s.Runner == 0 && s.Refused == "" { // to start what would be refused is no advice
 		s.alarm(state.Critical, "not-running", "", now, "nobody runs on this database: no leaver is cut")
 	}
+	if s.Observes {
+		if n := s.Backlog[plan.Disable.String()]; n > 0 {
+			s.alarm(state.Critical, "only-observes", "", now, "the consumer that runs only observes: "+count64(n, "person is", "people are")+" to be cut and will not be")
+		} else {
+			s.alarm(state.Warning, "only-observes", "", now, "the consumer that runs only observes: nobody who leaves now will be cut")
+		}
+	}
 	if text := cfg.unwrittenAlarms(); text != "" && !slices.ContainsFunc(standing, func(a state.Alarm) bool { return a.Code == alarmUnwritten }) {
 		s.alarm(state.Warning, alarmUnwritten, "", now, text)
 	}

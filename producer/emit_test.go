@@ -15,6 +15,12 @@ import (
 // said is what the enclave was told last of somebody, as the register has it.
 func (p *place) said(t *testing.T, subject string) (s register.State) {
 	t.Helper()
+	return p.saidTo(t, 0, subject)
+}
+
+// saidTo is what was said last of a person to one of the enclaves.
+func (p *place) saidTo(t *testing.T, enclave int, subject string) (s register.State) {
+	t.Helper()
 	cfg, err := loadConfig(p.config)
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +30,7 @@ func (p *place) said(t *testing.T, subject string) (s register.State) {
 		t.Fatal(err)
 	}
 	defer o.close()
-	if s, err = o.box.State(t.Context(), cfg.Enclaves[0].Audience, subject); err != nil {
+	if s, err = o.box.State(t.Context(), cfg.Enclaves[enclave].Audience, subject); err != nil {
 		t.Fatal(err)
 	}
 	return s

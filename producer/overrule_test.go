@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"jmlbridge/producer/register"
+	"jmlbridge/producer/source"
+	"jmlbridge/schema"
 )
 
 // dated is a place whose export has first days, absences and names of engagements.
@@ -149,5 +151,108 @@ func TestRestoreThatLostAJoiner(t *testing.T) {
 	}
 	if code, _, errs := p.try("", "emit", "leaver", "8"); code != exitMisused || !strings.Contains(errs, "--engagement") {
 		t.Errorf("%d %s", code, errs)
+	}
+}
+
+// An operator's word is on a person: it goes along where the file moves them into the scope of another enclave.
+func TestAnOperatorsWordCrossesScopes(t *testing.T) {
+	p := dated(t)
+	text, err := os.ReadFile(p.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "producer.yaml", strings.Replace(string(text), "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {in: [{when: [{column: dept, equals: ir}]}]}
+source:
+`, 1))
+	p.must(t, "enclave", "add", "GOV-2")
+	file := func(seven, eight string) string {
+		t.Helper()
+		return p.write(t, "rows.csv", "id,name,dept,status,leave,contract,first\n7,A,"+seven+",a,n,k-1,2026-01-01\n8,B,"+eight+",a,n,k-1,2026-01-01\n9,C,sec,a,n,k-1,2026-01-01\n")
+	}
+	p.must(t, "import", file("sec", "sec"))
+	p.must(t, "emit", "leaver", "7", "--reason", "termination")
+	p.must(t, "emit", "suspend", "8", "--reason", "investigation")
+	for range 2 { // also once the first enclave knows that they are out of its scope
+		out := p.must(t, "import", file("ir", "ir"))
+		if !strings.Contains(out, "subject 7: active, but an operator closed engagement 1 in enclave urn:jmlbridge:enclave:gov-1 as of ") {
+			t.Errorf("the leaver:\n%s", out)
+		}
+	}
+	if s := p.saidTo(t, 1, "7"); s.Status != "" {
+		t.Errorf("whom an operator closed, in the other enclave: %+v", s)
+	}
+	if s := p.saidTo(t, 1, "8"); s.Status != register.Suspended || s.By != register.Operator {
+		t.Errorf("whom an operator suspended, in the other enclave: %+v", s)
+	}
+}
+
+// Of what operators said of a person to any enclave the latest counts.
+func TestTheLatestWordCountsForWhoEnters(t *testing.T) {
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	later := now.Add(time.Hour)
+	row := &source.Record{Subject: "7", Status: source.Active, Start: &now}
+	emit := func(s register.State, e schema.Event, at time.Time) register.State {
+		t.Helper()
+		d, err := register.Emit(s, register.Said{Event: e}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Next
+	}
+	seen := func(s, there register.State) register.State {
+		s.Elsewhere = []register.Elsewhere{{Audience: "other", State: there}}
+		return s
+	}
+	one := register.Diff(register.State{}, row, true, now).Next
+	suspended := emit(one, &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonOther}, now)
+	left := register.Diff(suspended, row, false, now).Next
+	two := register.Diff(seen(register.State{}, left), row, true, now).Next
+	if two.Status != register.Suspended {
+		t.Fatalf("moved: %+v", two)
+	}
+	resumed := emit(two, &schema.Resume{Effective: schema.At(later), Reason: schema.ReasonOther}, later)
+	if d := register.Diff(seen(left, resumed), row, true, later); d.Next.Status != register.Active || d.Next.Engagement != 2 {
+		t.Errorf("resumed there, and back: %v %+v", d.Cases, d.Next)
+	}
+	closed := emit(one, &schema.Leaver{Effective: schema.At(now), Reason: schema.ReasonOther}, now)
+	again := emit(seen(register.State{}, closed), &schema.Joiner{Person: schema.Person{DisplayName: "A"}, Start: schema.At(later)}, later)
+	out := register.Diff(seen(again, closed), row, false, later).Next
+	if d := register.Diff(seen(out, closed), row, true, later); d.Next.Status != register.Active || d.Next.Engagement != 2 {
+		t.Errorf("taken back by an operator, out of the scope and in again: %v %+v", d.Cases, d.Next)
+	}
+}
+
+// A leaver that an operator announced for a date to come keeps the person out of the other enclave, too, which would not hear of it.
+func TestAPlannedLeaverEntersNoOtherEnclave(t *testing.T) {
+	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	day := func(n int) *time.Time { d := now.AddDate(0, 0, n); return &d }
+	joined := register.Diff(register.State{}, &source.Record{Subject: "7", Status: source.Active, Start: day(-9)}, true, now).Next
+	planned, err := register.Emit(joined, register.Said{Event: &schema.Leaver{Effective: schema.At(*day(7)), Reason: schema.ReasonOther}}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enter := func(there register.State, first *time.Time, at time.Time) register.Decision {
+		fresh := register.State{Elsewhere: []register.Elsewhere{{Audience: "other", State: there}}}
+		return register.Diff(fresh, &source.Record{Subject: "7", Status: source.Active, Start: first}, true, at)
+	}
+	for name, d := range map[string]register.Decision{
+		"before the date":   enter(planned.Next, day(-9), now),
+		"after it":          enter(planned.Next, day(-9), *day(8)),
+		"out of that scope": enter(register.Diff(planned.Next, &source.Record{Subject: "7", Status: source.Active, Start: day(-9)}, false, now).Next, day(-9), now),
+	} {
+		if d.Cases[0] != register.Overruled || len(d.Events) != 0 || d.Stands == nil {
+			t.Errorf("%s: %v", name, d.Cases)
+		}
+	}
+	if d := enter(planned.Next, day(9), *day(9)); d.Cases[0] != register.Join {
+		t.Errorf("a first day after it: %v", d.Cases)
+	}
+	said := register.Diff(planned.Next, &source.Record{Subject: "7", Status: source.Inactive}, true, *day(8)).Next
+	if d := enter(said, day(-9), *day(10)); d.Cases[0] != register.Join {
+		t.Errorf("the file said that they left, and has them back: %v", d.Cases)
 	}
 }

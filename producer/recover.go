@@ -93,7 +93,9 @@ Give to auditors (the line of the new ledger, public, also in %s; the old ledger
 Set aside, keep as evidence: %s
 
 Next: emit again what operators had emitted since the backup, leavers and suspensions first; import the newest export
-(--complete if it names everyone: until then a row of somebody not known here who has left is said as a leaver too); start run.
+(--complete if it names everyone: until then a row of somebody not known here who has left is said as a leaver too); start run;
+and when status shows that nothing waits any more, have each enclave's operator accept the card. Not before: the new generation
+begins with what the backup knows, and a suspension that it does not know would end there.
 `, r.Generation, count(r.Messages, "message"), r.CardFile, r.VerifierFile, r.LedgerVerifier, secondLine(r.SecondVerifier, r.SecondVerifierFile), strings.Join(r.SetAside, ", "))
 			return err
 		},

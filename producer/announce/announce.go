@@ -120,10 +120,18 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	if err != nil {
 		return nil, err
 	}
+	elsewhere, err := box.Elsewhere(ctx, e.Audience)
+	if err != nil {
+		return nil, err
+	}
 	for i := range snap.Records {
-		if id := snap.Records[i].Subject; states[id].Status == "" {
-			states[id] = nobody
+		id := snap.Records[i].Subject
+		s, known := states[id]
+		if !known {
+			s = nobody
 		}
+		s.Elsewhere = elsewhere[id]
+		states[id] = s
 	}
 	records := p.managers(e, snap, states, now)
 	accepted := map[string]bool{}
@@ -148,7 +156,7 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 			continue
 		}
 		if slices.ContainsFunc(d.Cases, func(c register.Case) bool { return c == register.Overruled || c == register.Kept }) {
-			p.Overruled = append(p.Overruled, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: standing(&d.Next)})
+			p.Overruled = append(p.Overruled, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: standing(&d)})
 		}
 		if last.Status == register.Closed && slices.Contains(d.Cases, register.Rehire) {
 			rehires = append(rehires, c)
@@ -191,11 +199,17 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	return p, nil
 }
 
-// standing says which word of an operator stands in s, and how it ends.
-func standing(s *register.State) string {
+// standing says which word of an operator stands against a record, and how it ends.
+func standing(d *register.Decision) string {
+	s, said := &d.Next, ""
+	if d.Stands != nil {
+		s, said = &d.Stands.State, " in enclave "+d.Stands.Audience
+	}
 	switch {
+	case s.Barred != nil && slices.Contains(d.Cases, register.Kept):
+		return fmt.Sprintf("an operator has suspended them%s as of %s, which holds in engagement %d; only emit resume ends it", said, *s.Barred, d.Next.Engagement)
 	case s.Status == register.Closed:
-		return fmt.Sprintf("active, but an operator closed engagement %d as of %s; it stays closed until the file says that they left, or states a first day after that and after those announced, or emit a joiner", s.Engagement, s.Since)
+		return fmt.Sprintf("active, but an operator closed engagement %d%s as of %s; it stays closed until the file says that they left, or states a first day after that and after those announced, or emit a joiner", s.Engagement, said, s.Since)
 	case s.Leaves != nil:
 		return fmt.Sprintf("another engagement, but an operator closes engagement %d as of %s; it goes on until then", s.Engagement, *s.Leaves)
 	case s.Barred != nil:

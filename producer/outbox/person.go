@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -17,16 +18,49 @@ func state(tx *store.Tx, c *chain, subject string) (register.State, error) {
 	s := register.State{Open: c.generation, Restored: c.restored}
 	var doc string
 	err := tx.QueryRow("SELECT doc FROM person WHERE chain = ? AND subject = ?", c.ref, subject).Scan(&doc)
-	if errors.Is(err, sql.ErrNoRows) {
-		return s, nil
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		err = nil
+	case err == nil:
+		err = json.Unmarshal([]byte(doc), &s)
 	}
 	if err == nil {
-		err = json.Unmarshal([]byte(doc), &s)
+		err = tx.Each(wordsElsewhere+" AND subject = ?", []any{c.audience, subject}, func(scan func(...any) error) error {
+			_, e, err := elsewhere(scan)
+			s.Elsewhere = append(s.Elsewhere, e)
+			return err
+		})
 	}
 	if err != nil {
 		return s, fmt.Errorf("read the register of subject %q: %w", subject, err)
 	}
 	return s, nil
+}
+
+// wordsElsewhere finds the states in the other enclaves in which there is a word of an operator's.
+const wordsElsewhere = `SELECT subject, aud, doc FROM chain JOIN person ON chain = ref WHERE aud <> ?
+	AND (doc ->> 'said_end' IS NOT NULL OR doc ->> 'said_bar' IS NOT NULL OR doc ->> 'by' = 'operator')`
+
+func elsewhere(scan func(...any) error) (subject string, e register.Elsewhere, err error) {
+	var doc string
+	if err := scan(&subject, &e.Audience, &doc); err != nil {
+		return "", e, err
+	}
+	return subject, e, json.Unmarshal([]byte(doc), &e.State)
+}
+
+// Elsewhere is what operators said of people to the other enclaves, by subject.
+func (b *Box) Elsewhere(ctx context.Context, audience string) (map[string][]register.Elsewhere, error) {
+	words := map[string][]register.Elsewhere{}
+	err := b.db.Read().Each(wordsElsewhere, []any{audience}, func(scan func(...any) error) error {
+		subject, e, err := elsewhere(scan)
+		words[subject] = append(words[subject], e)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what was said to other enclaves: %w", err)
+	}
+	return words, nil
 }
 
 // keep stores next unless it is what is there.

@@ -65,6 +65,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		}
 		*n = State{Engagement: e.Engagement, Generation: last.Open, Open: last.Open, Restored: last.Restored, Status: Active, By: Operator, Since: schema.At(now), Person: e.Person, Roles: roles(e.Roles), Start: e.Start, End: e.End}
 		n.follow(&last)
+		n.SaidEnd, n.SaidBar = schema.At(now), schema.At(now)
 		d.Cases = []Case{Join}
 		if last.Engagement > 0 {
 			d.Cases = []Case{Rehire}
@@ -112,7 +113,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		if err := notTooFar(schema.KindLeaver, e.Effective, now); err != nil {
 			return d, err
 		}
-		d.Cases = []Case{Leave}
+		d.Cases, n.SaidEnd = []Case{Leave}, schema.At(now)
 		if ahead { // until then the person is live
 			if last.Leaves == nil || e.Effective.Before(*last.Leaves) {
 				at := e.Effective
@@ -139,7 +140,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 			return d, err
 		}
 		at := e.Effective
-		n.Barred = &at
+		n.Barred, n.SaidBar = &at, schema.At(now)
 		*n = n.At(now)
 		d.Cases = []Case{Suspend}
 	case *schema.Resume:
@@ -152,7 +153,7 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		if schema.At(now).Before(e.Effective) {
 			return d, notYet(schema.KindResume, e.Effective)
 		}
-		n.Status, n.By, n.Since, n.Barred = Active, Operator, e.Effective, nil
+		n.Status, n.By, n.Since, n.Barred, n.SaidBar = Active, Operator, e.Effective, nil, schema.At(now)
 		d.Cases = []Case{Resume}
 	default:
 		return d, nonsense("want a joiner, mover, leaver, suspend or resume; a %s is not an operator's to state here", said.Event.Kind())

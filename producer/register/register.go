@@ -36,6 +36,9 @@ type State struct {
 	// in those after it; at Leaves this engagement, which is live, is over. Both may lie ahead: until then Status holds.
 	Barred *schema.Instant `json:"barred,omitempty"`
 	Leaves *schema.Instant `json:"leaves,omitempty"`
+	// When an operator last said of the person that they leave or join, and that they are suspended or not: see [Elsewhere].
+	SaidEnd schema.Instant `json:"said_end,omitzero"`
+	SaidBar schema.Instant `json:"said_bar,omitzero"`
 	// What tells an engagement that is new from one that an older file still has: the latest first day that was ever
 	// said, and the source's names of the engagements before this one, the last of them last.
 	Latest schema.Instant `json:"latest,omitzero"`
@@ -46,6 +49,16 @@ type State struct {
 	Generation int  `json:"generation,omitempty"`
 	Open       int  `json:"-"`
 	Restored   bool `json:"-"`
+	// Elsewhere is what stands in the other enclaves' registers, where an operator said something of the person. It is the
+	// outbox's, and not stored here.
+	Elsewhere []Elsewhere `json:"-"`
+}
+
+// Elsewhere is the person's state in another enclave. A file moves people from one scope into another, and what an operator
+// said of them goes along: of all enclaves the latest word counts for whoever enters one.
+type Elsewhere struct {
+	Audience string
+	State
 }
 
 // A register that was restored does not know which engagements were begun since the backup, and no number may stand for
@@ -149,6 +162,7 @@ type Decision struct {
 	Cases  []Case // at least one
 	Events []Said // in the order in which they are sent
 	Next   State
+	Stands *Elsewhere // of [Overruled] and [Kept]: the operator's word, where it was said to another enclave; else nil
 }
 
 // Said is an event to be sent, with what goes into the claims around it.
@@ -286,6 +300,8 @@ func (d *decider) enter() {
 		}
 	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && (schema.At(*d.rec.Start).Before(d.last.Since) || !d.begins()):
 		d.settle(Contradict) // most likely an export that is older than the leaver
+	case d.closedElsewhere():
+		d.settle(Overruled)
 	case d.rec.Leave == source.OnLeave:
 		d.settle(Away)
 	case d.last.Status == Closed:
@@ -293,6 +309,49 @@ func (d *decider) enter() {
 	default:
 		d.join(Join)
 	}
+}
+
+// closedElsewhere reports whether the latest that an operator said to any enclave of the person's coming and going is a
+// leaver of another one, at once or at a date to come, and the record is not about an engagement after it.
+func (d *decider) closedElsewhere() bool {
+	latest := d.last.SaidEnd
+	for i := range d.last.Elsewhere {
+		latest = laterOf(latest, d.last.Elsewhere[i].SaidEnd)
+	}
+	for i := range d.last.Elsewhere {
+		e := &d.last.Elsewhere[i]
+		over := e.State
+		if over.Leaves != nil {
+			over = over.At(over.Leaves.Time())
+		}
+		if over.Status != Closed || over.By != Operator || e.SaidEnd.Before(latest) {
+			continue
+		}
+		if there := (&decider{last: over, rec: d.rec, now: d.now}); !there.newer() {
+			d.Stands = &Elsewhere{e.Audience, over}
+			return true
+		}
+	}
+	return false
+}
+
+// barred is from when on whoever is about to join has no access, by an operator's word; nil where there is none. Somebody
+// who enters brings along the latest that was said to any enclave.
+func (d *decider) barred() *schema.Instant {
+	word := &d.last
+	if !d.last.Status.Live() {
+		for i := range d.last.Elsewhere {
+			e := &d.last.Elsewhere[i]
+			if word.SaidBar.Before(e.SaidBar) || word.Barred == nil && word.SaidBar == e.SaidBar {
+				word = &e.State
+				d.Stands = e
+			}
+		}
+	}
+	if word.Barred == nil {
+		d.Stands = nil
+	}
+	return word.Barred
 }
 
 // newer reports whether the record is about an engagement that cannot be the one which an operator closed, or one
@@ -329,10 +388,10 @@ func laterOf(a, b schema.Instant) schema.Instant {
 	return a
 }
 
-// follow keeps of last, in a state after it, what tells old from new.
+// follow keeps of last, in a state after it, what tells old from new, also among operators' words.
 func (s *State) follow(last *State) {
 	s.Latest = laterOf(last.latest(), s.Start)
-	s.Former = last.Former
+	s.Former, s.SaidEnd, s.SaidBar = last.Former, last.SaidEnd, last.SaidBar
 	if last.Key != "" && last.Key != s.Key && !slices.Contains(s.Former, last.Key) {
 		s.Former = append(slices.Clone(s.Former), last.Key)
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
@@ -381,8 +440,8 @@ func (d *decider) join(c Case) {
 	}
 	n := &d.Next
 	n.follow(&d.last)
-	if d.last.Barred != nil { // said first: nothing gives access before its turn, and then the suspension is there
-		from := laterOf(*d.last.Barred, d.now)
+	if bar := d.barred(); bar != nil { // said first: nothing gives access before its turn, and then the suspension is there
+		from := laterOf(*bar, d.now)
 		n.Barred = &from
 		d.say(Kept, &schema.Suspend{Engagement: n.Engagement, Effective: from, Reason: schema.ReasonOther}, nil)
 		*n = n.At(d.now.Time())

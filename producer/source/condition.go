@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"jmlbridge/internal/config"
 )
@@ -43,9 +44,10 @@ func (c *Condition) Compile() error {
 	return nil
 }
 
-// Holds reports whether the row fulfils c. Until Compile has succeeded, matches holds for nothing.
+// Holds reports whether the row fulfils c; spaces around a cell are none of it, as everywhere. Until Compile has succeeded,
+// matches holds for nothing.
 func (c *Condition) Holds(cells Cells) bool {
-	v := cells[c.Column]
+	v := strings.TrimSpace(cells[c.Column])
 	switch {
 	case c.Equals != nil:
 		return v == string(*c.Equals)

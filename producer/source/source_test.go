@@ -190,6 +190,18 @@ not json
 	}
 }
 
+// Spaces around a cell are none of it, whoever looks at it: the scope, the roles or what is sent.
+func TestSpacesAroundCells(t *testing.T) {
+	s := read(t, importer(t, messy(), "Department"), CSV, "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"+"7,Active,No,A,B,US, Security\t,Analyst ,,,, a ;b \n")
+	if len(s.Records) != 1 {
+		t.Fatalf("got %+v", s)
+	}
+	r := s.Records[0]
+	if !slices.Equal(r.Roles, []string{"a", "b", "security"}) || r.Cells["Department"] != "Security" || r.Person.Title != "Analyst" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A row that says someone left counts although the rest of it is unusable.
 func TestInactiveRowNeedsLittle(t *testing.T) {
 	m := messy()
