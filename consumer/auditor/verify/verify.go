@@ -268,6 +268,8 @@ type verifier struct {
 	archive *shelf
 	index   int64
 	now     time.Time // of the entry
+	awake   time.Time // since when the enclave could end holds, as far as it said
+	steady  time.Time // since when entries follow each other without a long pause, in which it may not have run
 
 	started      *entry.Started
 	policy       schema.Digest // in force
@@ -336,6 +338,9 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		if kind != entry.KindStarted {
 			v.findf(StartMissing, "the first entry is %s; want started", kind)
 		}
+	}
+	if e.Time.Sub(v.now) > v.slack() {
+		v.steady = e.Time
 	}
 	v.now = e.Time
 	v.report.Ledger.Last = entry.At(e.Time)
