@@ -231,6 +231,27 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 	return say, idle, nil
 }
 
+// Standing lists the open holds but for those of many behind which nobody waits any more: newer facts or operators decided
+// on each, and the executor ends such a hold when it next looks.
+func Standing(r state.Reader) ([]*state.Hold, error) {
+	open, err := state.Holds(r)
+	if err != nil {
+		return nil, err
+	}
+	var standing []*state.Hold
+	for _, h := range open {
+		if ofMany(h.Code) {
+			if n, err := state.HeldBack(r, h.ID); err != nil {
+				return nil, err
+			} else if n == 0 {
+				continue
+			}
+		}
+		standing = append(standing, h)
+	}
+	return standing, nil
+}
+
 // ofMany reports whether a hold with this code keeps the work of many back.
 func ofMany(code string) bool {
 	switch code {
