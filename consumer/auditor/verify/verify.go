@@ -297,6 +297,8 @@ type verifier struct {
 	heads        map[point]bool    // at which a whole roster was taken
 	unseen       map[string]unseen // by issuer
 	listed       map[Code]int
+	lastAct      lastAct
+	otherActs    int
 }
 
 func newVerifier(o Options) *verifier {
@@ -385,6 +387,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		}
 		v.newPolicy(b.Digest)
 	case *entry.Lease:
+		v.by(b.By, b.Reason)
 		switch {
 		case b.Action == entry.LeaseExpired && b.Subject != "":
 			w := who{b.Issuer, b.Subject}
@@ -403,6 +406,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 	case *entry.Alarm:
 		v.alarm(b)
 	case *entry.Clock:
+		v.by(b.By, b.Reason)
 		v.resumed()
 	}
 	return nil
