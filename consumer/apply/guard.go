@@ -252,9 +252,10 @@ func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error)
 	return v, nil
 }
 
-// isCut reports whether a person in the lane of disables counts as a cut, and was not counted or released yet.
+// isCut reports whether a person in the lane of disables counts as a cut, and was not counted or released yet, nor has waited
+// for as long as a cut may.
 func (e *Engine) isCut(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
-	if s.Released() || s.Counted == s.Rev {
+	if s.Released() || s.Counted == s.Rev || s.Waited(plan.Disable, now) {
 		return false, nil
 	}
 	return e.disables(r, s, now)
@@ -311,11 +312,12 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 	return v, nil
 }
 
-// loses reports whether roles are to be taken from a person, and were not counted yet. Whose account nobody has looked at
+// loses reports whether roles are to be taken from a person, and were not counted yet, nor have waited for as long as they
+// may. Whose account nobody has looked at
 // since a recovery is where it was found then.
 func (e *Engine) loses(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
 	v := s.Doc.At(now)
-	if !v.Access || s.Taken == s.Rev {
+	if !v.Access || s.Taken == s.Rev || s.Waited(plan.Take, now) {
 		return false, nil
 	}
 	known, err := s.Known()

@@ -540,6 +540,31 @@ func TestAHoldEndsWithTheLastWhoWaits(t *testing.T) {
 	b.explained()
 }
 
+// While a hold of many stands the engine looks after it every few seconds, also where nothing is due: its alarm is to end with
+// the last who waits.
+func TestTheAlarmOfAHoldEndsSoonAfterTheLast(t *testing.T) {
+	b := crowd(t)
+	s := b.stepper()
+	say := func(kind schema.Kind) {
+		for i := range 3 {
+			b.say(fmt.Sprint(i), fence.Fact{Kind: kind})
+		}
+	}
+	say(schema.KindSuspend)
+	s.pass(time.Second)
+	if !b.standing(AlarmCutLimit) {
+		t.Fatal("want it held")
+	}
+	if _, err := s.engine.Step(t.Context()); err != nil { // which looks after holds: what comes next comes just after that
+		t.Fatal(err)
+	}
+	say(schema.KindResume)
+	s.pass(2 * tidyEvery)
+	if h := b.holds(); len(h) > 0 || b.standing(AlarmCutLimit) {
+		t.Errorf("holds %v stand, or their alarm, with nobody behind", h)
+	}
+}
+
 func TestDeletesPastTheDayAreHeld(t *testing.T) {
 	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = dayPolicy(t, "delete_per_day: 1") })
 	for i := range 3 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
@@ -29,17 +30,81 @@ type shownEntry struct {
 	Seq        uint64 `json:"seq"`
 }
 
-// hold puts everything that is due in lane behind one hold; of cuts and of roles that are taken, only whoever loses any.
+// set is who is held together, until the same time.
+type set struct {
+	until   time.Time
+	persons []shownEntry
+}
+
+// sets groups people by until when they wait. Whoever has been held before waits no longer than was said then.
+type sets []set
+
+func (l *sets) add(s *state.Subject, lane plan.Lane, until time.Time, cause fence.Position) {
+	if by := s.By(lane); !by.IsZero() && by.Before(until) {
+		until = by
+	}
+	i := slices.IndexFunc(*l, func(x set) bool { return x.until.Equal(until) })
+	if i < 0 {
+		i = len(*l)
+		*l = append(*l, set{until: until})
+	}
+	x := &(*l)[i]
+	x.persons = append(x.persons, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
+}
+
+// open puts each set behind a hold of its own, as of now, and returns the last of these with until when it lasts.
+func (l sets) open(tx *store.Tx, code string, lane plan.Lane, cause *entry.Cause, now time.Time) (h *state.Hold, until *time.Time, err error) {
+	slices.SortFunc(l, func(a, b set) int { return a.until.Compare(b.until) })
+	for n, x := range l {
+		shown := shownHold{Code: code, Lane: lane.String(), Count: len(x.persons), Subjects: x.persons}
+		if x.until != state.Never {
+			shown.Until = &x.until
+		}
+		list, err := json.Marshal(shown)
+		if err != nil {
+			return nil, nil, err
+		}
+		// The time makes the key: a second hold of the same kind must not end the first.
+		key := now.UTC().Format("20060102T150405.000")
+		if n > 0 {
+			key += fmt.Sprintf("-%d", n)
+		}
+		h, until = &state.Hold{SubjectKey: state.SubjectKey{Subject: key}, Code: code, Shown: list, Created: now, Cause: cause}, shown.Until
+		if until != nil {
+			h.Expires = *until
+		}
+		for _, p := range x.persons {
+			h.Subjects = append(h.Subjects, entry.Who{Issuer: p.Issuer, Subject: p.Subject, Engagement: p.Engagement})
+		}
+		if _, err := state.OpenHold(tx, h); err != nil {
+			return nil, nil, err
+		}
+		for _, p := range x.persons {
+			k := state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject}
+			switch {
+			case lane == plan.Give || lane == plan.Delete: // at once: see hold
+			case code == AlarmPolicyLimit: // whatever else waits for them
+				err = state.HoldPerson(tx, h.ID, k, lane, x.until)
+			default:
+				err = state.HoldRow(tx, h.ID, k, lane, x.until)
+			}
+			if err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return h, until, nil
+}
+
+// hold puts everything that is due in lane behind a hold; of cuts and of roles that are taken, only whoever loses any, and
+// whoever was held before behind one that ends when that was to end.
 func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
 	due, err := state.Due(tx, lane, now, 1<<30, nil)
 	if err != nil {
 		return err
 	}
-	shown := shownHold{Code: p.code, Lane: lane.String()}
-	if p.until != state.Never {
-		shown.Until = &p.until
-	}
-	var whom []entry.Who
+	var all sets
+	count := 0
 	for _, s := range due {
 		holds := !s.Released() && (s.Counted != s.Rev || lane == plan.Delete && s.Attempts == 0) // as state.HoldLane
 		switch lane {
@@ -53,42 +118,22 @@ func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) erro
 		if err != nil {
 			return err
 		}
-		if !holds {
-			continue
+		if holds {
+			all.add(s, lane, p.until, s.Doc.At(now).Cause)
+			count++
 		}
-		cause := s.Doc.At(now).Cause
-		shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
-		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: cause.Engagement})
 	}
-	shown.Count = len(shown.Subjects)
-	if shown.Count == 0 {
+	if count == 0 {
 		return nil
 	}
-	list, err := json.Marshal(shown)
-	if err != nil {
-		return err
-	}
-	// The time makes the key: a second hold of the same kind must not end the first.
-	h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: p.code, Shown: list, Created: now, Subjects: whom}
-	if shown.Until != nil {
-		h.Expires = p.until
-	}
-	if _, err := state.OpenHold(tx, h); err != nil {
-		return err
-	}
-	if lane == plan.Give || lane == plan.Delete {
+	h, until, err := all.open(tx, p.code, lane, nil, now)
+	if err == nil && (lane == plan.Give || lane == plan.Delete) {
 		err = state.HoldLane(tx, h.ID, lane, now, p.until)
-	} else {
-		for _, x := range shown.Subjects {
-			if err == nil {
-				err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, p.until)
-			}
-		}
 	}
 	if err != nil {
 		return err
 	}
-	text, err := limitText(tx, h, shown.Until, int64(shown.Count), p.left.tightest().past())
+	text, err := limitText(tx, h, until, int64(count), p.left.tightest().past())
 	if err != nil {
 		return err
 	}
@@ -184,6 +229,27 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 		say[h.Code].add(h, shown.Until, n)
 	}
 	return say, idle, nil
+}
+
+// Standing lists the open holds but for those of many behind which nobody waits any more: newer facts or operators decided
+// on each, and the executor ends such a hold when it next looks.
+func Standing(r state.Reader) ([]*state.Hold, error) {
+	open, err := state.Holds(r)
+	if err != nil {
+		return nil, err
+	}
+	var standing []*state.Hold
+	for _, h := range open {
+		if ofMany(h.Code) {
+			if n, err := state.HeldBack(r, h.ID); err != nil {
+				return nil, err
+			} else if n == 0 {
+				continue
+			}
+		}
+		standing = append(standing, h)
+	}
+	return standing, nil
 }
 
 // ofMany reports whether a hold with this code keeps the work of many back.

@@ -130,7 +130,8 @@ func (e *Engine) recount(ctx context.Context, now time.Time) error {
 // alarm on the others say how many do.
 func (e *Engine) dwindle(ctx context.Context, now time.Time) error {
 	open, err := state.Holds(e.DB.Read())
-	if err != nil || !slices.ContainsFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) }) {
+	e.crowded = slices.ContainsFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) })
+	if err != nil || !e.crowded {
 		return err
 	}
 	return e.DB.Tx(ctx, func(tx *store.Tx) error {

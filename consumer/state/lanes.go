@@ -223,9 +223,36 @@ func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time) error
 	return nil
 }
 
-// HoldRow puts what is due of one person in lane behind the hold with this id until a time.
+// By is until when what a lane takes from the person waits behind holds at most; zero: it has not waited yet. A newer fact
+// leaves it as it is while there is something to be taken, or whoever is spoken of often enough would keep access for ever.
+func (s *Subject) By(lane plan.Lane) time.Time {
+	switch lane {
+	case plan.Disable:
+		return s.CutBy
+	case plan.Take:
+		return s.TakeBy
+	}
+	return time.Time{}
+}
+
+// Waited reports whether that time is over: then nothing holds it again.
+func (s *Subject) Waited(lane plan.Lane, now time.Time) bool {
+	by := s.By(lane)
+	return !by.IsZero() && !by.After(now)
+}
+
+// byOf is the column of [Subject.By].
+func byOf(lane plan.Lane) string {
+	if lane == plan.Disable {
+		return "cut_by"
+	}
+	return "take_by"
+}
+
+// HoldRow puts what is due to be taken from one person in lane behind the hold with this id until a time, which is no later
+// than [Subject.By].
 func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE iss = ? AND subject = ? AND lane = ? AND note NOT LIKE 'released:%'`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?1, note = ?2, `+byOf(lane)+` = ?1 WHERE iss = ?3 AND subject = ?4 AND lane = ?5 AND note NOT LIKE 'released:%'`,
 		ms(until), heldNote(id), k.Issuer, k.Subject, int64(lane))
 	if err != nil {
 		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
@@ -233,9 +260,9 @@ func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Ti
 	return nil
 }
 
-// HoldPerson puts one person's work in lane behind the hold with this id until a time.
+// HoldPerson puts one person, whatever waits, into lane and behind the hold with this id until a time, as HoldRow does.
 func HoldPerson(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0, note = ? WHERE iss = ? AND subject = ? AND note NOT LIKE 'held:%'`,
+	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?1, due = ?2, attempts = 0, note = ?3, `+byOf(lane)+` = ?2 WHERE iss = ?4 AND subject = ?5 AND note NOT LIKE 'held:%'`,
 		int64(lane), ms(until), heldNote(id), k.Issuer, k.Subject)
 	if err != nil {
 		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
