@@ -29,36 +29,24 @@ type shownEntry struct {
 	Seq        uint64 `json:"seq"`
 }
 
-// hold puts everything that is due in lane behind one hold; of cuts and of roles that are taken, only whoever loses any.
+// hold puts behind one hold whoever is a further effect of the work that is due in lane.
 func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
-	due, err := state.Due(tx, lane, now, 1<<30, nil)
-	if err != nil {
-		return err
-	}
 	shown := shownHold{Code: p.code, Lane: lane.String()}
 	if p.until != state.Never {
 		shown.Until = &p.until
 	}
 	var whom []entry.Who
-	for _, s := range due {
-		holds := !s.Released() && (s.Counted != s.Rev || lane == plan.Delete && s.Attempts == 0) // as state.HoldLane
-		switch lane {
-		case plan.Disable:
-			holds, err = e.isCut(tx, s, now)
-			holds = holds && !(p.spareUrgent && s.Urgent)
-		case plan.Take:
-			holds, err = e.loses(tx, s, now)
-			holds = holds && !s.Released()
-		}
-		if err != nil {
-			return err
-		}
-		if !holds {
-			continue
+	err := e.eachEffect(tx, lane, now, func(s *state.Subject) error {
+		if p.spareUrgent && s.Urgent {
+			return nil
 		}
 		cause := s.Doc.At(now).Cause
 		shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
 		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: cause.Engagement})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	shown.Count = len(shown.Subjects)
 	if shown.Count == 0 {
@@ -161,15 +149,16 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 	if err != nil {
 		return nil, nil, err
 	}
+	waiting, err := state.HeldBack(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	say = map[string]*behind{}
 	for _, h := range open {
 		if !ofMany(h.Code) {
 			continue
 		}
-		n, err := state.HeldBack(r, h.ID)
-		if err != nil {
-			return nil, nil, err
-		}
+		n := waiting[h.ID]
 		if n == 0 {
 			idle = append(idle, h)
 			continue
