@@ -5,15 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"jmlbridge/consumer/state"
-	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/e2e/stage"
-	"jmlbridge/internal/directory"
 )
 
 const (
@@ -79,103 +74,31 @@ func heldRow(ctx context.Context, o *options) (_ []*row, err error) {
 // alone is what the quota takes for one write for each of n people.
 func alone(n int) time.Duration { return time.Duration(n) * time.Second / writes }
 
-// burst is a stage with people who are all to leave, in a tenant that has Graph's quotas.
+// burst is a crowd in a tenant that has Graph's quotas, and that is about to leave.
 type burst struct {
-	*stage.Stage
-	o      *options
-	name   string
-	people []stage.Row
-	seen   *watcher
-	said   int64 // size of the producer's ledger before they left
-	used   cpu   // of the consumer, by then
-	note   string
+	*crowd
+	seen *watcher
+	used cpu // of the consumer, by then
+	note string
 }
 
-// newBurst makes it, with so many cuts an hour; 0: more than anybody needs. The accounts are there from the start, with the
-// bridge's mark: making them would take the quota.
+// newBurst makes it, with so many cuts an hour; 0: more than anybody needs.
 func newBurst(ctx context.Context, o *options, name string, cutPerHour int) (_ *burst, err error) {
-	b := &burst{o: o, name: name}
-	if b.Stage, err = newStageWith(ctx, o, stage.Config{CutPerHour: cutPerHour}, name, "-quotas", "-quota-users", fmt.Sprint(o.burst)); err != nil {
+	b := new(burst)
+	if b.crowd, err = newCrowd(ctx, o, name, o.burst, stage.Config{CutPerHour: cutPerHour}, "-quotas", "-quota-users", fmt.Sprint(o.burst)); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.Close())
-		}
-	}()
-	if err := b.plant(ctx); err != nil {
-		return nil, err
+	if err = b.plant(ctx); err == nil {
+		err = b.join(ctx)
 	}
-	if err := b.Start(ctx); err != nil {
-		return nil, err
+	if err == nil {
+		b.seen, err = watch(ctx, b.Stage)
 	}
-	if b.people, err = bring(ctx, b.Stage, "leaver", o.burst); err != nil {
-		return nil, err
-	}
-	o.progress("%s: %s people taken in", name, thousands(int64(o.burst)))
-	if err := b.counted(ctx, "the accounts of everyone known", `SELECT COUNT(*) FROM subject WHERE lane = 0 AND account <> ''`); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-// plant gives everybody the account that the bridge would make.
-func (b *burst) plant(ctx context.Context) error {
-	var seed tenant.Seed
-	for i := range b.o.burst {
-		p := someone("leaver", i)
-		seed.Users = append(seed.Users, tenant.SeedUser{UserPrincipalName: upn(p), DisplayName: p.Given + " " + p.Family, Groups: []string{stage.Groups()[0].Display},
-			Properties: map[string]any{"givenName": p.Given, "surname": p.Family, "employeeId": p.ID, "jobTitle": p.Title, "department": p.Department, "usageLocation": "US",
-				"onPremisesExtensionAttributes": map[string]any{"extensionAttribute15": directory.Mark(stage.Issuer, p.ID)}}})
-		if len(seed.Users) == 1000 || i == b.o.burst-1 {
-			text, err := json.Marshal(seed)
-			if err != nil {
-				return err
-			}
-			if err := b.Tenant.Plant(ctx, string(text)); err != nil {
-				return err
-			}
-			seed.Users = nil
-		}
-	}
-	return nil
-}
-
-// counted waits until a query of the consumer's database counts everybody.
-func (b *burst) counted(ctx context.Context, what, query string) error {
-	db, err := state.OpenRead(filepath.Join(b.EnclaveDir, "consumer.db"))
 	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return stage.Until(ctx, what, func() (bool, error) {
-		var got int
-		err := db.Read().QueryRowContext(ctx, query).Scan(&got)
-		return got >= len(b.people), err
-	})
-}
-
-// leave imports an export in which everybody has left.
-func (b *burst) leave(ctx context.Context) (err error) {
-	b.o.progress("%s: all of them leave", b.name)
-	if b.seen, err = watch(ctx, b.Stage); err != nil {
-		return err
-	}
-	if b.said, err = b.Sent.Size(); err != nil {
-		return err
+		return nil, errors.Join(err, b.Close())
 	}
 	b.used, _ = cpuOf(b.Consumer.PID()) // zero where it cannot be read
-	gone := make([]stage.Row, len(b.people))
-	for i, p := range b.people {
-		p.Status, p.Reason = "Inactive", "Dismissed"
-		gone[i] = p
-	}
-	file := filepath.Join(b.Dir, "gone.csv")
-	if err := os.WriteFile(file, []byte(stage.Export(gone...)), 0o600); err != nil {
-		return err
-	}
-	_, err = b.ProducerDo(ctx, "import", file)
-	return err
+	return b, nil
 }
 
 // measure waits for the last disable. The limit is what the quota takes for the disables alone.

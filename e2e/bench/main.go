@@ -44,6 +44,7 @@ Rows:
   bus-intake    the same as intake, beside its client that receives and completes in parallel
   bus-publish-away, bus-intake-away   both with an endpoint whose answers take -away
   bus-websocket messages carried over WebSockets, beside plain TLS
+  verify        the auditor over the ledger of an enclave; beside the hashes and signatures alone
   leaver-idle   from signed to account disabled, on top of the tenant's own response times
   leaver-busy   the same behind a backlog of joiners, with the tenant's write quota
   leavers-burst many leavers at once, beside their disables alone at the tenant's write quota
@@ -82,6 +83,7 @@ var rows = []struct {
 	{[]string{"bus-publish", "bus-intake"}, busNear},           // one endpoint serves both
 	{[]string{"bus-publish-away", "bus-intake-away"}, busFar},
 	{[]string{"bus-websocket"}, webRow},
+	{[]string{"verify"}, verifyRow},
 	{[]string{"leaver-idle"}, idleRow},
 	{[]string{"leaver-busy", "memory"}, busyRows}, // one stage serves both
 	{[]string{"leavers-burst"}, burstRow},
@@ -144,7 +146,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds in which ours and the limit take turns")
 	fs.IntVar(&o.leavers, "leavers", 20, "idle leavers")
 	fs.IntVar(&o.burst, "burst", 0, "leavers at once (default 1000, with -full 10000)")
-	fs.IntVar(&o.people, "people", 0, "people of roster, leaver-busy and memory (default 10000, with -full 100000)")
+	fs.IntVar(&o.people, "people", 0, "people of roster, leaver-busy and memory, and five times those of verify (default 10000, with -full 100000)")
 	fs.DurationVar(&o.latency, "latency", 50*time.Millisecond, "of every answer of the tenant")
 	fs.DurationVar(&o.away, "away", 15*time.Millisecond, "of every answer of the Service Bus endpoint in the rows that end in -away")
 	fs.StringVar(&o.dir, "dir", "", "`folder` for everything, which is kept (default: a temporary one)")

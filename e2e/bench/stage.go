@@ -44,7 +44,7 @@ func newStageWith(ctx context.Context, o *options, c stage.Config, name string, 
 	}
 	o.progress("%s: setting up", name)
 	c.Dir, c.Programs = filepath.Join(o.dir, name), programs
-	c.Heartbeat, c.StaleAfter, c.LedgerInterval, c.Workers, c.Writes = heartbeat, stale, interval, workers, writes
+	c.Heartbeat, c.StaleAfter, c.LedgerInterval, c.Workers, c.Writes = heartbeat, stale, interval, workers, cmp.Or(c.Writes, writes)
 	c.Sandbox = append([]string{"-latency", o.latency.String(), "-journal-keep", "200000"}, sandbox...)
 	return stage.New(ctx, c)
 }
