@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
@@ -102,6 +103,15 @@ func peakOf(pid int) (int64, error) {
 		return 0, err
 	}
 	return parsePeak(text)
+}
+
+// newPeak begins the peak of this process anew, without what only waits to be collected.
+func newPeak() error {
+	if runtime.GOOS != "linux" {
+		return errNoProc
+	}
+	debug.FreeOSMemory()
+	return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // proc_pid_clear_refs(5)
 }
 
 // parsePeak reads VmHWM of proc_pid_status(5), which is in KiB.
