@@ -60,20 +60,20 @@ func (m *Message) append(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-func (in *Intent) append(b []byte) ([]byte, error) {
-	b = appendOptional(in.Who.append(append(b, '{')), `,"account":`, in.Account)
-	b = appendList(append(b, `,"ops":`...), in.Ops, Op.append)
-	b = in.Cause.append(append(b, `,"cause":`...))
-	b = appendMoment(appendDigest(b, `,"policy":`, in.Policy), `,"due":`, in.Due)
-	b = appendOptional(appendNumber(b, `,"attempt":`, in.Attempt), `,"hold":`, in.Hold)
-	if in.Urgent {
+func (i *Intent) append(b []byte) ([]byte, error) {
+	b = appendOptional(i.Who.append(append(b, '{')), `,"account":`, i.Account)
+	b = appendList(append(b, `,"ops":`...), i.Ops, Op.append)
+	b = i.Cause.append(append(b, `,"cause":`...))
+	b = appendMoment(appendDigest(b, `,"policy":`, i.Policy), `,"due":`, i.Due)
+	b = appendOptional(appendNumber(b, `,"attempt":`, i.Attempt), `,"hold":`, i.Hold)
+	if i.Urgent {
 		b = append(b, `,"urgent":true`...)
 	}
-	if in.Observe {
+	if i.Observe {
 		b = append(b, `,"observe":true`...)
 	}
-	if len(in.Approvals) > 0 {
-		b = appendList(append(b, `,"approvals":`...), in.Approvals, Position.object)
+	if len(i.Approvals) > 0 {
+		b = appendList(append(b, `,"approvals":`...), i.Approvals, Position.object)
 	}
 	return append(b, '}'), nil
 }
