@@ -49,7 +49,7 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 	t.take()
 	var ours, limit []spent
 	var parts, octets int
-	var peak int64
+	var before, peak int64 // resident memory
 	for round := 0; round <= o.rounds; round++ { // round 0 warms up: the first roster after what it states is folded
 		o.progress("roster: round %d of %d", round, o.rounds)
 		if _, err := from.box.Roster(ctx, audience, 0); err != nil {
@@ -60,10 +60,10 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 		}
 		msgs := t.take()
 		apply := func() (spent, error) {
-			unknown := newPeak()
+			had, unknown := newPeak()
 			s, err := meter(g.queue, func() error { return to.takeRoster(ctx, g.rec, len(msgs)) })
-			if now, perr := peakOf(os.Getpid()); unknown == nil && perr == nil {
-				peak = max(peak, now)
+			if most, perr := peakOf(os.Getpid()); unknown == nil && perr == nil && most > peak {
+				before, peak = had, most
 			}
 			return s, err
 		}
@@ -102,7 +102,7 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 	r.note("%d rounds in turns; %s parts, %s octets on the wire in all; ratios of the single rounds: %.2f to %.2f", o.rounds, thousands(int64(parts)), thousands(int64(octets)), slices.Min(ratios), slices.Max(ratios))
 	r.note("on the clock %.3g s, from the first part fetched to the roster applied and on the ledger; reading it on one core %.3g s", middle(ours, wall).Seconds(), middle(limit, wall).Seconds())
 	if peak > 0 {
-		r.note("meanwhile the process, in which the producer and all messages are too, had at most %d MiB resident", peak>>20)
+		r.note("meanwhile the process, in which the producer and all messages are too, had at most %d MiB resident, %d MiB more than before", peak>>20, (peak-before)>>20)
 	}
 	if o.people < 100_000 {
 		r.note("the goal is for 100,000 people: -full")
