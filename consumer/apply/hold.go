@@ -96,32 +96,20 @@ func (l sets) open(tx *store.Tx, code string, lane plan.Lane, cause *entry.Cause
 	return h, until, nil
 }
 
-// hold puts everything that is due in lane behind a hold; of cuts and of roles that are taken, only whoever loses any, and
-// whoever was held before behind one that ends when that was to end.
+// hold puts behind holds whoever is a further effect of the work that is due in lane: whoever was held before behind one that
+// ends when that was to end.
 func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
-	due, err := state.Due(tx, lane, now, 1<<30, nil)
-	if err != nil {
-		return err
-	}
 	var all sets
 	count := 0
-	for _, s := range due {
-		holds := !s.Released() && (s.Counted != s.Rev || lane == plan.Delete && s.Attempts == 0) // as state.HoldLane
-		switch lane {
-		case plan.Disable:
-			holds, err = e.isCut(tx, s, now)
-			holds = holds && !(p.spareUrgent && s.Urgent)
-		case plan.Take:
-			holds, err = e.loses(tx, s, now)
-			holds = holds && !s.Released()
-		}
-		if err != nil {
-			return err
-		}
-		if holds {
+	err := e.eachEffect(tx, lane, now, func(s *state.Subject) error {
+		if !p.spareUrgent || !s.Urgent {
 			all.add(s, lane, p.until, s.Doc.At(now).Cause)
 			count++
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if count == 0 {
 		return nil
@@ -206,15 +194,16 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 	if err != nil {
 		return nil, nil, err
 	}
+	waiting, err := state.HeldBack(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	say = map[string]*behind{}
 	for _, h := range open {
 		if !ofMany(h.Code) {
 			continue
 		}
-		n, err := state.HeldBack(r, h.ID)
-		if err != nil {
-			return nil, nil, err
-		}
+		n := waiting[h.ID]
 		if n == 0 {
 			idle = append(idle, h)
 			continue
@@ -238,18 +227,11 @@ func Standing(r state.Reader) ([]*state.Hold, error) {
 	if err != nil {
 		return nil, err
 	}
-	var standing []*state.Hold
-	for _, h := range open {
-		if ofMany(h.Code) {
-			if n, err := state.HeldBack(r, h.ID); err != nil {
-				return nil, err
-			} else if n == 0 {
-				continue
-			}
-		}
-		standing = append(standing, h)
+	waiting, err := state.HeldBack(r)
+	if err != nil {
+		return nil, err
 	}
-	return standing, nil
+	return slices.DeleteFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) && waiting[h.ID] == 0 }), nil
 }
 
 // ofMany reports whether a hold with this code keeps the work of many back.

@@ -18,13 +18,9 @@ const tidyEvery = 10 * time.Second
 // expire ends the holds whose time is over: what they kept is due by its date already, and must not be
 // held a second time.
 func (e *Engine) expire(ctx context.Context, now time.Time) error {
-	open, err := state.Holds(e.DB.Read())
-	if err != nil {
+	over, err := state.Over(e.DB.Read(), now)
+	if err != nil || len(over) == 0 {
 		return err
-	}
-	over := slices.DeleteFunc(open, func(h *state.Hold) bool { return h.Expires.IsZero() || h.Expires.After(now) })
-	if len(over) == 0 {
-		return nil
 	}
 	return e.DB.Tx(ctx, func(tx *store.Tx) error {
 		for _, h := range over {

@@ -195,6 +195,7 @@ CREATE TABLE hold (
   reason  TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX hold_open ON hold (iss, subject, code) WHERE state = 'open';
+CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0;
 
 -- Alarms that stand. Raised and cleared together with their cause; each transition is on the ledger.
 CREATE TABLE alarm (
