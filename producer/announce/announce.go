@@ -169,10 +169,6 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		}
 		p.add(c)
 	}
-	p.limit("rehires", rehires, o.Limits.Rehires, o.AllowRehires, "--allow-rehires",
-		"had left and are active again; check that the export is not an older one")
-	p.limit("transfers", transfers, o.Limits.Transfers, o.AllowTransfers, "--allow-transfers",
-		"leave the scope; check the scope rules")
 	var absent []Change
 	for subject, s := range states {
 		if s.Status.Live() && !snap.Names(subject) {
@@ -182,6 +178,17 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	}
 	p.Absent = len(absent)
 	slices.SortFunc(absent, func(a, b Change) int { return cmp.Compare(a.Subject, b.Subject) })
+	leaving := len(transfers) // without a row that says so
+	if o.Complete {
+		leaving += len(absent)
+	}
+	if leaving == p.Live && leaving > 1 { // a few may go, but count is no word for everyone: a register may be small
+		o.Limits.Transfers.Count, o.Limits.Absences.Count = 0, 0
+	}
+	p.limit("rehires", rehires, o.Limits.Rehires, o.AllowRehires, "--allow-rehires",
+		"had left and are active again; check that the export is not an older one")
+	p.limit("transfers", transfers, o.Limits.Transfers, o.AllowTransfers, "--allow-transfers",
+		"leave the scope; check the scope rules")
 	switch {
 	case !o.Complete: // absence says nothing
 	case snap.Accepted() == 0:
@@ -252,9 +259,6 @@ func (p *Plan) add(c Change) {
 func (p *Plan) limit(what string, set []Change, l Limit, allowed int, flag, why string) {
 	if len(set) == 0 {
 		return
-	}
-	if what != "rehires" && len(set) == p.Live && len(set) > 1 {
-		l.Count = 0 // a few may go, but count is no word for everyone: a register may be small
 	}
 	if l.lets(len(set), p.Live) || len(set) <= allowed {
 		for _, c := range set {

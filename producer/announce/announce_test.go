@@ -251,6 +251,27 @@ func TestScopeChangeIsLimited(t *testing.T) {
 	}
 }
 
+// Half of the people are out of the scope and the other half is absent: each number is inside its count, and both together
+// are everybody.
+func TestNotEverybodyLeavesByTwoCounts(t *testing.T) {
+	b := setup(t, simple(), security())
+	rows, half := header, header
+	for i := range 10 {
+		rows += fmt.Sprintf("%d,P,sec,a,n,\n", i)
+		if i < 5 {
+			half += fmt.Sprintf("%d,P,sales,a,n,\n", i)
+		}
+	}
+	b.take(t, rows, Options{})
+	o := Options{Complete: true, Limits: Limits{Absences: Limit{Count: 5}, Transfers: Limit{Count: 20}}}
+	if p := b.plan(t, half, o); len(p.Changes) != 0 || len(p.HeldBack) != 2 {
+		t.Errorf("got %q, %+v", said(p), p.HeldBack)
+	}
+	if p := b.plan(t, half+"9,P,sec,a,n,\n", o); len(p.Changes) != 9 {
+		t.Errorf("with one who stays: %q, %+v", said(p), p.HeldBack)
+	}
+}
+
 // An older export: whoever left since is in it as active. Nobody comes back by it.
 func TestAnOlderExport(t *testing.T) {
 	m := simple()
