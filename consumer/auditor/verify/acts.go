@@ -505,25 +505,40 @@ func (v *verifier) released(r *entry.Released) {
 		return
 	}
 	delete(v.holds, r.Hold)
+	discarded := excuses[o.code] && r.Action == entry.ReleasedDiscard && !(o.code == cutLimit && v.alone(r))
 	for _, w := range o.subjects {
 		p := v.person(w)
 		if o.code == cutLimit && slices.Contains(p.holds, o) {
 			v.overdue(w, p)
 		}
 		p.holds = slices.DeleteFunc(p.holds, func(x *openHold) bool { return x == o })
-		if excuses[o.code] && r.Action == entry.ReleasedDiscard {
-			p.discarded = true
+		if discarded {
+			p.discarded = v.now.Add(discardTime)
 			for _, c := range p.cuts {
 				c.heldUntil = time.Time{} // what comes of it after all waits anew
 			}
 		}
 	}
-	if r.Action == entry.ReleasedDiscard && excuses[o.code] {
+	if discarded {
 		v.discards[r.Hold] = o
 	}
 	if r.Action == entry.ReleasedDiscard || r.Action == entry.ReleasedRelease {
 		v.report.Rulings = append(v.report.Rulings, Ruling{Entry: v.index, Time: entry.At(v.now), Hold: r.Hold, Code: o.code, Action: r.Action, By: r.By, Subjects: len(o.subjects), Reason: r.Reason})
 	}
+}
+
+// discardTime is how long a discard of cuts says why they are not done: the week that it may last, and an hour in which what it
+// kept is done after all.
+const discardTime = 7*24*time.Hour + time.Hour
+
+// alone reports whether cuts were discarded by fewer than two operators, which is a finding, and no reason.
+func (v *verifier) alone(r *entry.Released) bool {
+	by := slices.Compact(slices.Sorted(slices.Values(r.By)))
+	if len(by) >= 2 {
+		return false
+	}
+	v.findf(DiscardAlone, "hold %s, which keeps cuts, is discarded by %d of the two operators that it takes", r.Hold, len(by))
+	return true
 }
 
 func (v *verifier) alarm(a *entry.Alarm) {
@@ -558,7 +573,7 @@ func (v *verifier) alarm(a *entry.Alarm) {
 		v.denied = raised
 	case a.Code == "cut-discarded" && !raised && v.discards[a.Key] != nil: // its time is over: what it kept is due again
 		for _, w := range v.discards[a.Key].subjects {
-			v.person(w).discarded = false
+			v.person(w).discarded = time.Time{}
 		}
 		delete(v.discards, a.Key)
 	case excuses[a.Code] && a.Subject != "":

@@ -127,7 +127,7 @@ func (v *verifier) cut(p *person, c *Cut) {
 	if u, ok := v.unseen[c.Issuer]; ok && c.generation > 0 && u.mayEnd(c) {
 		c.Roster = &u.entry
 	}
-	p.discarded = false
+	p.discarded = time.Time{}
 	v.report.Cuts = append(v.report.Cuts, c)
 	switch due := !c.Due.After(v.now); {
 	case !p.account && p.intent < 0:
@@ -293,7 +293,7 @@ func (v *verifier) missed(w who, c *Cut) {
 // excuse is why a due cut is not a finding.
 func (v *verifier) excuse(w who, p *person, c *Cut) CutState {
 	switch {
-	case p.discarded:
+	case v.now.Before(p.discarded):
 		return CutDiscarded
 	case p.blocked > 0 || slices.ContainsFunc(p.holds, func(o *openHold) bool { return v.blocks(o, c) }) || v.perhaps[w.subject] > 0 || v.denied:
 		return CutHeld

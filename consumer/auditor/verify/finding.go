@@ -65,6 +65,7 @@ const (
 	CutLate            Code = "cut-late"            // an account was disabled later than the limit asked for
 	HoldUnknown        Code = "hold-unknown"        // the end of a hold that was never recorded
 	HoldExtended       Code = "hold-extended"       // a cut was held for longer than until when it was first to happen
+	DiscardAlone       Code = "discard-alone"       // one operator discarded cuts, which takes two
 )
 
 // maxListed is how many findings of one code are listed in full; all are counted.

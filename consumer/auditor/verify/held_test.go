@@ -112,6 +112,19 @@ func TestAHeldCutIsOwedAtItsFirstEnd(t *testing.T) {
 			w.releases("2", entry.ReleasedExpired)
 			cuts(w, seq)
 		}, nil},
+		{"discarded by one operator", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.holds("1", w.now.Add(hold))
+			w.add(&entry.Released{Hold: "1", Action: entry.ReleasedDiscard, By: []string{"a", "a"}})
+			w.runs(60)
+		}, []string{"discard-alone", "cut-missing"}},
+		{"discarded, and never done after all", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.holds("1", w.now.Add(hold))
+			w.add(&entry.Released{Hold: "1", Action: entry.ReleasedDiscard, By: []string{"a", "b"}})
+			w.wait(8 * 24 * time.Hour)
+			w.joins("E3")
+		}, []string{"cut-missing"}},
 		{"the enclave was down when it was to end", func(w *world) {
 			seq := w.hears("E1", w.leaver(1))
 			w.holds("1", w.now.Add(hold))

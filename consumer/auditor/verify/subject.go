@@ -75,7 +75,7 @@ type person struct {
 	enabled   bool        // and that it is open
 	gone      bool        // there was one that is not there any more
 	recalled  bool        // an earlier ledger knew of the person
-	discarded bool        // two operators let a held cut never happen
+	discarded time.Time   // until when two operators let a held cut not happen, at most
 	holds     []*openHold // open ones that may say why a cut is not done
 	blocked   int         // alarms that stand and say so
 	leased    bool        // a lease ran out
