@@ -100,6 +100,7 @@ func (s sight) into(of *plan.Situation, pol *policy.Policy) {
 	}
 	k := &of.Known
 	k.ID, k.UPN = s.account.ID, s.account.UPN
+	k.See(s.account.Enabled, of.Now)
 	k.Find(slices.DeleteFunc(slices.Clone(s.account.Groups), func(g string) bool { return !pol.Listed(g) }), of.Now)
 	if !of.View.Access {
 		return

@@ -39,11 +39,12 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		if seen != nil && seen.Enabled != nil && !*seen.Enabled && !k.Enabling(now()) {
 			k.ID = seen.ID
 			disabled(k, now())
-			return done{result: entry.ResultAlready}
+			return done{result: entry.ResultAlready, code: byWhom(k)}
 		}
 		switch r, err = t.cut.Disable(ctx, k.ID); {
 		case err == nil:
 			disabled(k, now())
+			return done{result: entry.ResultApplied, code: byWhom(k), requests: r.Requests}
 		case !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent):
 			k.DisablingAt = time.Time{} // refused: nothing was done
 		}
@@ -114,6 +115,15 @@ func disabled(k *plan.Known, now time.Time) {
 		k.RevokedAt, k.EnablingAt = time.Time{}, time.Time{}
 	}
 	k.DisabledAt, k.DisablingAt, k.ConfirmedAt = now, time.Time{}, time.Time{}
+}
+
+// byWhom is the code of a disable: of one that somebody in the enclave had done before, it says so. The ledger is all that
+// is left to tell it where the database is lost.
+func byWhom(k *plan.Known) string {
+	if k.BlockedAt.IsZero() {
+		return ""
+	}
+	return string(plan.HoldDisabledLocally)
 }
 
 // create makes the account under the name reserved in k. A conflict means "go and look": the first

@@ -42,6 +42,9 @@ type Known struct {
 	// DisablingAt is when a disable was begun of which no answer is known: the account may be disabled, and then
 	// it was the bridge. Zero: there is no doubt.
 	DisablingAt time.Time `json:"disabling_at,omitzero"`
+	// BlockedAt is when the account was found disabled, and it was not the bridge; zero: it was not, or somebody enabled it
+	// since. No message undoes that, and what the bridge disabled after it is not its own to enable.
+	BlockedAt time.Time `json:"blocked_at,omitzero"`
 	// EnablingAt is when an enable was last begun: what was cut before may be open again, and a read that
 	// shows the account disabled may be older.
 	EnablingAt time.Time `json:"enabling_at,omitzero"`
@@ -76,7 +79,7 @@ func (k Known) MayBeOpen() bool {
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
 // whether there was anything: else a write would be trusted against every read until that time comes.
 func (k *Known) PullBack(now time.Time) bool {
-	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
+	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
 	all = slices.DeleteFunc(all, func(t *time.Time) bool { return !t.After(now) })
 	slices.SortStableFunc(all, func(a, b *time.Time) int { return a.Compare(*b) })
 	was, to := time.Time{}, now.UTC().Add(-time.Duration(len(all)))
@@ -97,6 +100,21 @@ func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() }
 
 func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
 func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
+
+// See keeps of a look whether somebody else than the bridge has the account disabled. enabled is as it was read; nil: it was
+// not stated.
+func (k *Known) See(enabled *bool, now time.Time) { k.BlockedAt = k.blockedAt(enabled, now) }
+
+func (k Known) blockedAt(enabled *bool, now time.Time) time.Time {
+	switch {
+	case enabled == nil:
+	case *enabled && !within(k.BlockedAt, now): // else the read may be older
+		return time.Time{}
+	case !*enabled && k.BlockedAt.IsZero() && k.DisabledAt.IsZero() && k.DisablingAt.IsZero() && !k.Enabling(now):
+		return now
+	}
+	return k.BlockedAt
+}
 
 // Enabling reports whether a read that shows the account disabled may be older than an enable.
 func (k Known) Enabling(now time.Time) bool { return within(k.EnablingAt, now) && !k.disabled() }
@@ -196,11 +214,8 @@ func whole(s Situation, pol *policy.Policy) Plan {
 		}
 		return p
 	}
-	if pol.IsProtected(s.Account.ID, s.Account.UPN) {
-		return Plan{Holds: []Hold{{HoldProtected, s.Account.ID, !s.View.Access}}}
-	}
-	if s.Account.Mark != directory.Mark(s.Issuer, s.Subject) {
-		return Plan{Holds: []Hold{{HoldNotOwned, s.Account.ID, !s.View.Access}}}
+	if held := untouchable(s, pol); held != nil {
+		return Plan{Holds: []Hold{*held}}
 	}
 	if s.View.Access {
 		p.keep(s, pol)
@@ -211,15 +226,16 @@ func whole(s Situation, pol *policy.Policy) Plan {
 	return p
 }
 
-// Cut plans a cut without a look at the account: for one whose id the bridge knows from its own
-// create, a disable and a revocation are right whatever its state, and nothing must come before them.
+// Cut plans a cut without a whole look at the account: for one whose id the bridge knows from its own create, a disable and
+// a revocation are right whatever its state, and nothing but a glance that tells whether the account may be touched must come
+// before them. Where the glance showed nothing, s.Account is nil.
 func Cut(s Situation, pol *policy.Policy) Plan {
 	var p Plan
 	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" {
 		return p
 	}
-	if pol.IsProtected(s.Known.ID, s.Known.UPN) {
-		return Plan{Holds: []Hold{{HoldProtected, s.Known.ID, true}}}
+	if held := untouchable(s, pol); held != nil {
+		return Plan{Holds: []Hold{*held}}
 	}
 	if !s.Known.disabled() {
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
@@ -228,6 +244,21 @@ func Cut(s Situation, pol *policy.Policy) Plan {
 		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
 	}
 	return p
+}
+
+// untouchable is why the account is nobody's to touch; nil where it is not so. A name protects whoever bears it now.
+func untouchable(s Situation, pol *policy.Policy) *Hold {
+	id, upn := s.Known.ID, s.Known.UPN
+	if s.Account != nil {
+		id, upn = s.Account.ID, s.Account.UPN
+	}
+	switch {
+	case pol.IsProtected(id, upn):
+		return &Hold{HoldProtected, id, !s.View.Access}
+	case s.Account != nil && s.Account.Mark != directory.Mark(s.Issuer, s.Subject):
+		return &Hold{HoldNotOwned, id, !s.View.Access}
+	}
+	return nil
 }
 
 func (p *Plan) add(op Op) { p.Ops = append(p.Ops, op) }
@@ -366,11 +397,12 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	}
 	// Ours, whatever the read shows: a disable that was not answered, or one that this replica does not know yet.
 	ours := s.Known.DisabledAt.IsZero() && !s.Known.DisablingAt.IsZero() || s.Known.disabled() && within(s.Known.DisabledAt, s.Now)
-	if ours || s.Account.Enabled != nil && !*s.Account.Enabled && (!s.Known.DisabledAt.IsZero() || !s.Known.Enabling(s.Now)) {
-		if !ours && s.Known.DisabledAt.IsZero() {
-			p.hold(HoldDisabledLocally, s.Account.ID, false)
-			return // a local block stands: nothing more is given
-		}
+	disabled := s.Account.Enabled != nil && !*s.Account.Enabled
+	switch {
+	case disabled && !s.Known.blockedAt(s.Account.Enabled, s.Now).IsZero():
+		p.hold(HoldDisabledLocally, s.Account.ID, false)
+		return // a local block stands: nothing more is given
+	case ours || disabled && !s.Known.DisabledAt.IsZero():
 		p.add(Op{Kind: EnableAccount, Lane: Give})
 	}
 	for _, g := range wanted.ids {

@@ -46,6 +46,7 @@ type person struct {
 	given   int // the latest engagement that something was given for; 0: none
 	account string
 	cut     time.Time // the disable that stands; zero: the account may be open
+	blocked time.Time // since when it stands beside one that was not the bridge's; zero: it does not
 	revoked time.Time
 	deleted bool
 }

@@ -169,6 +169,29 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// Whose account somebody in the enclave had blocked before it was cut keeps that block: a return does not open it.
+func TestALocalBlockIsRemembered(t *testing.T) {
+	l, _ := newLost(t)
+	for i, who := range []string{"blocked", "opened"} {
+		l.received(schema.KindJoiner, who, 1, uint64(2*i+1), entry.DispositionAdmitted)
+		l.did(who, entry.ResultApplied, plan.CreateAccount)
+		l.received(schema.KindSuspend, who, 1, uint64(2*i+2), entry.DispositionAdmitted)
+		in := &entry.Intent{Who: entry.Who{Issuer: iss, Subject: who}, Account: "id-" + who, Ops: []entry.Op{{N: 1, Op: string(plan.DisableAccount)}}}
+		l.add(&entry.Outcome{Intent: l.add(in), Who: in.Who, Account: in.Account, Results: []entry.Result{{N: 1, Result: entry.ResultApplied, Code: string(plan.HoldDisabledLocally)}}})
+	}
+	l.did("opened", entry.ResultApplied, plan.DisableAccount) // once more: it had been found enabled in between
+	db, _ := l.restore()
+	for who, want := range map[string]bool{"blocked": true, "opened": false} {
+		s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: who})
+		if err != nil || s == nil {
+			t.Fatalf("%s: %v, %v", who, s, err)
+		}
+		if k, err := s.Known(); err != nil || k.BlockedAt.IsZero() == want || k.DisabledAt.IsZero() {
+			t.Errorf("%s: %+v, %v", who, k, err)
+		}
+	}
+}
+
 // The order in which a ledger is read is the only thing that counts: a stream whose generation was opened anew begins there.
 func TestGenerations(t *testing.T) {
 	l, _ := newLost(t)
