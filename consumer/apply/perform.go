@@ -134,7 +134,7 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	n.MailNickname = nickname(k.UPN)
 	a, r, err := t.grant.Create(ctx, n)
 	if err == nil {
-		*k = plan.Known{ID: a.ID, UPN: k.UPN, TriedAt: k.TriedAt} // a new account: what was done to an earlier one is history
+		*k = plan.Known{ID: a.ID, UPN: k.UPN, TriedAt: k.TriedAt, Engagement: k.Engagement} // a new account: what was done to an earlier one is history
 		return done{result: entry.ResultApplied, requests: r.Requests}
 	}
 	if !errors.Is(err, directory.ErrConflict) {
@@ -148,7 +148,7 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	requests := append(r.Requests, look.Requests...)
 	switch {
 	case lookErr == nil && there.Mark == n.Mark:
-		*k = plan.Known{ID: there.ID, UPN: k.UPN, TriedAt: k.TriedAt}
+		*k = plan.Known{ID: there.ID, UPN: k.UPN, TriedAt: k.TriedAt, Engagement: k.Engagement}
 		return done{result: entry.ResultFound, requests: requests}
 	case lookErr == nil:
 		k.TriedAt = time.Time{}

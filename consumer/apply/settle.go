@@ -29,8 +29,12 @@ func (u *unit) settle(ctx context.Context, p plan.Plan, lane plan.Lane, results 
 // follow from the plan and the results, and what extra adds.
 func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, results []done, extra func(*store.Tx) error) error {
 	confirmed := u.confirm()
-	if u.view.Access && !u.supposed && u.known.ID != "" {
-		u.known.Engagement = u.view.Want.Engagement
+	if u.view.Access && !u.supposed && u.known.ID != "" && (u.seen != nil || u.known.Engagement > 0) {
+		var groups []string
+		if u.seen != nil {
+			groups = u.seen.Groups
+		}
+		u.known.Allow(u.view.Want, groups, u.Policy)
 	}
 	w := u.next(p, lane, results)
 	if bad, failed := worst(results); len(results) > 0 && (!failed || bad.denied) {

@@ -430,7 +430,7 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 					return err
 				}
 			}
-			k.TriedAt = u.now
+			k.TriedAt, k.Engagement = u.now, u.view.Want.Engagement
 		case plan.DisableAccount:
 			if k.DisablingAt.IsZero() { // else an earlier one is in doubt as well
 				k.DisablingAt = u.now

@@ -64,8 +64,31 @@ type Known struct {
 	TakenAt time.Time `json:"taken_at,omitzero"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
-	// Engagement is the last for which the account was to be open; 0: not known.
+	// Engagement is the last for which the account was to be open; 0: not known, as of an account that was found.
 	Engagement int `json:"engagement,omitempty"`
+	// Unasked are the roles of that engagement that the person had while the policy asked no second signer for them: see
+	// [Known.Allow].
+	Unasked []string `json:"unasked,omitempty"`
+}
+
+// Allow keeps for which engagement the account is to be open, and which roles need nobody's word but the producer's: those of
+// which the policy asks no other, and those that the person had in this engagement when it did not. Of an account that was
+// found, groups are all that is known: nobody can say any more by whose word it is in them.
+func (k *Known) Allow(want fence.Want, groups []string, pol *policy.Policy) {
+	var unasked []string
+	for _, role := range want.Roles {
+		ids, _ := pol.GroupsOf([]string{role})
+		in := func(g string) bool { return slices.Contains(groups, g) }
+		if !pol.NeedsApproval(role) || k.unasked(want.Engagement, role) && (k.Engagement != 0 || !slices.ContainsFunc(ids, func(g string) bool { return !in(g) })) {
+			unasked = append(unasked, role)
+		}
+	}
+	k.Engagement, k.Unasked = want.Engagement, unasked
+}
+
+// unasked reports whether a role that the policy wants approved may rest on a time when it did not.
+func (k Known) unasked(engagement int, role string) bool {
+	return k.Engagement == 0 || k.Engagement == engagement && slices.Contains(k.Unasked, role)
 }
 
 // MayBeOpen reports whether somebody who is to have no access may have an account that the bridge has not cut.
@@ -293,7 +316,7 @@ func under(v fence.View, ids []string, pol *policy.Policy) []string {
 type wants struct {
 	ids   []string                    // sorted
 	by    map[string][]fence.Approval // of those in ids that rest on approvals alone
-	spare []string                    // of roles that nobody approved: not given, and not taken, for nobody stated when
+	spare []string                    // of roles that nobody approved and that were had before: not given, and not taken, for nobody stated when
 	ended map[string][]fence.Approval // of roles whose approval ended: taken on the date that it stated
 }
 
@@ -325,7 +348,7 @@ func (p *Plan) groups(s Situation, pol *policy.Policy) wants {
 			case len(good) > 0:
 			case len(ended) > 0:
 				w.ended[g] = append(w.ended[g], ended...)
-			default:
+			case s.Known.unasked(s.View.Want.Engagement, role):
 				w.spare = append(w.spare, g)
 			}
 		}
