@@ -3,12 +3,13 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"jmlbridge/consumer/apply"
 	"jmlbridge/consumer/state"
 )
 
 // completeHolds offers the ids of the holds that stand.
 func (a *app) completeHolds(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	return a.complete(args, offerHolds(state.Holds))
+	return a.complete(args, offerHolds(apply.Standing))
 }
 
 // completeDiscarded offers the ids of the holds that can be brought back.

@@ -182,7 +182,7 @@ func (a *app) holdsList() *cobra.Command {
 		Args: command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return a.reading(format, func(db *state.DB, inJSON bool) error {
-				read, none := state.Holds, "Nothing is held."
+				read, none := apply.Standing, "Nothing is held."
 				if discarded {
 					read, none = state.DiscardedHolds, "Nothing is discarded."
 				}

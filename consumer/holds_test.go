@@ -105,6 +105,24 @@ func TestHoldsShowOfWhomThereIsSomethingToDecide(t *testing.T) {
 	if err := json.Unmarshal([]byte(f.must("holds", "show", h.Name(), "-o", "json")), &one); err != nil || one.Waiting == nil || *one.Waiting != 1 {
 		t.Errorf("for scripts: %+v, %v", one, err)
 	}
+	held := func() int {
+		var s status
+		if err := json.Unmarshal([]byte(f.must("status", "-o", "json")), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s.Holds["cut-limit"]
+	}
+	if n := held(); n != 1 {
+		t.Errorf("status has %d holds while one waits", n)
+	}
+	// The executor ends the hold when it next looks. Until then nobody is to be asked about nothing.
+	f.update(db, func(tx *store.Tx) error { return state.SaveFacts(tx, f.subject(db, "100001")) })
+	if list := f.must("holds", "list"); !strings.Contains(list, "Nothing is held.") || held() != 0 {
+		t.Errorf("nobody waits behind it, status has %d:\n%s", held(), list)
+	}
+	if show := f.must("holds", "show", h.Name()); !strings.Contains(show, "of whom   0 to be decided on") {
+		t.Errorf("show:\n%s", show)
+	}
 }
 
 func TestDiscardOfCutsTakesTwo(t *testing.T) {

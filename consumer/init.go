@@ -58,7 +58,8 @@ func (a *app) initCommand() *cobra.Command {
 		Short: "Make the keys and the database, once",
 		Long: `init makes the enclave's decryption key, the ledger's key, the folder of the ledger and the database at
 the places that the configuration names. It is done once in an enclave's life: where any of them exists
-nothing is made. One that was killed is named by the next one, with what it left. It prints what to carry to the producer and to auditors; both are public.`,
+nothing is made, nor where configuration or policy is what "run" refuses, such as a file that everyone
+may change. One that was killed is named by the next one, with what it left. It prints what to carry to the producer and to auditors; both are public.`,
 		Example: `  consumer -c consumer.yaml init
   consumer -c consumer.yaml init --key P-384 -o json`,
 		GroupID: "setup",
@@ -72,12 +73,20 @@ nothing is made. One that was killed is named by the next one, with what it left
 			if err != nil {
 				return err
 			}
+			// A start reads both files and refuses them for who may change them or what they say: better told before anything is made.
+			_, none := os.Stat(cfg.Policy)
+			if _, err := cfg.policy(); err != nil && !errors.Is(none, os.ErrNotExist) {
+				return fmt.Errorf("%w. Nothing was made", err)
+			}
 			m, err := a.create(cmd.Context(), cfg, kind)
 			if err != nil {
 				return err
 			}
 			if host := cfg.Queue.Placeholder(); host != "" {
 				fmt.Fprintf(a.err, "consumer: warning: %s under queue is a host of examples; name yours before `consumer run`\n", host)
+			}
+			if errors.Is(none, os.ErrNotExist) {
+				fmt.Fprintf(a.err, "consumer: warning: there is no policy file %s; write one after consumer/policy.example.yaml before `consumer run`\n", cfg.Policy)
 			}
 			if inJSON {
 				return program.PrintJSON(a.out, m)

@@ -81,6 +81,43 @@ func TestInit(t *testing.T) {
 }
 
 // Whatever is there already, nothing is made.
+// What a start refuses of the files that people write is told before anything is made.
+func TestInitRefusesFilesThatAStartRefuses(t *testing.T) {
+	for _, name := range []string{"consumer.yaml", "policy.yaml"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFiles(t)
+			if err := os.Chmod(f.path(name), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"init"}, {"run"}} {
+				if code, _, errs := f.consumer(args...); code != exitMisused || !strings.Contains(errs, "mode 0666 lets everyone change it; chmod o-w "+f.path(name)) {
+					t.Errorf("%v: exit %d, %s", args, code, errs)
+				}
+			}
+			f.nothingMade()
+			if err := os.Chmod(f.path(name), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			f.init()
+		})
+	}
+	t.Run("a policy with an unknown key", func(t *testing.T) {
+		f := newFiles(t)
+		f.edit("policy.yaml", "limits:", "limit:")
+		if code, _, errs := f.consumer("init"); code != exitMisused || !strings.Contains(errs, "policy.yaml:") || !strings.Contains(errs, "Nothing was made") {
+			t.Errorf("exit %d, %s", code, errs)
+		}
+		f.nothingMade()
+	})
+	t.Run("no policy yet", func(t *testing.T) {
+		f := newFiles(t)
+		f.remove("policy.yaml")
+		if code, _, errs := f.consumer("init"); code != exitDone || !strings.Contains(errs, "warning: there is no policy file "+f.path("policy.yaml")) {
+			t.Errorf("exit %d, %s", code, errs)
+		}
+	})
+}
+
 func TestInitAllOrNothing(t *testing.T) {
 	for _, there := range []string{"consumer.db", "keys/decryption.pem", "keys/decryption.pub.pem", "keys/ledger.pem", "keys/ledger.vkey", "copy/checkpoint"} {
 		t.Run(there, func(t *testing.T) {

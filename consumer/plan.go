@@ -29,7 +29,7 @@ type plannedPerson struct {
 	Why     string        `json:"why"`
 	Ops     []plannedOp   `json:"ops"`
 	Holds   []plannedHold `json:"holds"`
-	Waits   string        `json:"waits,omitempty"`       // nothing is known yet that counts: for what it waits, roster or gap
+	Waits   string        `json:"waits,omitempty"`       // nothing is done before something comes: for what it waits, roster or gap
 	Locked  string        `json:"cut_by_hand,omitempty"` // by whom and since when
 	Error   string        `json:"error,omitempty"`
 }
@@ -158,6 +158,11 @@ func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy
 		if err != nil {
 			p.Error = err.Error()
 			failed++
+		}
+		if view.Why == fence.WhyLeft && s.Lane == plan.Idle && waits[s.Issuer] == waitsRoster && len(pl.Ops) > 0 {
+			// After a recovery: the ledger of before had them as hired again, and what the leaver of before takes is not due.
+			// The producer's roster says what holds.
+			p.Waits, pl = waitsRoster, plan.Plan{}
 		}
 		for _, op := range pl.Ops {
 			p.Ops = append(p.Ops, plannedOp{string(op.Kind), op.Lane.String(), op.Kind.Gives(), op.Group + op.Manager})

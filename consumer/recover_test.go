@@ -315,6 +315,71 @@ func TestRecoverKeepsTheLimitOnRoles(t *testing.T) {
 	w.report("ledger-2", "keys/ledger-2.vkey")
 }
 
+// Between a recovery and the producer's first roster nothing is taken from whom the old ledger had as hired again, and plan
+// says so: of them the new database knows the leaver alone.
+func TestPlanAfterARecoveryLeavesTheHiredAgainToTheRoster(t *testing.T) {
+	w := newWorld(t)
+	p := w.start("run")
+	w.heartbeat()
+	w.joiner("100001", "ann", "soc-analyst")
+	w.joiner("100002", "bob", "soc-analyst")
+	eventually(t, "both have accounts", func() bool { return w.enabled("ann") && w.enabled("bob") })
+	w.leaver("100001")
+	eventually(t, "ann is cut", func() bool { u, _ := w.account("ann"); return !u.Enabled && u.SessionsRevoked })
+	w.say("100001", &schema.Joiner{Engagement: 2, Person: schema.Person{DisplayName: "Ann Example", PreferredAlias: "ann"}, Roles: []string{"soc-analyst"}, Start: schema.At(time.Now().Add(-time.Hour))})
+	eventually(t, "ann is back", func() bool { return w.enabled("ann") })
+	p.stop()
+	p = w.start("run", "--observe")
+	w.leaver("100002")
+	eventually(t, "bob's leaver is in", func() bool { return strings.Contains(p.said(), `"event":"leaver:v1"`) })
+	p.stop()
+	for _, name := range []string{"consumer.db", "consumer.db-wal", "consumer.db-shm", "consumer.db.lock", "consumer.db.reserve"} {
+		if err := os.Remove(w.path(name)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	w.edit("consumer.yaml", "{dir: ledger,", "{series: 2, dir: ledger-2,")
+	w.edit("consumer.yaml", "copy/checkpoint", "copy/checkpoint-2")
+	w.must("recover", "--ledger", w.path("ledger"), "--checkpoint", w.path("copy/checkpoint"), "--reason", "disk lost")
+
+	planned := func() map[string]plannedPerson {
+		t.Helper()
+		var list []plannedPerson
+		if err := json.Unmarshal([]byte(w.must("plan", "--all", "-o", "json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		m := map[string]plannedPerson{}
+		for _, x := range list {
+			m[x.Subject] = x
+		}
+		return m
+	}
+	if l := planned(); len(l["100001"].Ops) > 0 || l["100001"].Waits != waitsRoster || len(l["100002"].Ops) == 0 || l["100002"].Ops[0].Op != "disable" {
+		t.Errorf("planned %+v; want ann to wait for the roster, and bob to be disabled", l)
+	}
+	for _, args := range [][]string{{"plan", "--all"}, {"plan", "100001"}} {
+		if out := w.must(args...); !slices.ContainsFunc(strings.Split(out, "\n"), func(l string) bool {
+			return strings.HasPrefix(l, "100001") && strings.Contains(l, "for the producer's roster")
+		}) {
+			t.Errorf("%v says:\n%s", args, out)
+		}
+	}
+	p = w.start("run")
+	w.heartbeat()
+	eventually(t, "bob is cut", func() bool { return !w.enabled("bob") })
+	if !w.enabled("ann") {
+		t.Error("ann, who was hired again, was cut before the roster")
+	}
+	again := live("100001", "ann")
+	again.Engagement = 2
+	w.roster(again)
+	eventually(t, "the roster is taken in", func() bool { return planned()["100001"].Access })
+	if l := planned()["100001"]; len(l.Ops) > 0 || l.Waits != "" || !w.enabled("ann") {
+		t.Errorf("planned %+v after the roster", l)
+	}
+	p.stop()
+}
+
 // recalledCuts is what became of the cuts of an earlier ledger, by subject.
 func recalledCuts(r *verify.Report) map[string]verify.CutState {
 	m := map[string]verify.CutState{}

@@ -350,7 +350,7 @@ func (s *status) count(r state.Reader) error {
 		s.Backlog[lane.String()] = backlog[lane]
 		s.Planned += planned[lane]
 	}
-	open, err := state.Holds(r)
+	open, err := apply.Standing(r)
 	if err != nil {
 		return err
 	}

@@ -294,13 +294,13 @@ func TestOnlyWhoIsToBeCutIsHeld(t *testing.T) {
 			if err != nil || len(list) == 0 {
 				t.Fatalf("holds %v, %v", list, err)
 			}
+			waiting, err := state.HeldBack(s.db.Read())
+			if err != nil {
+				t.Fatal(err)
+			}
 			n := 0
 			for _, h := range list {
-				waiting, err := state.HeldBack(s.db.Read(), h.ID)
-				if err != nil {
-					t.Fatal(err)
-				}
-				n += int(waiting)
+				n += int(waiting[h.ID])
 			}
 			if row := s.row("0"); n != 1 || !s.row("1").Held() || row.Lane != plan.Idle || s.disabled("0", "1") != 0 {
 				t.Errorf("%d wait, she in lane %s until %v; want the other one alone", n, row.Lane, row.Due)

@@ -108,6 +108,7 @@ type Engine struct {
 	looking       bool      // before anything is given, at who may have all of it
 	givesPast     time.Time // since when a hold on gives waits for that; zero: it does not
 	tidied        time.Time
+	crowded       bool     // a hold of many stood then
 	staleIssuers  []string // silent: their gives wait
 	staleAlarms   []string // silent for so long that it is an alarm
 	staleChecked  time.Time
@@ -359,6 +360,9 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	}
 	if denied > 0 {
 		wait = min(wait, denied)
+	}
+	if e.crowded {
+		wait = min(wait, tidyEvery) // the alarm on it is to say who waits still
 	}
 	if hangs > 0 {
 		wait = min(wait, hangs)

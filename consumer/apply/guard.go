@@ -213,32 +213,23 @@ func gathering(past, now time.Time) time.Time {
 // urgent leavers have an allowance of their own. Who is in this lane and is not to be disabled is not counted, and not held:
 // whoever has access again by a newer fact, or never had an account.
 func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error) {
-	waiting, _, err := state.CountDue(r, plan.Disable, now, nil)
-	if err != nil || waiting == 0 {
+	if v.waiting, err = state.AtMostDue(r, plan.Disable, now); err != nil || v.waiting == 0 {
 		return v, err
 	}
-	v.waiting = waiting
-	room, err := e.roomTo(r, now, classCut, e.Policy.Limits.CutPerHour, e.Policy.Limits.CutPerDay, waiting)
-	if err != nil || waiting <= room.least() {
-		return v, err
-	}
-	due, err := state.Due(r, plan.Disable, now, 1<<30, nil)
-	if err != nil {
+	room, err := e.roomTo(r, now, classCut, e.Policy.Limits.CutPerHour, e.Policy.Limits.CutPerDay, v.waiting)
+	if err != nil || v.waiting <= room.least() {
 		return v, err
 	}
 	var cuts, urgent int64
-	for _, s := range due {
-		if yes, err := e.isCut(r, s, now); err != nil {
-			return v, err
-		} else if yes {
-			cuts++
-			if s.Urgent {
-				urgent++
-			}
+	err = e.eachEffect(r, plan.Disable, now, func(s *state.Subject) error {
+		cuts++
+		if s.Urgent {
+			urgent++
 		}
-	}
-	if cuts <= room.least() {
-		return v, nil
+		return nil
+	})
+	if err != nil || cuts <= room.least() {
+		return v, err
 	}
 	usedUrgent, err := state.Effects(r, classUrgent, now.Add(-time.Hour))
 	if err != nil {
@@ -252,12 +243,24 @@ func (e *Engine) judgeCuts(r state.Reader, now time.Time) (v verdict, err error)
 	return v, nil
 }
 
-// isCut reports whether a person in the lane of disables counts as a cut, and was not counted or released yet.
-func (e *Engine) isCut(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
-	if s.Released() || s.Counted == s.Rev {
-		return false, nil
-	}
-	return e.disables(r, s, now)
+// eachEffect calls f for everybody whose work in lane is due and is a further effect to its limits: of cuts, whoever is to be
+// disabled, and of roles that are taken, whoever loses any; of those whom nobody has released, who are not counted yet,
+// and who have not waited for as long as that may last.
+func (e *Engine) eachEffect(r state.Reader, lane plan.Lane, now time.Time, f func(*state.Subject) error) error {
+	return state.EachUncounted(r, lane, now, func(s *state.Subject) (err error) {
+		is := !s.Waited(lane, now)
+		switch {
+		case !is:
+		case lane == plan.Disable:
+			is, err = e.disables(r, s, now)
+		case lane == plan.Take:
+			is, err = e.loses(r, s, now)
+		}
+		if err != nil || !is {
+			return err
+		}
+		return f(s)
+	})
 }
 
 // disables reports whether a person is to be disabled, as far as it is known without a look, or by the last one.
@@ -288,22 +291,13 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 	if err != nil || v.waiting <= room.least() {
 		return v, err
 	}
-	due, err := state.Due(r, plan.Take, now, 1<<30, nil)
+	losing := int64(0)
+	err = e.eachEffect(r, plan.Take, now, func(*state.Subject) error {
+		losing++
+		return nil
+	})
 	if err != nil {
 		return v, err
-	}
-	losing := int64(0)
-	for _, s := range due {
-		if s.Released() {
-			continue
-		}
-		loses, err := e.loses(r, s, now)
-		if err != nil {
-			return v, err
-		}
-		if loses {
-			losing++
-		}
 	}
 	if losing > room.least() {
 		v.past = &past{AlarmTakeLimit, now.Add(time.Duration(e.Policy.Limits.CutHold)), false, state.Critical, losing, room}
@@ -311,11 +305,12 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 	return v, nil
 }
 
-// loses reports whether roles are to be taken from a person, and were not counted yet. Whose account nobody has looked at
+// loses reports whether roles are to be taken from a person, and were not counted yet, nor have waited for as long as they
+// may. Whose account nobody has looked at
 // since a recovery is where it was found then.
 func (e *Engine) loses(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
 	v := s.Doc.At(now)
-	if !v.Access || s.Taken == s.Rev {
+	if !v.Access || s.Taken == s.Rev || s.Waited(plan.Take, now) {
 		return false, nil
 	}
 	known, err := s.Known()
@@ -345,13 +340,17 @@ func lost(in []string, v fence.View, pol *policy.Policy) (ids []string) {
 // judgeDeletes holds all deletes that wait where they are more than the day allows: what is deleted is hard to
 // have back.
 func (e *Engine) judgeDeletes(r state.Reader, now time.Time) (v verdict, err error) {
-	if v.waiting, _, err = state.CountDue(r, plan.Delete, now, nil); err != nil || v.waiting == 0 {
+	if v.waiting, err = state.AtMostDue(r, plan.Delete, now); err != nil || v.waiting == 0 {
 		return v, err
 	}
 	used, err := state.Effects(r, classDelete, now.Add(-day))
 	room := room{{"in 24 hours", int64(e.Policy.Limits.DeletePerDay), used}}
-	if err == nil && v.waiting > room.least() {
-		v.past = &past{AlarmDeleteLimit, state.Never, false, state.Warning, v.waiting, room}
+	if err != nil || v.waiting <= room.least() {
+		return v, err
+	}
+	waiting, err := state.CountUncounted(r, plan.Delete, now)
+	if err == nil && waiting > room.least() {
+		v.past = &past{AlarmDeleteLimit, state.Never, false, state.Warning, waiting, room}
 	}
 	return v, err
 }

@@ -173,6 +173,60 @@ func TestWhatComesWhileItIsCountedIsCounted(t *testing.T) {
 	}
 }
 
+// Whoever was released is due and no further effect: many of them are counted once in a while, and not at every look, or each
+// cut would take longer the more of them wait.
+func TestManyWhoAreReleasedAreNotCountedAtEveryLook(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) {
+		c.Policy = testPolicy(t, 1, 1)
+		c.Log = slog.New(slog.DiscardHandler)
+	})
+	now := b.now()
+	b.config.Now = func() time.Time { return now }
+	for i := range quickCount + 1 {
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+		b.knows(fmt.Sprint(i), plan.Known{ID: "a" + fmt.Sprint(i)})
+	}
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if due, err := e.next(t.Context(), plan.Disable, now, 100, nil); err != nil || len(due) != 0 {
+		t.Fatalf("%d are due, %v; want all of them held", len(due), err)
+	}
+	holds, err := state.Holds(b.db.Read())
+	if err != nil || len(holds) != 1 {
+		t.Fatalf("holds %v, %v; want one", holds, err)
+	}
+	if waiting, err := state.HeldBack(b.db.Read()); err != nil || waiting[holds[0].ID] != quickCount+1 {
+		t.Errorf("%v wait, %v; want all of them", waiting, err)
+	}
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return state.LetThrough(tx, holds[0].ID, now) }); err != nil {
+		t.Fatal(err)
+	}
+	reads, whole := 0, e.snapshot
+	e.snapshot = func(ctx context.Context, f func(state.Reader) error) error {
+		return whole(ctx, func(r state.Reader) error { return f(interrupted{r, func() { reads++ }}) })
+	}
+	look := func() int {
+		t.Helper()
+		reads = 0
+		if due, err := e.next(t.Context(), plan.Disable, now, 1000, nil); err != nil || len(due) != quickCount+1 {
+			t.Fatalf("%d are due, %v; want all of them", len(due), err)
+		}
+		return reads
+	}
+	now = now.Add(guardEvery)
+	first := look()
+	now = now.Add(guardEvery / 2)
+	if again := look(); again >= first {
+		t.Errorf("a look takes %d reads, the next one %d; want only who is due in that", first, again)
+	}
+	now = now.Add(guardEvery)
+	if later := look(); later != first {
+		t.Errorf("a look takes %d reads, one after %s %d; want them counted anew", first, guardEvery, later)
+	}
+}
+
 // Leavers past the limit who come one by one have a hold each: the one alarm speaks of all of them.
 func TestOneAlarmSpeaksOfAllHolds(t *testing.T) {
 	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 1) })
@@ -183,11 +237,11 @@ func TestOneAlarmSpeaksOfAllHolds(t *testing.T) {
 	says := func(hold int64, want string) { // as soon as somebody waits behind it
 		t.Helper()
 		b.work(func() bool {
-			n, err := state.HeldBack(b.db.Read(), hold)
+			n, err := state.HeldBack(b.db.Read())
 			if err != nil {
 				t.Fatal(err)
 			}
-			return n > 0
+			return n[hold] > 0
 		})
 		list, err := state.Alarms(b.db.Read())
 		if err != nil || !slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == AlarmCutLimit && strings.Contains(a.Text, want) }) {
@@ -538,6 +592,31 @@ func TestAHoldEndsWithTheLastWhoWaits(t *testing.T) {
 		t.Errorf("%d holds ended on the ledger", ended)
 	}
 	b.explained()
+}
+
+// While a hold of many stands the engine looks after it every few seconds, also where nothing is due: its alarm is to end with
+// the last who waits.
+func TestTheAlarmOfAHoldEndsSoonAfterTheLast(t *testing.T) {
+	b := crowd(t)
+	s := b.stepper()
+	say := func(kind schema.Kind) {
+		for i := range 3 {
+			b.say(fmt.Sprint(i), fence.Fact{Kind: kind})
+		}
+	}
+	say(schema.KindSuspend)
+	s.pass(time.Second)
+	if !b.standing(AlarmCutLimit) {
+		t.Fatal("want it held")
+	}
+	if _, err := s.engine.Step(t.Context()); err != nil { // which looks after holds: what comes next comes just after that
+		t.Fatal(err)
+	}
+	say(schema.KindResume)
+	s.pass(2 * tidyEvery)
+	if h := b.holds(); len(h) > 0 || b.standing(AlarmCutLimit) {
+		t.Errorf("holds %v stand, or their alarm, with nobody behind", h)
+	}
 }
 
 func TestDeletesPastTheDayAreHeld(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
@@ -29,66 +30,98 @@ type shownEntry struct {
 	Seq        uint64 `json:"seq"`
 }
 
-// hold puts everything that is due in lane behind one hold; of cuts and of roles that are taken, only whoever loses any.
-func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
-	due, err := state.Due(tx, lane, now, 1<<30, nil)
-	if err != nil {
-		return err
+// set is who is held together, until the same time.
+type set struct {
+	until   time.Time
+	persons []shownEntry
+}
+
+// sets groups people by until when they wait. Whoever has been held before waits no longer than was said then.
+type sets []set
+
+func (l *sets) add(s *state.Subject, lane plan.Lane, until time.Time, cause fence.Position) {
+	if by := s.By(lane); !by.IsZero() && by.Before(until) {
+		until = by
 	}
-	shown := shownHold{Code: p.code, Lane: lane.String()}
-	if p.until != state.Never {
-		shown.Until = &p.until
+	i := slices.IndexFunc(*l, func(x set) bool { return x.until.Equal(until) })
+	if i < 0 {
+		i = len(*l)
+		*l = append(*l, set{until: until})
 	}
-	var whom []entry.Who
-	for _, s := range due {
-		holds := !s.Released() && (s.Counted != s.Rev || lane == plan.Delete && s.Attempts == 0) // as state.HoldLane
-		switch lane {
-		case plan.Disable:
-			holds, err = e.isCut(tx, s, now)
-			holds = holds && !(p.spareUrgent && s.Urgent)
-		case plan.Take:
-			holds, err = e.loses(tx, s, now)
-			holds = holds && !s.Released()
+	x := &(*l)[i]
+	x.persons = append(x.persons, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
+}
+
+// open puts each set behind a hold of its own, as of now, and returns the last of these with until when it lasts.
+func (l sets) open(tx *store.Tx, code string, lane plan.Lane, cause *entry.Cause, now time.Time) (h *state.Hold, until *time.Time, err error) {
+	slices.SortFunc(l, func(a, b set) int { return a.until.Compare(b.until) })
+	for n, x := range l {
+		shown := shownHold{Code: code, Lane: lane.String(), Count: len(x.persons), Subjects: x.persons}
+		if x.until != state.Never {
+			shown.Until = &x.until
 		}
+		list, err := json.Marshal(shown)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		if !holds {
-			continue
+		// The time makes the key: a second hold of the same kind must not end the first.
+		key := now.UTC().Format("20060102T150405.000")
+		if n > 0 {
+			key += fmt.Sprintf("-%d", n)
 		}
-		cause := s.Doc.At(now).Cause
-		shown.Subjects = append(shown.Subjects, shownEntry{s.Issuer, s.Subject, cause.Engagement, cause.Seq})
-		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.Subject, Engagement: cause.Engagement})
-	}
-	shown.Count = len(shown.Subjects)
-	if shown.Count == 0 {
-		return nil
-	}
-	list, err := json.Marshal(shown)
-	if err != nil {
-		return err
-	}
-	// The time makes the key: a second hold of the same kind must not end the first.
-	h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: p.code, Shown: list, Created: now, Subjects: whom}
-	if shown.Until != nil {
-		h.Expires = p.until
-	}
-	if _, err := state.OpenHold(tx, h); err != nil {
-		return err
-	}
-	if lane == plan.Give || lane == plan.Delete {
-		err = state.HoldLane(tx, h.ID, lane, now, p.until)
-	} else {
-		for _, x := range shown.Subjects {
-			if err == nil {
-				err = state.HoldRow(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, lane, p.until)
+		h, until = &state.Hold{SubjectKey: state.SubjectKey{Subject: key}, Code: code, Shown: list, Created: now, Cause: cause}, shown.Until
+		if until != nil {
+			h.Expires = *until
+		}
+		for _, p := range x.persons {
+			h.Subjects = append(h.Subjects, entry.Who{Issuer: p.Issuer, Subject: p.Subject, Engagement: p.Engagement})
+		}
+		if _, err := state.OpenHold(tx, h); err != nil {
+			return nil, nil, err
+		}
+		for _, p := range x.persons {
+			k := state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject}
+			switch {
+			case lane == plan.Give || lane == plan.Delete: // at once: see hold
+			case code == AlarmPolicyLimit: // whatever else waits for them
+				err = state.HoldPerson(tx, h.ID, k, lane, x.until)
+			default:
+				err = state.HoldRow(tx, h.ID, k, lane, x.until)
+			}
+			if err != nil {
+				return nil, nil, err
 			}
 		}
 	}
+	return h, until, nil
+}
+
+// hold puts behind holds whoever is a further effect of the work that is due in lane: whoever was held before behind one that
+// ends when that was to end.
+func (e *Engine) hold(tx *store.Tx, now time.Time, lane plan.Lane, p *past) error {
+	var all sets
+	count := 0
+	err := e.eachEffect(tx, lane, now, func(s *state.Subject) error {
+		if !p.spareUrgent || !s.Urgent {
+			all.add(s, lane, p.until, s.Doc.At(now).Cause)
+			count++
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	text, err := limitText(tx, h, shown.Until, int64(shown.Count), p.left.tightest().past())
+	if count == 0 {
+		return nil
+	}
+	h, until, err := all.open(tx, p.code, lane, nil, now)
+	if err == nil && (lane == plan.Give || lane == plan.Delete) {
+		err = state.HoldLane(tx, h.ID, lane, now, p.until)
+	}
+	if err != nil {
+		return err
+	}
+	text, err := limitText(tx, h, until, int64(count), p.left.tightest().past())
 	if err != nil {
 		return err
 	}
@@ -161,15 +194,16 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 	if err != nil {
 		return nil, nil, err
 	}
+	waiting, err := state.HeldBack(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	say = map[string]*behind{}
 	for _, h := range open {
 		if !ofMany(h.Code) {
 			continue
 		}
-		n, err := state.HeldBack(r, h.ID)
-		if err != nil {
-			return nil, nil, err
-		}
+		n := waiting[h.ID]
 		if n == 0 {
 			idle = append(idle, h)
 			continue
@@ -184,6 +218,20 @@ func waitingBehind(r state.Reader) (say map[string]*behind, idle []*state.Hold, 
 		say[h.Code].add(h, shown.Until, n)
 	}
 	return say, idle, nil
+}
+
+// Standing lists the open holds but for those of many behind which nobody waits any more: newer facts or operators decided
+// on each, and the executor ends such a hold when it next looks.
+func Standing(r state.Reader) ([]*state.Hold, error) {
+	open, err := state.Holds(r)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := state.HeldBack(r)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) && waiting[h.ID] == 0 }), nil
 }
 
 // ofMany reports whether a hold with this code keeps the work of many back.

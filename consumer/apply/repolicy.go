@@ -32,7 +32,9 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 		return err
 	}
 	due := map[state.SubjectKey]plan.Lane{}
-	var losing []shownEntry
+	var losing sets
+	n := int64(0)
+	until := now.Add(time.Duration(pol.Limits.CutHold))
 	err = state.EachSubject(tx, func(s *state.Subject) error {
 		var known plan.Known
 		if len(s.Account) > 0 {
@@ -51,8 +53,9 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 			case len(extra) > 0:
 				due[s.SubjectKey] = plan.Take
 				// What a message takes does not wait, and of what has left the allow-list nothing is taken.
-				if (s.Lane == plan.Idle || s.Lane >= plan.Give) && slices.ContainsFunc(extra, pol.Listed) {
-					losing = append(losing, shownEntry{s.Issuer, s.SubjectKey.Subject, v.Want.Engagement, v.Want.Seq})
+				if (s.Lane == plan.Idle || s.Lane >= plan.Give) && slices.ContainsFunc(extra, pol.Listed) && !s.Waited(plan.Take, now) {
+					losing.add(s, plan.Take, until, v.Want.Position)
+					n++
 				}
 				return nil
 			case slices.ContainsFunc(plan.Given(v, pol, now), func(g string) bool { return !slices.Contains(known.Groups, g) }):
@@ -75,12 +78,14 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if n := int64(len(losing)); used+n <= int64(pol.Limits.CutPerHour) {
+	if used+n <= int64(pol.Limits.CutPerHour) {
 		err = state.AddEffects(tx, classPolicy, n, now)
 	} else {
-		err = holdLosses(tx, pol, losing, now)
+		err = holdLosses(tx, losing, n, now)
 		for _, x := range losing {
-			delete(due, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject})
+			for _, p := range x.persons {
+				delete(due, state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject})
+			}
 		}
 	}
 	if err != nil {
@@ -94,28 +99,13 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	return nil
 }
 
-// holdLosses puts what a policy takes from many persons behind one hold.
-func holdLosses(tx *store.Tx, pol *policy.Policy, losing []shownEntry, now time.Time) error {
-	until := now.Add(time.Duration(pol.Limits.CutHold))
-	shown := shownHold{Code: AlarmPolicyLimit, Lane: plan.Take.String(), Count: len(losing), Until: &until, Subjects: losing}
-	list, err := json.Marshal(shown)
+// holdLosses puts what a policy takes from n persons behind holds.
+func holdLosses(tx *store.Tx, losing sets, n int64, now time.Time) error {
+	h, until, err := losing.open(tx, AlarmPolicyLimit, plan.Take, &entry.Cause{Type: entry.CausePolicy}, now)
 	if err != nil {
 		return err
 	}
-	h := &state.Hold{SubjectKey: state.SubjectKey{Subject: now.UTC().Format("20060102T150405.000")}, Code: AlarmPolicyLimit, Shown: list, Created: now, Expires: until,
-		Cause: &entry.Cause{Type: entry.CausePolicy}}
-	for _, x := range losing {
-		h.Subjects = append(h.Subjects, entry.Who{Issuer: x.Issuer, Subject: x.Subject, Engagement: x.Engagement})
-	}
-	if _, err := state.OpenHold(tx, h); err != nil {
-		return err
-	}
-	for _, x := range losing {
-		if err := state.HoldPerson(tx, h.ID, state.SubjectKey{Issuer: x.Issuer, Subject: x.Subject}, plan.Take, until); err != nil {
-			return err
-		}
-	}
-	text, err := limitText(tx, h, &until, int64(shown.Count), ", more than may be cut in an hour")
+	text, err := limitText(tx, h, until, n, ", more than may be cut in an hour")
 	if err != nil {
 		return err
 	}

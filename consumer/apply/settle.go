@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
@@ -37,6 +38,7 @@ func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, resu
 		u.known.Allow(u.view.Want, groups, u.Policy)
 	}
 	w := u.next(p, lane, results)
+	w.NoCut, w.NoTake = u.nothingLeft(p, lane, results)
 	if bad, failed := worst(results); len(results) > 0 && (!failed || bad.denied) {
 		u.hear(u.slot(p, lane), failed)
 	}
@@ -114,6 +116,20 @@ func (u *unit) managers(tx *store.Tx, results []done, w *state.Work) error {
 	}
 	// At every settling, not only where the account was made: it may have been found, as after a recovery.
 	return state.WakeReports(tx, u.row.SubjectKey, u.now)
+}
+
+// nothingLeft reports whether by this pass nothing is left to be cut, and no role to be taken, of what holds by limits may
+// keep waiting.
+func (u *unit) nothingLeft(p plan.Plan, lane plan.Lane, results []done) (noCut, noTake bool) {
+	if u.blind || u.supposed {
+		return false, false
+	}
+	_, failed := worst(results)
+	executed := len(results) > 0 && !failed
+	noCut = u.view.Access || u.view.Why == fence.WhyUnknown || executed && lane == plan.Disable || u.wentLook && (u.seen == nil || !open(*u.seen))
+	noTake = u.view.Closed || u.wentLook && u.view.Access && (executed && lane == plan.Take ||
+		!slices.ContainsFunc(p.Ops, func(op plan.Op) bool { return op.Lane == plan.Take }))
+	return noCut, noTake
 }
 
 // next works out the row's lane and due date.
@@ -427,23 +443,24 @@ func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) er
 // codeInternal is the note on a row whose work fails for a reason of ours.
 const codeInternal = "internal"
 
-// count notes the effect of an intent against the hourly limits, once for each fact, unless an operator let
-// it through.
+// count notes the effect of an intent against the hourly limits, once for each fact, unless an operator or the end of its
+// wait let it through.
 func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	deletes := ops[0].Kind == plan.DeleteAccount // after a cut that was counted
 	if u.Observe {
 		return nil
 	}
-	if u.row.Released() {
-		if ops[0].Kind == plan.DisableAccount { // should somebody undo it, the repetition is no further one
+	disables, strips := ops[0].Kind == plan.DisableAccount, ops[0].Kind == plan.RemoveMember && u.view.Access
+	if u.row.Released() || disables && u.row.Waited(plan.Disable, u.now) || strips && u.row.Waited(plan.Take, u.now) {
+		if disables { // should somebody undo it, the repetition is no further one
 			return state.CountOnce(tx, u.row.SubjectKey, u.row.Rev)
 		}
 		return nil
 	}
-	if ops[0].Kind == plan.DisableAccount && u.seen != nil && u.seen.Enabled != nil && !*u.seen.Enabled {
+	if disables && u.seen != nil && u.seen.Enabled != nil && !*u.seen.Enabled {
 		return nil // it is so already: nobody loses anything
 	}
-	if ops[0].Kind == plan.RemoveMember && u.view.Access {
+	if strips {
 		if u.row.Taken == u.row.Rev {
 			return nil
 		}
@@ -459,9 +476,9 @@ func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	switch {
 	case gives:
 		class = classGive
-	case ops[0].Kind == plan.DisableAccount && u.row.Urgent:
+	case disables && u.row.Urgent:
 		class = classUrgent
-	case ops[0].Kind == plan.DisableAccount:
+	case disables:
 		class = classCut
 	case deletes:
 		class = classDelete

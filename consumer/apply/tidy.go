@@ -18,13 +18,9 @@ const tidyEvery = 10 * time.Second
 // expire ends the holds whose time is over: what they kept is due by its date already, and must not be
 // held a second time.
 func (e *Engine) expire(ctx context.Context, now time.Time) error {
-	open, err := state.Holds(e.DB.Read())
-	if err != nil {
+	over, err := state.Over(e.DB.Read(), now)
+	if err != nil || len(over) == 0 {
 		return err
-	}
-	over := slices.DeleteFunc(open, func(h *state.Hold) bool { return h.Expires.IsZero() || h.Expires.After(now) })
-	if len(over) == 0 {
-		return nil
 	}
 	return e.DB.Tx(ctx, func(tx *store.Tx) error {
 		for _, h := range over {
@@ -130,7 +126,8 @@ func (e *Engine) recount(ctx context.Context, now time.Time) error {
 // alarm on the others say how many do.
 func (e *Engine) dwindle(ctx context.Context, now time.Time) error {
 	open, err := state.Holds(e.DB.Read())
-	if err != nil || !slices.ContainsFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) }) {
+	e.crowded = slices.ContainsFunc(open, func(h *state.Hold) bool { return ofMany(h.Code) })
+	if err != nil || !e.crowded {
 		return err
 	}
 	return e.DB.Tx(ctx, func(tx *store.Tx) error {

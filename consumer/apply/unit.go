@@ -86,7 +86,7 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Tim
 		// Nothing to do here, or only what comes after other people's more urgent work.
 		return u.settle(ctx, p, lane, nil)
 	}
-	if lane == plan.Take && row.Lane == plan.Give && row.Taken != row.Rev && !row.Released() && !u.Observe {
+	if lane == plan.Take && row.Lane == plan.Give && row.Taken != row.Rev && !row.Released() && !row.Waited(plan.Take, u.now) && !u.Observe {
 		return u.settle(ctx, p, lane, nil) // only the look showed it: it is counted before it is taken
 	}
 	if lane == plan.Disable {
@@ -106,7 +106,7 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Tim
 // another lane, or where nothing had seemed to be there to be disabled, it has not counted them, and does before it happens.
 func (u *unit) mayDisable(listed *state.Subject, judged time.Time) (bool, error) {
 	row := u.row
-	if u.Observe || row.Counted == row.Rev || u.seen != nil && !open(*u.seen) || row.Released() && row.Lane <= plan.Revoke {
+	if u.Observe || row.Counted == row.Rev || u.seen != nil && !open(*u.seen) || row.Released() && row.Lane <= plan.Revoke || row.Waited(plan.Disable, u.now) {
 		return true, nil
 	}
 	if listed.Lane != plan.Disable {

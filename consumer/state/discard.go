@@ -16,9 +16,10 @@ func discardedNote(id int64) string { return fmt.Sprintf("discarded:%d", id) }
 // Discarded reports whether a row's note says that operators dropped what waited for the person.
 func (s *Subject) Discarded() bool { return strings.HasPrefix(s.Note, "discarded:") }
 
-// DropHeld takes the work that waits behind a hold off the lanes, until a new fact comes.
+// DropHeld takes the work that waits behind a hold off the lanes, until a new fact comes. That one, or what is brought
+// back, waits anew: operators decided that the wait of before ends in nothing.
 func DropHeld(tx *store.Tx, id int64) error {
-	_, err := tx.Exec(`UPDATE subject SET lane = 0, note = ? WHERE note = ?`, discardedNote(id), heldNote(id))
+	_, err := tx.Exec(`UPDATE subject SET lane = 0, note = ?, cut_by = 0, take_by = 0 WHERE note = ?`, discardedNote(id), heldNote(id))
 	return err
 }
 

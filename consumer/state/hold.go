@@ -206,6 +206,11 @@ func HoldByID(r Reader, id int64) (*Hold, error) {
 // Holds lists the open ones, oldest first.
 func Holds(r Reader) ([]*Hold, error) { return listHolds(r, ` WHERE state = 'open' ORDER BY id`) }
 
+// Over lists the open holds whose time is over, oldest first.
+func Over(r Reader, now time.Time) ([]*Hold, error) {
+	return listHolds(r, ` WHERE state = 'open' AND expires > 0 AND expires <= ? ORDER BY id`, ms(now))
+}
+
 // HeldAs lists the codes of the open holds of a person.
 func HeldAs(r Reader, k SubjectKey) (codes []string, err error) {
 	err = each(r, func(scan func(...any) error) error {

@@ -34,31 +34,44 @@ func DueBut(r Reader, lane plan.Lane, at time.Time, limit int, except []string, 
 }
 
 func listDue(r Reader, lane plan.Lane, at time.Time, limit int, where string, except []string, pass func(*Subject) bool) (list []*Subject, err error) {
+	most := limit
+	if pass != nil {
+		most = -1 // no limit: how many are passed over is not known
+	}
+	err = eachDue(r, lane, at, most, where, except, func(s *Subject) error {
+		if pass != nil && pass(s) {
+			return nil
+		}
+		if list = append(list, s); len(list) == limit {
+			return errEnough
+		}
+		return nil
+	})
+	return list, err
+}
+
+func eachDue(r Reader, lane plan.Lane, at time.Time, most int, where string, except []string, f func(*Subject) error) error {
 	skip, err := json.Marshal(append([]string{}, except...))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for urgent := 1; urgent >= 0 && len(list) < limit; urgent-- { // apart: so each follows the index and sorts nothing
-		most := limit - len(list)
-		if pass != nil {
-			most = -1 // no limit: how many are passed over is not known
-		}
-		err = each(r, func(scan func(...any) error) error {
+	for urgent := 1; urgent >= 0; urgent-- { // apart: so each follows the index and sorts nothing
+		err := each(r, func(scan func(...any) error) error {
 			s, err := scanSubject(scan)
-			if err != nil || pass != nil && pass(s) {
+			if err != nil {
 				return err
 			}
-			if list = append(list, s); len(list) == limit {
-				return errEnough
-			}
-			return nil
+			return f(s)
 		}, `SELECT `+subjectColumns+` FROM subject WHERE lane = ? AND lane > 0 AND urgent = ? AND due <= ? AND `+where+`
 			AND iss NOT IN (SELECT value FROM json_each(?)) ORDER BY due LIMIT ?`, int64(lane), urgent, ms(at), string(skip), most)
-		if err != nil && err != errEnough {
-			return nil, fmt.Errorf("list due work: %w", err)
+		if err == errEnough {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list due work: %w", err)
 		}
 	}
-	return list, nil
+	return nil
 }
 
 // errEnough ends a reading that has what it looked for.
@@ -95,31 +108,34 @@ func Sift(tx *store.Tx, s *Subject, takes bool) error {
 }
 
 // AtMostDue counts the persons with work in lane at a time, whoever they are. It reads the index alone, which
-// is many times quicker than [CountDue], and is never less.
+// is many times quicker than [CountUncounted], and is never less.
 func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE lane = ? AND lane > 0 AND urgent IN (0, 1) AND due <= ?`, int64(lane), ms(at)).Scan(&n)
 	return n, err
 }
 
-// CountDue counts the persons with work in lane at a time that no operator has released, without those
-// of the issuers in except; how many of them are urgent is counted apart. Work that is among the
-// effects already, since it is under way or was tried before, is no further one. A delete follows a cut that
-// was counted, and is one all the same.
-func CountDue(r Reader, lane plan.Lane, at time.Time, except []string) (n, urgent int64, err error) {
-	skip, err := json.Marshal(append([]string{}, except...))
-	if err != nil {
-		return 0, 0, err
-	}
-	err = r.QueryRow(`SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'
-		AND iss NOT IN (SELECT value FROM json_each(?))`, int64(lane), ms(at), string(skip)).Scan(&n, &urgent)
-	return n, urgent, err
+// uncounted is who of the due in a lane may come to the limits as a further effect: whom no operator has released, and who is
+// not among the effects already, since the work is under way or was tried before. A delete follows a cut that was counted,
+// and is one all the same.
+const uncounted = `(IIF(lane = 3, taken, counted) <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'`
+
+// EachUncounted calls f for everybody with work in lane at a time who may come to the limits as a further effect, urgent
+// ones first, then the longest due. However many they are, they are read one by one.
+func EachUncounted(r Reader, lane plan.Lane, at time.Time, f func(*Subject) error) error {
+	return eachDue(r, lane, at, -1, uncounted, nil, f)
+}
+
+// CountUncounted counts them.
+func CountUncounted(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
+	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND `+uncounted, int64(lane), ms(at)).Scan(&n)
+	return n, err
 }
 
 // sure says that something is to be given to a person: a look showed so since the last fact, or there is no account that
 // they could have it on. While accounts of a lost database are unclaimed anybody may have one.
 const sure = `(lacking = rev OR NULLIF(account, '') ->> 'id' IS NULL AND NOT EXISTS (SELECT 1 FROM unclaimed))`
 
-// CountGives is CountDue of the lane of gives; of how many it is sure that something is to be given to them is counted
+// CountGives is [CountUncounted] of the lane of gives, without those of the issuers in except; of how many it is sure that something is to be given to them is counted
 // apart. The others may have all of it.
 func CountGives(r Reader, at time.Time, except []string) (n, certain int64, err error) {
 	skip, err := json.Marshal(append([]string{}, except...))
@@ -215,7 +231,7 @@ func (s *Subject) Held() bool { return strings.HasPrefix(s.Note, "held:") }
 // HoldLane puts the due work of lane behind the hold with this id until a time: all of it but what was
 // released or counted before.
 func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND (counted <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE lane = ? AND lane > 0 AND due <= ? AND `+uncounted,
 		ms(until), heldNote(id), int64(lane), ms(at))
 	if err != nil {
 		return fmt.Errorf("hold the work of lane %s: %w", lane, err)
@@ -223,9 +239,36 @@ func HoldLane(tx *store.Tx, id int64, lane plan.Lane, at, until time.Time) error
 	return nil
 }
 
-// HoldRow puts what is due of one person in lane behind the hold with this id until a time.
+// By is until when what a lane takes from the person waits behind holds at most; zero: it has not waited yet. A newer fact
+// leaves it as it is while there is something to be taken, or whoever is spoken of often enough would keep access for ever.
+func (s *Subject) By(lane plan.Lane) time.Time {
+	switch lane {
+	case plan.Disable:
+		return s.CutBy
+	case plan.Take:
+		return s.TakeBy
+	}
+	return time.Time{}
+}
+
+// Waited reports whether that time is over: then nothing holds it again.
+func (s *Subject) Waited(lane plan.Lane, now time.Time) bool {
+	by := s.By(lane)
+	return !by.IsZero() && !by.After(now)
+}
+
+// byOf is the column of [Subject.By].
+func byOf(lane plan.Lane) string {
+	if lane == plan.Disable {
+		return "cut_by"
+	}
+	return "take_by"
+}
+
+// HoldRow puts what is due to be taken from one person in lane behind the hold with this id until a time, which is no later
+// than [Subject.By].
 func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET due = ?, note = ? WHERE iss = ? AND subject = ? AND lane = ? AND note NOT LIKE 'released:%'`,
+	_, err := tx.Exec(`UPDATE subject SET due = ?1, note = ?2, `+byOf(lane)+` = ?1 WHERE iss = ?3 AND subject = ?4 AND lane = ?5 AND note NOT LIKE 'released:%'`,
 		ms(until), heldNote(id), k.Issuer, k.Subject, int64(lane))
 	if err != nil {
 		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
@@ -233,9 +276,9 @@ func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Ti
 	return nil
 }
 
-// HoldPerson puts one person's work in lane behind the hold with this id until a time.
+// HoldPerson puts one person, whatever waits, into lane and behind the hold with this id until a time, as HoldRow does.
 func HoldPerson(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0, note = ? WHERE iss = ? AND subject = ? AND note NOT LIKE 'held:%'`,
+	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?1, due = ?2, attempts = 0, note = ?3, `+byOf(lane)+` = ?2 WHERE iss = ?4 AND subject = ?5 AND note NOT LIKE 'held:%'`,
 		int64(lane), ms(until), heldNote(id), k.Issuer, k.Subject)
 	if err != nil {
 		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)
@@ -243,10 +286,19 @@ func HoldPerson(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time
 	return nil
 }
 
-// HeldBack counts the persons who wait behind the hold with this id.
-func HeldBack(r Reader, id int64) (n int64, err error) {
-	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE lane > 0 AND note = ?`, heldNote(id)).Scan(&n)
-	return n, err
+// HeldBack counts, by the hold's id, the persons who wait behind each hold of many.
+func HeldBack(r Reader) (map[int64]int64, error) {
+	waiting := map[int64]int64{}
+	err := each(r, func(scan func(...any) error) error {
+		var id, n int64
+		err := scan(&id, &n)
+		waiting[id] = n
+		return err
+	}, `SELECT CAST(SUBSTR(note, 6) AS INTEGER), COUNT(*) FROM subject WHERE lane > 0 AND note LIKE 'held:%' GROUP BY note`)
+	if err != nil {
+		return nil, fmt.Errorf("count who waits behind holds: %w", err)
+	}
+	return waiting, nil
 }
 
 // Behind is who waits behind the hold with this id.

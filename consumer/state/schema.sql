@@ -164,6 +164,8 @@ CREATE TABLE subject (
   unnamed  INTEGER NOT NULL DEFAULT 0,          -- 1: has access and the last roster does not name the person: nothing more is given
   locked   INTEGER NOT NULL DEFAULT 0,          -- 1: cut by an operator, as doc says
   word     BLOB NOT NULL DEFAULT x'',           -- digest of a roster's statement that says what doc does; empty: none is known to
+  cut_by   INTEGER NOT NULL DEFAULT 0,          -- when a cut that holds by limits kept waiting happens at the latest, whatever else is said of the person; 0: none does
+  take_by  INTEGER NOT NULL DEFAULT 0,          -- the same of roles that are to be taken
   account  TEXT NOT NULL DEFAULT '',            -- what the executor knows of the account, JSON
   PRIMARY KEY (iss, subject)
 ) STRICT, WITHOUT ROWID;
@@ -193,6 +195,7 @@ CREATE TABLE hold (
   reason  TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX hold_open ON hold (iss, subject, code) WHERE state = 'open';
+CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0;
 
 -- Alarms that stand. Raised and cleared together with their cause; each transition is on the ledger.
 CREATE TABLE alarm (

@@ -33,16 +33,18 @@ type Subject struct {
 	SaidAt   time.Time       // iat of the last event or roster that named the person
 	Unnamed  bool            // has access, and the last roster does not name the person
 	Extended time.Time       // an operator let leases last at least until then
+	CutBy    time.Time       // when a cut that holds by limits kept waiting happens at the latest; zero: none does
+	TakeBy   time.Time       // the same of roles that are to be taken
 }
 
-const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted, taken, lacking, said_at, unnamed, extended, stated_generation, stated_seq`
+const subjectColumns = `iss, subject, doc, rev, lane, due, urgent, attempts, note, fact_at, account, counted, taken, lacking, said_at, unnamed, extended, cut_by, take_by, stated_generation, stated_seq`
 
 func scanSubject(scan func(...any) error) (*Subject, error) {
 	s := new(Subject)
 	var doc, account []byte
 	c := &s.Doc.Confirmed
 	if err := scan(&s.Issuer, &s.Subject, &doc, &s.Rev, &s.Lane, instant{&s.Due}, &s.Urgent, &s.Attempts, &s.Note, instant{&s.FactAt}, &account, &s.Counted, &s.Taken, &s.Lacking,
-		instant{&s.SaidAt}, &s.Unnamed, instant{&s.Extended}, &c.Generation, &c.Seq); err != nil {
+		instant{&s.SaidAt}, &s.Unnamed, instant{&s.Extended}, instant{&s.CutBy}, instant{&s.TakeBy}, &c.Generation, &c.Seq); err != nil {
 		return nil, err
 	}
 	if len(account) > 0 {
@@ -100,10 +102,11 @@ func SaveFacts(tx *store.Tx, s *Subject) error {
 		return fmt.Errorf("subject %s: %w", s.Subject, err)
 	}
 	s.Rev++
-	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at, said_at, unnamed, locked, sifted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, IIF(EXISTS (SELECT 1 FROM unclaimed), 0, ?4))
-		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, said_at = ?10, lease_at = IIF(said_at < ?10, 0, lease_at), unnamed = ?11, locked = ?12, word = x'', attempts = 0, note = '',
+	s.spare(s.Doc.At(s.FactAt))
+	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at, said_at, unnamed, locked, cut_by, sifted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, IIF(EXISTS (SELECT 1 FROM unclaimed), 0, ?4))
+		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, said_at = ?10, lease_at = IIF(said_at < ?10, 0, lease_at), unnamed = ?11, locked = ?12, cut_by = ?13, word = x'', attempts = 0, note = '',
 			sifted = IIF(NULLIF(account, '') ->> 'groups' IS NULL AND (NULLIF(account, '') ->> 'id' IS NOT NULL OR NOT EXISTS (SELECT 1 FROM unclaimed)), ?4, sifted)`,
-		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)), ms(s.SaidAt), s.Unnamed, s.Doc.Lock != nil)
+		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)), ms(s.SaidAt), s.Unnamed, s.Doc.Lock != nil, ms(s.CutBy))
 	if err != nil {
 		return fmt.Errorf("subject %s: save its facts: %w", s.Subject, err)
 	}
@@ -135,6 +138,7 @@ func (s *Subject) Raise(lane plan.Lane, due time.Time, urgent bool) {
 // without it. It is the view that counts and not the kind of the fact: a start or an end can take access as a leaver does.
 func (s *Subject) Follow(r Reader, before fence.View, f fence.Fact, now time.Time) error {
 	after := s.Doc.At(now)
+	s.spare(after) // also where the next fact of the same transaction cuts again
 	owed, err := s.owed(r, after)
 	if err != nil {
 		return err
@@ -145,6 +149,14 @@ func (s *Subject) Follow(r Reader, before fence.View, f fence.Fact, now time.Tim
 	}
 	s.Raise(lane, now, f.Urgent)
 	return nil
+}
+
+// spare is told of a view of the person: whoever is not to be cut waits for no cut, and the wait for the next one begins
+// afresh.
+func (s *Subject) spare(v fence.View) {
+	if v.Access || v.Why == fence.WhyUnknown {
+		s.CutBy = time.Time{}
+	}
 }
 
 // owed reports whether a person who has no access may have an open account. Then a cut is owed, whatever said so first: a
@@ -182,6 +194,8 @@ type Work struct {
 	Attempts int
 	Note     string
 	Account  json.RawMessage
+	NoCut    bool // nothing is left to be cut: what waited for it waits no more
+	NoTake   bool // the same of roles
 }
 
 // Settle writes what the executor learned of the person it loaded at rev. The account is always
@@ -190,8 +204,9 @@ type Work struct {
 func Settle(tx *store.Tx, k SubjectKey, rev int64, w Work) (current bool, err error) {
 	res, err := tx.Exec(`UPDATE subject SET account = ?3,
 		lane = IIF(rev = ?4, ?5, lane), due = IIF(rev = ?4, ?6, due), urgent = IIF(rev = ?4, ?7, urgent),
-		attempts = IIF(rev = ?4, ?8, attempts), note = IIF(rev = ?4, ?9, note) WHERE iss = ?1 AND subject = ?2`,
-		k.Issuer, k.Subject, string(w.Account), rev, int64(w.Lane), ms(w.Due), w.Urgent, w.Attempts, w.Note)
+		attempts = IIF(rev = ?4, ?8, attempts), note = IIF(rev = ?4, ?9, note),
+		cut_by = IIF(rev = ?4 AND ?10, 0, cut_by), take_by = IIF(rev = ?4 AND ?11, 0, take_by) WHERE iss = ?1 AND subject = ?2`,
+		k.Issuer, k.Subject, string(w.Account), rev, int64(w.Lane), ms(w.Due), w.Urgent, w.Attempts, w.Note, w.NoCut, w.NoTake)
 	if err != nil {
 		return false, fmt.Errorf("subject %s: save its account: %w", k.Subject, err)
 	}

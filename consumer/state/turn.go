@@ -44,8 +44,9 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 			lane = plan.Disable
 		}
 		s.Raise(lane, now, v.Urgent)
-		_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, urgent = ?, attempts = 0, note = '', next_at = ? WHERE iss = ? AND subject = ?`,
-			int64(s.Lane), ms(s.Due), s.Urgent, ms(next), s.Issuer, s.Subject)
+		s.spare(v)
+		_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, urgent = ?, attempts = 0, note = '', next_at = ?, cut_by = ? WHERE iss = ? AND subject = ?`,
+			int64(s.Lane), ms(s.Due), s.Urgent, ms(next), ms(s.CutBy), s.Issuer, s.Subject)
 		if err != nil {
 			return fmt.Errorf("subject %s: make it due: %w", s.Subject, err)
 		}
@@ -87,6 +88,11 @@ func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
 	}
 	if err == nil {
 		_, err = tx.Exec(`UPDATE hold SET expires = MAX(?1, expires + ?2) WHERE state = 'open' AND expires > ?1`, ms(now), offset.Milliseconds())
+	}
+	for _, by := range []string{"cut_by", "take_by"} {
+		if err == nil {
+			_, err = tx.Exec(`UPDATE subject SET `+by+` = MAX(?1, `+by+` + ?2) WHERE `+by+` > ?1`, ms(now), offset.Milliseconds())
+		}
 	}
 	if err == nil {
 		_, err = tx.Exec(`INSERT INTO effect (at, class, n) SELECT MIN(?1, at + ?2) / ?3 * ?3, class, n FROM effect WHERE at > ?1

@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 
 // Every row is measured, small. What comes out is not judged: no timed tests.
 func TestRows(t *testing.T) {
-	args := []string{"-o", "json", "-messages", "48", "-rounds", "2", "-leavers", "2", "-people", "30", "-latency", "1ms", "-dir", filepath.Join(t.TempDir(), "b")}
-	want := []string{"intake", "roster", "publish", "keystore-sign", "keystore-open", "bus-publish", "bus-intake", "bus-publish-away", "bus-intake-away", "bus-websocket", "leaver-idle", "leaver-busy", "memory"}
+	args := []string{"-o", "json", "-messages", "48", "-rounds", "2", "-leavers", "2", "-people", "30", "-burst", "20", "-latency", "1ms", "-dir", filepath.Join(t.TempDir(), "b")}
+	want := []string{"intake", "roster", "publish", "keystore-sign", "keystore-open", "bus-publish", "bus-intake", "bus-publish-away", "bus-intake-away", "bus-websocket", "verify", "leaver-idle", "leaver-busy", "memory", "leavers-burst", "leavers-held"}
 	if testing.Short() {
 		want = want[:3]
 		args = append(args, "-only", strings.Join(want, ","))
@@ -55,7 +55,7 @@ func TestRows(t *testing.T) {
 }
 
 func TestMisuse(t *testing.T) {
-	for _, args := range [][]string{{"-only", "speed"}, {"-o", "xml"}, {"-rounds", "0"}, {"-messages", "9", "-rounds", "5"}, {"-latency", "1h"}, {"extra"}, {"-people", "1"}} {
+	for _, args := range [][]string{{"-only", "speed"}, {"-o", "xml"}, {"-rounds", "0"}, {"-messages", "9", "-rounds", "5"}, {"-latency", "1h"}, {"extra"}, {"-people", "1"}, {"-burst", "1"}} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), args, &out, &errs); code != 2 || errs.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%v: exit code %d, %q on standard error; want 2 and why", args, code, errs.String())

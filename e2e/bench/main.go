@@ -31,7 +31,7 @@ import (
 const usage = `bench measures the bridge beside its own limits, on this machine and in this run.
 
   go run ./e2e/bench                     every row, the three large ones with 10,000 people
-  go run ./e2e/bench -full               the same with 100,000 people; takes some minutes
+  go run ./e2e/bench -full               the same with 100,000 people, and 10,000 leavers at once; takes half an hour
   go run ./e2e/bench -only intake,publish
   go run ./e2e/bench -o json
 
@@ -44,8 +44,11 @@ Rows:
   bus-intake    the same as intake, beside its client that receives and completes in parallel
   bus-publish-away, bus-intake-away   both with an endpoint whose answers take -away
   bus-websocket messages carried over WebSockets, beside plain TLS
+  verify        the auditor over the ledger of an enclave; beside the hashes and signatures alone
   leaver-idle   from signed to account disabled, on top of the tenant's own response times
   leaver-busy   the same behind a backlog of joiners, with the tenant's write quota
+  leavers-burst many leavers at once, beside their disables alone at the tenant's write quota
+  leavers-held  the same where the limit of cuts holds them, from the operator's release
   memory        peak resident memory of "consumer run" with that many people
 
 Exit codes: 0 measured (also where a goal is not met), 1 failed, 2 misused.
@@ -60,6 +63,7 @@ type options struct {
 	messages int // of intake and publish, over all rounds
 	rounds   int
 	leavers  int
+	burst    int           // leavers at once
 	people   int           // in the roster, behind whom the busy leaver stands, and of whom memory is measured
 	latency  time.Duration // of each answer of the tenant
 	away     time.Duration // of each answer of a Service Bus endpoint that is not on this machine
@@ -79,8 +83,11 @@ var rows = []struct {
 	{[]string{"bus-publish", "bus-intake"}, busNear},           // one endpoint serves both
 	{[]string{"bus-publish-away", "bus-intake-away"}, busFar},
 	{[]string{"bus-websocket"}, webRow},
+	{[]string{"verify"}, verifyRow},
 	{[]string{"leaver-idle"}, idleRow},
 	{[]string{"leaver-busy", "memory"}, busyRows}, // one stage serves both
+	{[]string{"leavers-burst"}, burstRow},
+	{[]string{"leavers-held"}, heldRow},
 }
 
 // helper runs this process as one of those that the rows start, if it was started as one.
@@ -134,11 +141,12 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	fs.Usage = func() { fmt.Fprint(stderr, usage); fs.PrintDefaults() }
 	only := fs.String("only", "", "comma-separated `names` of the rows to measure (default: all)")
 	output := fs.String("o", "table", "output `format`: table or json")
-	fs.BoolVar(&o.full, "full", false, "100,000 people in place of 10,000")
+	fs.BoolVar(&o.full, "full", false, "100,000 people in place of 10,000, and 10,000 leavers at once in place of 1,000")
 	fs.IntVar(&o.messages, "messages", 40_000, "messages of intake and of publish, over all rounds")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds in which ours and the limit take turns")
 	fs.IntVar(&o.leavers, "leavers", 20, "idle leavers")
-	fs.IntVar(&o.people, "people", 0, "people of roster, leaver-busy and memory (default 10000, with -full 100000)")
+	fs.IntVar(&o.burst, "burst", 0, "leavers at once (default 1000, with -full 10000)")
+	fs.IntVar(&o.people, "people", 0, "people of roster, leaver-busy and memory, and five times those of verify (default 10000, with -full 100000)")
 	fs.DurationVar(&o.latency, "latency", 50*time.Millisecond, "of every answer of the tenant")
 	fs.DurationVar(&o.away, "away", 15*time.Millisecond, "of every answer of the Service Bus endpoint in the rows that end in -away")
 	fs.StringVar(&o.dir, "dir", "", "`folder` for everything, which is kept (default: a temporary one)")
@@ -174,10 +182,16 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 			o.people = 100_000
 		}
 	}
+	if o.burst == 0 {
+		o.burst = 1000
+		if o.full {
+			o.burst = fullBurst
+		}
+	}
 	for _, n := range []struct {
 		flag            string
 		v, least, limit int
-	}{{"messages", o.messages, 8, 1_000_000}, {"rounds", o.rounds, 1, 100}, {"leavers", o.leavers, 1, 500}, {"people", o.people, 10, 1_000_000}} {
+	}{{"messages", o.messages, 8, 1_000_000}, {"rounds", o.rounds, 1, 100}, {"leavers", o.leavers, 1, 500}, {"burst", o.burst, 2 * heldLimit, 100_000}, {"people", o.people, 10, 1_000_000}} {
 		if n.v < n.least || n.v > n.limit {
 			return nil, fmt.Errorf("-%s: want %d to %d, got %d", n.flag, n.least, n.limit, n.v)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
@@ -102,6 +103,18 @@ func peakOf(pid int) (int64, error) {
 		return 0, err
 	}
 	return parsePeak(text)
+}
+
+// newPeak begins the peak of this process anew, without what only waits to be collected, and returns what it has now.
+func newPeak() (int64, error) {
+	if runtime.GOOS != "linux" {
+		return 0, errNoProc
+	}
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // proc_pid_clear_refs(5)
+		return 0, err
+	}
+	return peakOf(os.Getpid())
 }
 
 // parsePeak reads VmHWM of proc_pid_status(5), which is in KiB.

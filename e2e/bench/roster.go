@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -48,6 +49,7 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 	t.take()
 	var ours, limit []spent
 	var parts, octets int
+	var before, peak int64 // resident memory
 	for round := 0; round <= o.rounds; round++ { // round 0 warms up: the first roster after what it states is folded
 		o.progress("roster: round %d of %d", round, o.rounds)
 		if _, err := from.box.Roster(ctx, audience, 0); err != nil {
@@ -58,7 +60,12 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 		}
 		msgs := t.take()
 		apply := func() (spent, error) {
-			return meter(g.queue, func() error { return to.takeRoster(ctx, g.rec, len(msgs)) })
+			had, unknown := newPeak()
+			s, err := meter(g.queue, func() error { return to.takeRoster(ctx, g.rec, len(msgs)) })
+			if most, perr := peakOf(os.Getpid()); unknown == nil && perr == nil && most > peak {
+				before, peak = had, most
+			}
+			return s, err
 		}
 		read := func() (spent, error) { return meter(g.queue, func() error { return to.readRoster(msgs) }) }
 		var a, b spent
@@ -82,17 +89,10 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 			}
 		}
 	}
-	middle := func(list []spent, of func(spent) time.Duration) float64 {
-		var all []time.Duration
-		for _, s := range list {
-			all = append(all, of(s))
-		}
-		return median(all).Seconds()
-	}
 	cpu := func(s spent) time.Duration { return s.own.all() }
 	wall := func(s spent) time.Duration { return s.wall }
 	r := &row{Name: "roster", What: fmt.Sprintf("processor time to take in and apply a roster of %s people that changes nothing, beside reading it once", thousands(int64(o.people))),
-		Ours: &measure{middle(ours, cpu), "s"}, Limit: &measure{middle(limit, cpu), "s"}, Goal: fmt.Sprintf("≤ %.1f", rosterGoal)}
+		Ours: seconds(middle(ours, cpu)), Limit: seconds(middle(limit, cpu)), Goal: fmt.Sprintf("≤ %.1f", rosterGoal)}
 	r.Ratio = r.Ours.Value / r.Limit.Value
 	r.Met = r.Ratio <= rosterGoal
 	var ratios []float64
@@ -100,7 +100,10 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 		ratios = append(ratios, cpu(ours[i]).Seconds()/cpu(limit[i]).Seconds())
 	}
 	r.note("%d rounds in turns; %s parts, %s octets on the wire in all; ratios of the single rounds: %.2f to %.2f", o.rounds, thousands(int64(parts)), thousands(int64(octets)), slices.Min(ratios), slices.Max(ratios))
-	r.note("on the clock %.3g s, from the first part fetched to the roster applied and on the ledger; reading it on one core %.3g s", middle(ours, wall), middle(limit, wall))
+	r.note("on the clock %.3g s, from the first part fetched to the roster applied and on the ledger; reading it on one core %.3g s", middle(ours, wall).Seconds(), middle(limit, wall).Seconds())
+	if peak > 0 {
+		r.note("meanwhile the process, in which the producer and all messages are too, had at most %d MiB resident, %d MiB more than before", peak>>20, (peak-before)>>20)
+	}
 	if o.people < 100_000 {
 		r.note("the goal is for 100,000 people: -full")
 	}

@@ -32,16 +32,21 @@ const stepTime = 10 * time.Minute // bounds everything that is waited for on a s
 // newStage sets up the real programs with the product's defaults; the tenant takes o.latency for each
 // answer.
 func newStage(ctx context.Context, o *options, name string, sandbox ...string) (*stage.Stage, error) {
+	return newStageWith(ctx, o, stage.Config{}, name, sandbox...)
+}
+
+// newStageWith is newStage where c says something else of what it does not set.
+func newStageWith(ctx context.Context, o *options, c stage.Config, name string, sandbox ...string) (*stage.Stage, error) {
 	o.progress("%s: building the programs", name)
 	programs, err := stage.Build(ctx, filepath.Join(o.dir, "bin"))
 	if err != nil {
 		return nil, err
 	}
 	o.progress("%s: setting up", name)
-	return stage.New(ctx, stage.Config{
-		Dir: filepath.Join(o.dir, name), Programs: programs, Heartbeat: heartbeat, StaleAfter: stale, LedgerInterval: interval, Workers: workers, Writes: writes,
-		Sandbox: append([]string{"-latency", o.latency.String(), "-journal-keep", "200000"}, sandbox...),
-	})
+	c.Dir, c.Programs = filepath.Join(o.dir, name), programs
+	c.Heartbeat, c.StaleAfter, c.LedgerInterval, c.Workers, c.Writes = heartbeat, stale, interval, workers, cmp.Or(c.Writes, writes)
+	c.Sandbox = append([]string{"-latency", o.latency.String(), "-journal-keep", "200000"}, sandbox...)
+	return stage.New(ctx, c)
 }
 
 // someone is person i of a group of people.

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	maxBatch   = 1024                   // messages published at once; the far end is idle while the next are handed over
-	maxOctets  = 8 << 20                // of those
-	pollEvery  = 100 * time.Millisecond // how soon a message of another process is seen
+	maxBatch   = 1024                  // messages published at once; the far end is idle while the next are handed over
+	maxOctets  = 8 << 20               // of those
+	pollEvery  = 20 * time.Millisecond // how soon a message of another process is seen: a leaver that a command stored waits for it
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second // between attempts while the mid-point is away
 	pruneBatch = 2000             // rows deleted in one transaction
@@ -189,7 +189,12 @@ func (r *relay) look(ctx context.Context, after int64) *look {
 		}
 		return l
 	}
-	err := r.b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND id <= ? AND resent > 0)", r.ref, after).Scan(&l.again)
+	var some bool // mostly there is nothing, and finding that out costs little
+	err := r.b.db.Read().QueryRow("SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL)", r.ref).Scan(&some)
+	if err != nil || !some {
+		return read(err)
+	}
+	err = r.b.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM outbox WHERE chain = ? AND sent IS NULL AND id <= ? AND resent > 0)", r.ref, after).Scan(&l.again)
 	if err != nil || l.again {
 		return read(err)
 	}

@@ -161,7 +161,26 @@ func (im *Importer) readCSV(name string, data []byte) ([]row, error) {
 			}
 		}
 		rows = append(rows, r)
+		for i, cell := range fields {
+			if at, _ := cr.FieldPos(i); swallows(cell, im.comma, len(header)) {
+				rows = append(rows, row{line: at + 1, err: &RowError{Reason: fmt.Sprintf(
+					"from here to line %d all is inside a cell that begins with a quote in line %d, and looks like rows of their own: close that quote; if it is text, break its lines elsewhere", at+strings.Count(cell, "\n"), at)}})
+			}
+		}
 	}
+}
+
+// swallows reports whether a cell has a line in it with as many cells as a row: most likely its quote was meant to be closed
+// before, and who stands in those rows is not absent.
+func swallows(cell string, comma rune, cells int) bool {
+	_, rest, more := strings.Cut(cell, "\n")
+	for line := ""; more; {
+		line, rest, more = strings.Cut(rest, "\n")
+		if strings.Count(line, string(comma)) >= cells-1 {
+			return true
+		}
+	}
+	return false
 }
 
 // unsplit says why a row cannot be split into cells.

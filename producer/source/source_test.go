@@ -190,6 +190,25 @@ not json
 	}
 }
 
+// A quote that is closed some rows further on swallows those rows. They are refused and not absent, and the row that it
+// stands in counts, above all where it says that somebody left. A cell of several lines that are no rows is one.
+func TestRowsInsideACell(t *testing.T) {
+	header := "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles,Notes\n"
+	row := func(id, status, notes string) string {
+		return id + "," + status + ",No,A,B,US,Sec,T,,,,a," + notes + "\n"
+	}
+	s := read(t, importer(t, messy()), CSV, header+row("1", "Inactive", `"on call`)+row("2", "Active", "")+row("3", "Active", `monitor 24"`)+row("4", "Active", "\"a, b\nand c\""))
+	if len(s.Records) != 2 || s.Records[0].Status != Inactive || s.Records[1].Subject != "4" || !s.Unreadable {
+		t.Errorf("got %+v", s)
+	}
+	if len(s.Refused) != 1 || s.Refused[0].Line != 3 || !strings.Contains(s.Refused[0].Reason, "to line 4 all is inside a cell that begins with a quote in line 2") {
+		t.Errorf("refused: %+v", s.Refused)
+	}
+	if s.Rows != 3 || s.Accepted()+len(s.Refused)+s.HeldRows() != s.Rows {
+		t.Errorf("%d rows", s.Rows)
+	}
+}
+
 // Spaces around a cell are none of it, whoever looks at it: the scope, the roles or what is sent.
 func TestSpacesAroundCells(t *testing.T) {
 	s := read(t, importer(t, messy(), "Department"), CSV, "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"+"7,Active,No,A,B,US, Security\t,Analyst ,,,, a ;b \n")

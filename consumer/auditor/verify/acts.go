@@ -291,6 +291,9 @@ func (v *verifier) did(w who, p *person, op string, at time.Time) {
 		}
 		p.account, p.enabled = true, true
 	case "disable":
+		if slices.ContainsFunc(p.holds, func(o *openHold) bool { return o.code == cutLimit }) {
+			v.overdue(w, p)
+		}
 		p.account, p.enabled = true, false
 		v.disabled(w, p, at)
 	case "revoke-sessions":
@@ -395,27 +398,92 @@ func (v *verifier) recalled(o *entry.Operator) {
 type openHold struct {
 	code     string
 	subjects []who
-	since    time.Time // when it was opened, or the enclave began to run again
+	until    time.Time // when one by the limit of cuts ends by itself
 }
 
-// limitHold is for how long a hold on too many cuts keeps one waiting at most, by whatever policy: it ends by itself.
-const limitHold = time.Hour
+const (
+	// cutLimit is the code of a hold on too many cuts: it ends by itself.
+	cutLimit = "cut-limit"
+	// limitHold is for how long it keeps one waiting at most, by whatever policy.
+	limitHold = time.Hour
+)
 
-// blocks reports whether a hold still says why a cut is not done.
-func (v *verifier) blocks(o *openHold) bool {
-	return o.code != "cut-limit" || v.now.Sub(o.since) <= limitHold+v.Grace
+// blocks reports whether a hold still says why a cut is not done. One by the limit of cuts does until the cut was first to
+// happen: newer words about the person, and the holds that they lead to, put it off no further.
+func (v *verifier) blocks(o *openHold, c *Cut) bool {
+	if o.code != cutLimit {
+		return true
+	}
+	until := o.until
+	if !c.heldUntil.IsZero() && c.heldUntil.Before(until) {
+		until = c.heldUntil
+	}
+	return v.now.Sub(later(until, v.awake)) <= v.slack()
+}
+
+// slack is within what time of running an enclave ends what is over.
+func (v *verifier) slack() time.Duration { return max(v.Grace, DefaultGrace) }
+
+// waits is told that a cut of the person is held by the limit of cuts until a time. It accuses an enclave that holds for
+// longer what was to end before.
+func (v *verifier) waits(w who, p *person, hold string, until time.Time) {
+	var first *Cut
+	for _, c := range p.cuts {
+		if v.undone(p, c) && v.stands(w, p, c) && !c.heldUntil.IsZero() && (first == nil || c.heldUntil.Before(first.heldUntil)) {
+			first = c
+		}
+	}
+	if first != nil {
+		if until.After(first.heldUntil) {
+			v.extended(w, first, fmt.Sprintf("hold %s holds until %s the cut that was to happen at %s", hold, entry.At(until), entry.At(first.heldUntil)))
+		}
+		until = first.heldUntil
+	}
+	for _, c := range p.cuts {
+		if v.undone(p, c) {
+			c.heldUntil = until
+		}
+	}
+}
+
+// stands reports whether it is certain that a cut has been owed without a break since it was held.
+func (v *verifier) stands(w who, p *person, c *Cut) bool {
+	unsettled := slices.ContainsFunc(v.pending, func(x *roster) bool { return x.issuer == w.issuer && len(x.facts[w.subject]) > 0 })
+	return !unsettled && c.Roster == nil && c.Kind != "lease" && !p.over(c, seconds(v.now)) && !p.at(seconds(v.now)).access
+}
+
+// overdue is told that a cut of the person was held until now by the limit of cuts.
+func (v *verifier) overdue(w who, p *person) {
+	for _, c := range p.cuts {
+		if v.denied || c.heldUntil.IsZero() || !v.undone(p, c) || !v.stands(w, p, c) || v.now.Sub(later(c.heldUntil, later(v.awake, v.steady))) <= v.slack() {
+			continue
+		}
+		v.extended(w, c, fmt.Sprintf("the cut was to happen at %s, and is held still", entry.At(c.heldUntil)))
+	}
+}
+
+func (v *verifier) extended(w who, c *Cut, detail string) {
+	if c.overheld {
+		return
+	}
+	c.overheld = true
+	i := v.index
+	v.find(Finding{Code: HoldExtended, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq, Detail: detail})
 }
 
 // excuses are the codes of holds and alarms that say why a cut is not done. Others, such as a hold on what
 // is to be given, do not.
-var excuses = map[string]bool{"protected": true, "not-owned": true, "ambiguous-mark": true, "cut-limit": true,
+var excuses = map[string]bool{"protected": true, "not-owned": true, "ambiguous-mark": true, cutLimit: true,
 	"cut-failing": true, "cut-held": true}
 
 func (v *verifier) held(h *entry.Held) {
 	v.report.Counts.Held[h.Code]++
 	o := v.holds[h.Hold]
 	if o == nil {
-		o = &openHold{code: h.Code, since: v.now}
+		o = &openHold{code: h.Code, until: v.now.Add(limitHold)}
+		if h.Until != nil && h.Until.Before(o.until) {
+			o.until = h.Until.Time
+		}
 		v.holds[h.Hold] = o
 	}
 	for _, s := range h.Subjects {
@@ -423,6 +491,9 @@ func (v *verifier) held(h *entry.Held) {
 		o.subjects = append(o.subjects, w)
 		if p := v.person(w); excuses[h.Code] {
 			p.holds = append(p.holds, o)
+			if h.Code == cutLimit {
+				v.waits(w, p, h.Hold, o.until)
+			}
 		}
 	}
 }
@@ -436,9 +507,15 @@ func (v *verifier) released(r *entry.Released) {
 	delete(v.holds, r.Hold)
 	for _, w := range o.subjects {
 		p := v.person(w)
+		if o.code == cutLimit && slices.Contains(p.holds, o) {
+			v.overdue(w, p)
+		}
 		p.holds = slices.DeleteFunc(p.holds, func(x *openHold) bool { return x == o })
 		if excuses[o.code] && r.Action == entry.ReleasedDiscard {
 			p.discarded = true
+			for _, c := range p.cuts {
+				c.heldUntil = time.Time{} // what comes of it after all waits anew
+			}
 		}
 	}
 	if r.Action == entry.ReleasedDiscard && excuses[o.code] {

@@ -64,6 +64,7 @@ const (
 	RevokeMissing      Code = "revoke-missing"      // an account was disabled and its sessions never revoked
 	CutLate            Code = "cut-late"            // an account was disabled later than the limit asked for
 	HoldUnknown        Code = "hold-unknown"        // the end of a hold that was never recorded
+	HoldExtended       Code = "hold-extended"       // a cut was held for longer than until when it was first to happen
 )
 
 // maxListed is how many findings of one code are listed in full; all are counted.

@@ -129,7 +129,7 @@ func (v *verifier) mayChange(x *roster) {
 			if c.Roster != nil || !u.mayEnd(c) {
 				continue
 			}
-			if v.undone(p, c) && v.excuse(w, p) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+			if v.undone(p, c) && v.excuse(w, p, c) == "" && v.now.Sub(c.Due.Time) > v.Grace {
 				v.missed(w, c)
 			}
 			c.Roster = &u.entry
@@ -207,9 +207,7 @@ func (v *verifier) applied(l *entry.Lease) {
 
 // resumed is told that the enclave could not apply rosters or end holds until now, or that nobody knows for how long.
 func (v *verifier) resumed() {
-	for _, o := range v.holds {
-		o.since = v.now
-	}
+	v.awake = v.now
 	for _, x := range v.pending {
 		x.waits = v.now
 	}

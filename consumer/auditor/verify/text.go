@@ -54,7 +54,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	if c.ByParked > 0 {
 		p("            %d takes name a parked message, which the archive does not have", c.ByParked)
 	}
-	p("  starts    %d, policies %d, operators' acts %d and changes of trust %d", len(r.Starts), len(r.Policies), len(r.Operators), r.Counts.Entries[string(entry.KindTrust)])
+	rulings := ""
+	if n := len(r.Rulings); n > 0 {
+		rulings = fmt.Sprintf(" (%d of them ended holds)", n)
+	}
+	p("  starts    %d, policies %d, operators' acts %d%s and changes of trust %d", len(r.Starts), len(r.Policies), r.Acts, rulings, r.Counts.Entries[string(entry.KindTrust)])
 	counts(p, "  entries  ", r.Counts.Entries)
 	counts(p, "  messages ", r.Counts.Dispositions)
 	counts(p, "  refused  ", r.Counts.Refused)

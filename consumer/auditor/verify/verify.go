@@ -268,6 +268,8 @@ type verifier struct {
 	archive *shelf
 	index   int64
 	now     time.Time // of the entry
+	awake   time.Time // since when the enclave could end holds, as far as it said
+	steady  time.Time // since when entries follow each other without a long pause, in which it may not have run
 
 	started      *entry.Started
 	policy       schema.Digest // in force
@@ -295,6 +297,8 @@ type verifier struct {
 	heads        map[point]bool    // at which a whole roster was taken
 	unseen       map[string]unseen // by issuer
 	listed       map[Code]int
+	lastAct      lastAct
+	otherActs    int
 }
 
 func newVerifier(o Options) *verifier {
@@ -336,6 +340,9 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		if kind != entry.KindStarted {
 			v.findf(StartMissing, "the first entry is %s; want started", kind)
 		}
+	}
+	if e.Time.Sub(v.now) > v.slack() {
+		v.steady = e.Time
 	}
 	v.now = e.Time
 	v.report.Ledger.Last = entry.At(e.Time)
@@ -380,6 +387,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		}
 		v.newPolicy(b.Digest)
 	case *entry.Lease:
+		v.by(b.By, b.Reason)
 		switch {
 		case b.Action == entry.LeaseExpired && b.Subject != "":
 			w := who{b.Issuer, b.Subject}
@@ -398,6 +406,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 	case *entry.Alarm:
 		v.alarm(b)
 	case *entry.Clock:
+		v.by(b.By, b.Reason)
 		v.resumed()
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // appender is what encoding/json would write of a body, without its cost. Only the kinds of which there is one
-// for each message have it; a test holds them against encoding/json, member by member.
+// for each message or each act have it; a test holds them against encoding/json, member by member.
 type appender interface {
 	append(b []byte) ([]byte, error)
 }
@@ -35,16 +35,10 @@ func (s *Sent) append(b []byte) ([]byte, error) {
 
 // append writes the members, as they stand in the body that embeds m.
 func (m *Message) append(b []byte) ([]byte, error) {
-	b = appendText(b, `"iss":`, m.Issuer)
-	b = appendText(b, `,"stream":`, m.Stream)
-	b = strconv.AppendInt(append(b, `,"generation":`...), int64(m.Generation), 10)
-	b = strconv.AppendUint(append(b, `,"seq":`...), m.Seq, 10)
-	b = appendDigest(b, `,"prev":`, m.Prev)
+	b = appendDigest(m.Position.append(b), `,"prev":`, m.Prev)
 	b = appendOptional(b, `,"event":`, m.Event)
 	b = appendOptional(b, `,"sub":`, m.Subject)
-	if m.Engagement != 0 {
-		b = strconv.AppendInt(append(b, `,"engagement":`...), int64(m.Engagement), 10)
-	}
+	b = appendNumber(b, `,"engagement":`, m.Engagement)
 	b = appendOptional(b, `,"jti":`, m.ID)
 	b = appendOptional(b, `,"txn":`, m.Txn)
 	b = appendDigest(b, `,"payload":`, m.Payload)
@@ -64,6 +58,111 @@ func (m *Message) append(b []byte) ([]byte, error) {
 		b = strconv.AppendInt(append(b, `,"cuts":`...), int64(*m.Cuts), 10)
 	}
 	return b, nil
+}
+
+func (i *Intent) append(b []byte) ([]byte, error) {
+	b = appendOptional(i.Who.append(append(b, '{')), `,"account":`, i.Account)
+	b = appendList(append(b, `,"ops":`...), i.Ops, Op.append)
+	b = i.Cause.append(append(b, `,"cause":`...))
+	b = appendMoment(appendDigest(b, `,"policy":`, i.Policy), `,"due":`, i.Due)
+	b = appendOptional(appendNumber(b, `,"attempt":`, i.Attempt), `,"hold":`, i.Hold)
+	if i.Urgent {
+		b = append(b, `,"urgent":true`...)
+	}
+	if i.Observe {
+		b = append(b, `,"observe":true`...)
+	}
+	if len(i.Approvals) > 0 {
+		b = appendList(append(b, `,"approvals":`...), i.Approvals, Position.object)
+	}
+	return append(b, '}'), nil
+}
+
+func (o Op) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"n":`...), int64(o.N), 10)
+	b = appendText(appendText(b, `,"op":`, o.Op), `,"class":`, o.Class)
+	b = appendOptional(b, `,"target":`, o.Target)
+	if len(o.Attributes) > 0 {
+		b = appendList(append(b, `,"attributes":`...), o.Attributes, func(s string, b []byte) []byte { return appendText(b, "", s) })
+	}
+	return append(b, '}')
+}
+
+func (o *Outcome) append(b []byte) ([]byte, error) {
+	b = strconv.AppendInt(append(b, `{"intent":`...), o.Intent, 10)
+	b = appendOptional(o.Who.append(append(b, ',')), `,"account":`, o.Account)
+	return append(appendList(append(b, `,"results":`...), o.Results, Result.append), '}'), nil
+}
+
+func (r Result) append(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `{"n":`...), int64(r.N), 10)
+	b = appendOptional(appendText(b, `,"result":`, r.Result), `,"code":`, r.Code)
+	b = appendMoment(b, `,"at":`, r.At)
+	if len(r.Requests) > 0 {
+		b = appendList(append(b, `,"requests":`...), r.Requests, Request.append)
+	}
+	return append(b, '}')
+}
+
+func (q Request) append(b []byte) []byte {
+	b = appendOptional(appendText(b, `{"client":`, q.Client), `,"server":`, q.Server)
+	b = appendOptional(appendNumber(b, `,"status":`, q.Status), `,"code":`, q.Code)
+	return append(appendNumber(appendOptional(b, `,"method":`, q.Method), `,"attempt":`, q.Retry), '}')
+}
+
+func (c *Cause) append(b []byte) []byte {
+	b = appendText(b, `{"type":`, c.Type)
+	if c.Position != nil {
+		b = c.Position.object(append(b, `,"position":`...))
+	}
+	if c.Entry != nil {
+		b = strconv.AppendInt(append(b, `,"entry":`...), *c.Entry, 10)
+	}
+	return append(appendOptional(b, `,"code":`, c.Code), '}')
+}
+
+// append writes the members, as they stand in what embeds w.
+func (w *Who) append(b []byte) []byte {
+	return appendNumber(appendText(appendText(b, `"iss":`, w.Issuer), `,"sub":`, w.Subject), `,"engagement":`, w.Engagement)
+}
+
+// append writes the members, as they stand in what embeds p.
+func (p *Position) append(b []byte) []byte {
+	b = appendText(appendText(b, `"iss":`, p.Issuer), `,"stream":`, p.Stream)
+	b = strconv.AppendInt(append(b, `,"generation":`...), int64(p.Generation), 10)
+	return strconv.AppendUint(append(b, `,"seq":`...), p.Seq, 10)
+}
+
+func (p Position) object(b []byte) []byte { return append(p.append(append(b, '{')), '}') }
+
+// appendList writes a list; nil is null, as with encoding/json.
+func appendList[T any](b []byte, list []T, one func(T, []byte) []byte) []byte {
+	if list == nil {
+		return append(b, "null"...)
+	}
+	b = append(b, '[')
+	for i, x := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = one(x, b)
+	}
+	return append(b, ']')
+}
+
+func appendNumber(b []byte, prefix string, n int) []byte {
+	if n == 0 {
+		return b
+	}
+	return strconv.AppendInt(append(b, prefix...), int64(n), 10)
+}
+
+func appendMoment(b []byte, prefix string, m *Moment) []byte {
+	if m == nil {
+		return b
+	}
+	b = m.UTC().AppendFormat(append(append(b, prefix...), '"'), momentForm)
+	return append(b, '"')
 }
 
 func appendDigest(b []byte, prefix string, d schema.Digest) []byte {

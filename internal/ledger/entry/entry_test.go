@@ -252,39 +252,51 @@ func TestEncodeRefusesWhatBreaksARule(t *testing.T) {
 func TestAppendIsEncodingJSON(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	texts := []string{"", "", "plain", `"quoted" \back`, "<&>", "ümläut", "\u2028\x00\x7f", "\xff", "a\tb"}
-	for range 2000 {
-		var m Message
-		fill := func(v reflect.Value) {
+	var fill func(v reflect.Value)
+	fill = func(v reflect.Value) {
+		switch v.Interface().(type) {
+		case schema.Digest:
+			v.Set(reflect.ValueOf([]schema.Digest{{}, d1, d2}[r.IntN(3)]))
+			return
+		case schema.Instant:
+			v.Set(reflect.ValueOf(at))
+			return
+		case Moment:
+			v.Set(reflect.ValueOf(At(noon.Add(time.Duration(r.IntN(1e9))).In(time.FixedZone("", 3600*r.IntN(3))))))
+			return
+		}
+		switch v.Kind() {
+		case reflect.String:
+			v.SetString(texts[r.IntN(len(texts))])
+		case reflect.Int, reflect.Int64:
+			v.SetInt(int64(r.IntN(3)) * 7)
+		case reflect.Uint64:
+			v.SetUint(r.Uint64() >> r.IntN(64))
+		case reflect.Bool:
+			v.SetBool(r.IntN(2) == 0)
+		case reflect.Struct:
 			for i := range v.NumField() {
-				switch f := v.Field(i); f.Interface().(type) {
-				case string:
-					f.SetString(texts[r.IntN(len(texts))])
-				case int:
-					f.SetInt(int64(r.IntN(3)) * 7)
-				case uint64:
-					f.SetUint(r.Uint64() >> r.IntN(64))
-				case bool:
-					f.SetBool(r.IntN(2) == 0)
-				case schema.Digest:
-					f.Set(reflect.ValueOf([]schema.Digest{{}, d1, d2}[r.IntN(3)]))
-				case *schema.Instant:
-					f.Set(reflect.ValueOf([]*schema.Instant{nil, &at}[r.IntN(2)]))
-				case *int:
-					f.Set(reflect.ValueOf([]*int{nil, &cuts, new(int)}[r.IntN(3)]))
-				case *Roster:
-					f.Set(reflect.ValueOf([]*Roster{nil, {}, {ID: texts[r.IntN(len(texts))], Digest: d1}}[r.IntN(3)]))
-				case Position, Message:
-				default:
-					t.Fatalf("append knows nothing of a member of type %s", f.Type())
+				fill(v.Field(i))
+			}
+		case reflect.Pointer:
+			if v.SetZero(); r.IntN(2) == 0 {
+				v.Set(reflect.New(v.Type().Elem()))
+				fill(v.Elem())
+			}
+		case reflect.Slice:
+			if v.SetZero(); r.IntN(3) > 0 {
+				v.Set(reflect.MakeSlice(v.Type(), r.IntN(3), 3))
+				for i := range v.Len() {
+					fill(v.Index(i))
 				}
 			}
+		default:
+			t.Fatalf("append knows nothing of a member of type %s", v.Type())
 		}
-		fill(reflect.ValueOf(&m.Position).Elem())
-		fill(reflect.ValueOf(&m).Elem())
-		received, sent := &Received{Message: m}, &Sent{Message: m}
-		fill(reflect.ValueOf(received).Elem())
-		fill(reflect.ValueOf(sent).Elem())
-		for _, body := range []appender{received, sent} {
+	}
+	for range 2000 {
+		for _, body := range []appender{new(Received), new(Sent), new(Intent), new(Outcome)} {
+			fill(reflect.ValueOf(body).Elem())
 			want, err := appendJSON(nil, body)
 			if err != nil {
 				t.Fatal(err)
