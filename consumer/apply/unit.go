@@ -147,6 +147,9 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	u.seen = s.account
 	p := s.plan(&u.situation, u.Policy)
 	u.known = u.situation.Known
+	if s.account == nil && !u.view.Access && !u.known.GoneAt.IsZero() {
+		u.known.Miss(u.now)
+	}
 	return p, nil
 }
 

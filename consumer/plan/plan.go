@@ -19,6 +19,9 @@ const maxEmployeeID = 16
 // lag, mostly by seconds. After it a read is believed, so a cut is looked at once more then.
 const Settling = 10 * time.Minute
 
+// Bin is for how long an account that somebody deleted can come back as it was, with what it was in (Entra keeps it 30 days).
+const Bin = 31 * 24 * time.Hour
+
 // Known is what the bridge remembers of its work on one account. It is stored as JSON; its member
 // names are a database format. The zero value: nothing was ever done.
 type Known struct {
@@ -51,6 +54,9 @@ type Known struct {
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	DeletedAt   time.Time `json:"deleted_at,omitzero"`
+	// GoneAt is when an account that was to be cut was found not to be there, and the bridge had not deleted it: it may come
+	// back, for as long as Bin. Zero: it is there, or will not.
+	GoneAt time.Time `json:"gone_at,omitzero"`
 	// Groups are those to which the bridge added the account, or of the allow-list in which it found it, and from
 	// which it has not removed it: a membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
@@ -102,7 +108,7 @@ func (k Known) MayBeOpen() bool {
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
 // whether there was anything: else a write would be trusted against every read until that time comes.
 func (k *Known) PullBack(now time.Time) bool {
-	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
+	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.GoneAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
 	all = slices.DeleteFunc(all, func(t *time.Time) bool { return !t.After(now) })
 	slices.SortStableFunc(all, func(a, b *time.Time) int { return a.Compare(*b) })
 	was, to := time.Time{}, now.UTC().Add(-time.Duration(len(all)))
@@ -119,7 +125,19 @@ func (k *Known) PullBack(now time.Time) bool {
 func (k Known) IsCut() bool { return k.disabled() && k.revoked() }
 
 // Disables reports whether a cut would disable the account, as far as the bridge knows.
-func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() }
+func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() && k.GoneAt.IsZero() }
+
+// Miss keeps that the account, which nobody is to have, is not there.
+func (k *Known) Miss(now time.Time) {
+	switch {
+	case k.IsCut(): // so it would come back
+		k.DeletedAt, k.GoneAt = now, time.Time{}
+	case k.GoneAt.IsZero():
+		k.GoneAt = now
+	case now.Sub(k.GoneAt) >= Bin:
+		k.DeletedAt, k.GoneAt = now, time.Time{}
+	}
+}
 
 func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
 func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
@@ -254,7 +272,7 @@ func whole(s Situation, pol *policy.Policy) Plan {
 // before them. Where the glance showed nothing, s.Account is nil.
 func Cut(s Situation, pol *policy.Policy) Plan {
 	var p Plan
-	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" {
+	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" || !s.Known.GoneAt.IsZero() {
 		return p
 	}
 	if held := untouchable(s, pol); held != nil {

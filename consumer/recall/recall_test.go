@@ -132,15 +132,19 @@ func TestRestore(t *testing.T) {
 	l.received(schema.KindJoiner, "lapsed", 1, 20, in)
 	l.did("lapsed", entry.ResultApplied, plan.CreateAccount)
 	l.did("lapsed", entry.ResultApplied, plan.DisableAccount, plan.RevokeSessions) // by a lease: nobody said that they left
-	l.received(schema.KindLeaver, "unknown", 40, 18, gap)                          // of somebody of whom nothing else was said here: a ledger before this one may know an account
+	l.received(schema.KindJoiner, "binned", 1, 21, in)
+	l.did("binned", entry.ResultApplied, plan.CreateAccount)
+	l.received(schema.KindLeaver, "binned", 1, 22, in)
+	l.add(&entry.Observed{Account: &entry.Account{Who: entry.Who{Issuer: iss, Subject: "binned"}, Account: "id-binned", State: entry.StateGone, Closed: true}}) // it may be back
+	l.received(schema.KindLeaver, "unknown", 40, 18, gap)                                                                                                       // of somebody of whom nothing else was said here: a ledger before this one may know an account
 	l.received(schema.KindMover, "live", 1, 17, entry.DispositionFilled)
 	l.add(&entry.Trust{Action: entry.TrustRetire, Key: kid, Generation: 1, AtSeq: 500})
 
 	db, made := l.restore()
-	if made.Keys != 1 || made.Closed != 7 || made.Open != 4 || made.Digest.IsZero() {
+	if made.Keys != 1 || made.Closed != 8 || made.Open != 5 || made.Digest.IsZero() {
 		t.Errorf("made %+v", made)
 	}
-	for who, want := range map[string]plan.Lane{"gone": plan.Strip, "open": plan.Disable, "away": plan.Disable, "locked": plan.Disable, "undone": plan.Disable, "unknown": plan.Disable, "anew": plan.Idle} {
+	for who, want := range map[string]plan.Lane{"gone": plan.Strip, "open": plan.Disable, "away": plan.Disable, "locked": plan.Disable, "undone": plan.Disable, "unknown": plan.Disable, "binned": plan.Disable, "anew": plan.Idle} {
 		s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: who})
 		if err != nil || s == nil {
 			t.Fatalf("%s: %v, %v", who, s, err)
@@ -160,7 +164,7 @@ func TestRestore(t *testing.T) {
 		}
 	}
 	streams, err := state.Streams(db.Read())
-	if err != nil || len(streams) != 1 || streams[0].Head != 20 || streams[0].HeadHash != (schema.Digest{20}) || !streams[0].Unrostered {
+	if err != nil || len(streams) != 1 || streams[0].Head != 22 || streams[0].HeadHash != (schema.Digest{22}) || !streams[0].Unrostered {
 		t.Errorf("streams %+v, %v", streams, err)
 	}
 	k, err := state.KeyByID(db.Read(), kid)
