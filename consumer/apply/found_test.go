@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -528,4 +529,93 @@ func TestAnAccountThatIsShownLateAfterARecovery(t *testing.T) {
 		t.Errorf("it is looked at without end: lane %v, due %v", s.Lane, s.Due)
 	}
 	b.explained()
+}
+
+// Whoever was to be cut while the account lay in the tenant's bin is cut when it comes back: without another word within
+// the time between two looks, and at once by the next word on them.
+func TestAnAccountThatComesBackFromTheBin(t *testing.T) {
+	cut := func(b *bridge, name string) bool { u := b.user(name); return !u.Enabled && u.SessionsRevoked }
+	for name, kind := range map[string]schema.Kind{"left": schema.KindLeaver, "suspended": schema.KindSuspend} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.join("2", "Bea", "analyst")
+			b.settle()
+			ids := []string{b.user("ana.ng").ID, b.user("bea.ng").ID}
+			b.clock.Add(int64(2 * plan.Settling)) // not new any more
+			for _, id := range ids {
+				if _, err := b.connect("cut").Delete(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.say("1", fence.Fact{Kind: kind})
+			b.say("2", fence.Fact{Kind: kind})
+			b.settle()
+			for _, s := range []string{"1", "2"} {
+				if k, err := b.row(s).Known(); err != nil || k.GoneAt.IsZero() {
+					t.Fatalf("subject %s is not known to be gone: %+v, %v", s, k, err)
+				}
+			}
+			if alarms, err := state.Alarms(b.db.Read()); err != nil || len(alarms) != 0 {
+				t.Errorf("alarms %+v, %v", alarms, err)
+			}
+			for _, id := range ids {
+				b.restore(id)
+			}
+			b.say("1", fence.Fact{Kind: kind})
+			b.settle()
+			if !cut(b, "ana.ng") || cut(b, "bea.ng") {
+				t.Errorf("after the next word: %v, %v", cut(b, "ana.ng"), cut(b, "bea.ng"))
+			}
+			b.clock.Add(int64(holdLook + time.Minute))
+			b.settle()
+			if !cut(b, "bea.ng") {
+				t.Error("open after a look was due")
+			}
+			if kind == schema.KindLeaver && len(b.user("ana.ng").Groups)+len(b.user("bea.ng").Groups) > 0 {
+				t.Error("not stripped")
+			}
+			b.explained()
+		})
+	}
+}
+
+// What cannot come back any more is looked for no longer.
+func TestAnAccountThatStaysGone(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.clock.Add(int64(2 * plan.Settling))
+	if _, err := b.connect("cut").Delete(t.Context(), b.user("ana.ng").ID); err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.clock.Add(int64(plan.Bin))
+	b.settle()
+	if k, err := b.row("1").Known(); err != nil || k.DeletedAt.IsZero() || b.row("1").Lane != plan.Idle {
+		t.Errorf("lane %v, %+v, %v", b.row("1").Lane, k, err)
+	}
+}
+
+// restore is an administrator's restore out of the bin.
+func (b *bridge) restore(id string) {
+	b.t.Helper()
+	token, err := b.tenant.Token(b.t.Context(), "grant")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	q, err := http.NewRequestWithContext(b.t.Context(), "POST", b.tenant.Endpoints().GraphV1+"/directory/deletedItems/"+id+"/restore", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	q.Header.Set("Authorization", "Bearer "+token)
+	res, err := (&http.Client{Transport: b.tenant.Transport()}).Do(q)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b.t.Fatalf("restore: %s", res.Status)
+	}
 }

@@ -53,6 +53,125 @@ func TestHoldEndsWithItsRule(t *testing.T) {
 	}
 }
 
+// Whom somebody in the enclave has blocked no message gives the account back, whatever it takes in between, and whether the
+// bridge had seen the block before or not. Enabled by hand, it is the bridge's again.
+func TestALocalBlockOutlastsACut(t *testing.T) {
+	locked := func(b *bridge, lock *fence.Lock, lane plan.Lane) {
+		b.t.Helper()
+		err := b.db.Tx(b.t.Context(), func(tx *store.Tx) error {
+			return state.Lock(tx, state.SubjectKey{Issuer: issuer, Subject: "1"}, lock, lane, b.config.Now())
+		})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	again := fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}}
+	for name, c := range map[string]struct {
+		seen      bool // the bridge had seen it before
+		cut, back func(*bridge)
+	}{
+		"suspended and resumed": {false, func(b *bridge) { b.say("1", fence.Fact{Kind: schema.KindSuspend}) }, func(b *bridge) { b.say("1", fence.Fact{Kind: schema.KindResume}) }},
+		"the same, seen before": {true, func(b *bridge) { b.say("1", fence.Fact{Kind: schema.KindSuspend}) }, func(b *bridge) { b.say("1", fence.Fact{Kind: schema.KindResume}) }},
+		"left and hired again":  {false, func(b *bridge) { b.say("1", fence.Fact{Kind: schema.KindLeaver}) }, func(b *bridge) { b.say("1", again) }},
+		"cut by hand and unlocked": {false, func(b *bridge) {
+			locked(b, &fence.Lock{By: "alice", Reason: "incident", At: b.config.Now()}, plan.Disable)
+		},
+			func(b *bridge) { locked(b, nil, plan.Give) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			id := b.user("ana.ng").ID
+			if _, err := b.connect("cut").Disable(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if c.seen {
+				b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"lead"}})
+				b.settle()
+			}
+			c.cut(b)
+			b.settle()
+			if u := b.user("ana.ng"); u.Enabled || !u.SessionsRevoked {
+				t.Fatalf("not cut: %+v", u)
+			}
+			c.back(b)
+			b.settle()
+			if h := b.holds(); b.user("ana.ng").Enabled || !slices.Equal(h, []string{string(plan.HoldDisabledLocally)}) {
+				t.Errorf("enabled %v, holds %v", b.user("ana.ng").Enabled, h)
+			}
+			if _, err := b.connect("grant").Enable(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			b.clock.Add(int64(plan.Settling + holdLook))
+			b.settle()
+			if h := b.holds(); !b.user("ana.ng").Enabled || len(h) != 0 {
+				t.Errorf("enabled by hand: enabled %v, holds %v", b.user("ana.ng").Enabled, h)
+			}
+			now := fence.Position{Engagement: b.row("1").Doc.At(b.now()).Want.Engagement}
+			b.say("1", fence.Fact{Kind: schema.KindSuspend, Position: now})
+			b.settle()
+			b.say("1", fence.Fact{Kind: schema.KindResume, Position: now})
+			b.settle()
+			if !b.user("ana.ng").Enabled {
+				t.Error("what the bridge itself suspended was not resumed")
+			}
+			b.explained()
+		})
+	}
+}
+
+// A cut waits for its glance no longer than a moment: where the tenant does not show the account, it goes on without.
+func TestACutGoesOnWithoutAGlance(t *testing.T) {
+	for name, f := range map[string]tenant.Fault{
+		"refused": {Name: "refused", Method: "^GET$", Path: "/users/", Kind: tenant.Error, Status: 503},
+		"lost":    {Name: "lost", Method: "^GET$", Path: "/users/", Kind: tenant.Drop},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			b.tenant.AddFaults(f)
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.work(func() bool { u := b.user("ana.ng"); return !u.Enabled && u.SessionsRevoked })
+		})
+	}
+}
+
+// A name protects whoever bears it now: an account that was renamed to it, since the bridge made it, is not disabled.
+func TestARenamedAccountIsProtected(t *testing.T) {
+	b := setup(t)
+	who := person("Ana")
+	who.PreferredAlias = "ops"
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: who, Roles: []string{"analyst"}})
+	b.settle()
+	k, err := b.row("1").Known()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.UPN = "ana.ng@rehearsal.example" // its name before
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		return state.SetAccount(tx, state.SubjectKey{Issuer: issuer, Subject: "1"}, encode(k))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if b.config.Policy, err = policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {soc: {id: %s}}
+roles: {analyst: {groups: [soc]}}
+protected: [ops@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, socID)); err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if h := b.holds(); !b.user("ops").Enabled || !slices.Equal(h, []string{string(plan.HoldProtected)}) {
+		t.Errorf("enabled %v, holds %v", b.user("ops").Enabled, h)
+	}
+}
+
 // What an operator takes back of whom the account was opened on a disowned word is the account; its groups stay, for it
 // may come back. `consumer holds undo` says so.
 func TestAnAccountThatIsTakenBackKeepsItsGroups(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
@@ -99,7 +100,8 @@ func (s sight) into(of *plan.Situation, pol *policy.Policy) {
 		return
 	}
 	k := &of.Known
-	k.ID, k.UPN = s.account.ID, s.account.UPN
+	k.ID, k.UPN, k.GoneAt = s.account.ID, s.account.UPN, time.Time{}
+	k.See(s.account.Enabled, of.Now)
 	k.Find(slices.DeleteFunc(slices.Clone(s.account.Groups), func(g string) bool { return !pol.Listed(g) }), of.Now)
 	if !of.View.Access {
 		return
@@ -119,7 +121,7 @@ func (s *sight) find(ctx context.Context, t Looker, issuer, subject string, know
 		if !errors.Is(err, directory.ErrNotFound) {
 			return nil, fmt.Errorf("read the account: %w", err)
 		}
-		if known.DeletedAt.IsZero() {
+		if known.DeletedAt.IsZero() && known.GoneAt.IsZero() {
 			// We made it and did not delete it: a replica that lags, or somebody deleted it by hand.
 			return nil, &missingError{err}
 		}

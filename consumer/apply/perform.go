@@ -39,11 +39,12 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		if seen != nil && seen.Enabled != nil && !*seen.Enabled && !k.Enabling(now()) {
 			k.ID = seen.ID
 			disabled(k, now())
-			return done{result: entry.ResultAlready}
+			return done{result: entry.ResultAlready, code: byWhom(k)}
 		}
 		switch r, err = t.cut.Disable(ctx, k.ID); {
 		case err == nil:
 			disabled(k, now())
+			return done{result: entry.ResultApplied, code: byWhom(k), requests: r.Requests}
 		case !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent):
 			k.DisablingAt = time.Time{} // refused: nothing was done
 		}
@@ -116,6 +117,15 @@ func disabled(k *plan.Known, now time.Time) {
 	k.DisabledAt, k.DisablingAt, k.ConfirmedAt = now, time.Time{}, time.Time{}
 }
 
+// byWhom is the code of a disable: of one that somebody in the enclave had done before, it says so. The ledger is all that
+// is left to tell it where the database is lost.
+func byWhom(k *plan.Known) string {
+	if k.BlockedAt.IsZero() {
+		return ""
+	}
+	return string(plan.HoldDisabledLocally)
+}
+
 // create makes the account under the name reserved in k. A conflict means "go and look": the first
 // attempt may have taken effect, or the name is somebody else's.
 func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
@@ -124,7 +134,7 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	n.MailNickname = nickname(k.UPN)
 	a, r, err := t.grant.Create(ctx, n)
 	if err == nil {
-		*k = plan.Known{ID: a.ID, UPN: k.UPN, TriedAt: k.TriedAt} // a new account: what was done to an earlier one is history
+		*k = plan.Known{ID: a.ID, UPN: k.UPN, TriedAt: k.TriedAt, Engagement: k.Engagement} // a new account: what was done to an earlier one is history
 		return done{result: entry.ResultApplied, requests: r.Requests}
 	}
 	if !errors.Is(err, directory.ErrConflict) {
@@ -138,7 +148,7 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 	requests := append(r.Requests, look.Requests...)
 	switch {
 	case lookErr == nil && there.Mark == n.Mark:
-		*k = plan.Known{ID: there.ID, UPN: k.UPN, TriedAt: k.TriedAt}
+		*k = plan.Known{ID: there.ID, UPN: k.UPN, TriedAt: k.TriedAt, Engagement: k.Engagement}
 		return done{result: entry.ResultFound, requests: requests}
 	case lookErr == nil:
 		k.TriedAt = time.Time{}

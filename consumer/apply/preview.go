@@ -50,7 +50,7 @@ func accountOf(r state.Reader, k state.SubjectKey) (string, error) {
 	if err := json.Unmarshal(s.Account, &known); err != nil {
 		return "", fmt.Errorf("subject %s: read what is known of its account: %w", k.Subject, err)
 	}
-	if !known.DeletedAt.IsZero() {
+	if !known.DeletedAt.IsZero() || !known.GoneAt.IsZero() {
 		return "", nil
 	}
 	return known.ID, nil

@@ -30,8 +30,12 @@ func (u *unit) settle(ctx context.Context, p plan.Plan, lane plan.Lane, results 
 // follow from the plan and the results, and what extra adds.
 func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, results []done, extra func(*store.Tx) error) error {
 	confirmed := u.confirm()
-	if u.view.Access && !u.supposed && u.known.ID != "" {
-		u.known.Engagement = u.view.Want.Engagement
+	if u.view.Access && !u.supposed && u.known.ID != "" && (u.seen != nil || u.known.Engagement > 0) {
+		var groups []string
+		if u.seen != nil {
+			groups = u.seen.Groups
+		}
+		u.known.Allow(u.view.Want, groups, u.Policy)
 	}
 	w := u.next(p, lane, results)
 	w.NoCut, w.NoTake = u.nothingLeft(p, lane, results)
@@ -178,7 +182,11 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 		}
 	}
 	quick := u.seen == nil && u.situation.Account == nil && len(p.Ops) > 0 && lane < plan.Give
-	if u.view.Closed && u.known.ID != "" && u.known.DeletedAt.IsZero() {
+	gone := !u.known.GoneAt.IsZero() && !u.view.Access
+	if gone { // it would come back open
+		later(plan.Strip, now.Add(holdLook))
+	}
+	if u.view.Closed && u.known.ID != "" && u.known.DeletedAt.IsZero() && !gone {
 		if quick {
 			later(plan.Strip, now) // the account was not looked at yet
 			return w
@@ -400,8 +408,8 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 	return clear(tx, AlarmCutHeld, u.row.Subject, u.now)
 }
 
-// gone records that an account which the bridge made is not in the tenant any more. For a leaver that
-// is the end of the matter; for anybody else a person must say what it means.
+// gone records that an account which the bridge made is not in the tenant any more. For whoever was cut that is the end of
+// the matter, and for whoever was to be it is once it cannot come back; for anybody else a person must say what it means.
 func (u *unit) gone(ctx context.Context) error {
 	seen := &entry.Account{Who: u.who(), Account: u.known.ID, State: entry.StateGone, Closed: u.view.Closed}
 	p := plan.Plan{}
@@ -409,7 +417,7 @@ func (u *unit) gone(ctx context.Context) error {
 		seen.Code = "missing"
 		p.Holds = []plan.Hold{{Code: holdMissing, Target: u.known.ID}}
 	} else {
-		u.known.DeletedAt = u.now
+		u.known.Miss(u.now)
 	}
 	return u.settleWith(ctx, p, plan.Idle, nil, func(tx *store.Tx) error {
 		return record(tx, u.now, &entry.Observed{Account: seen})

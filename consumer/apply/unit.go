@@ -119,7 +119,11 @@ func (u *unit) mayDisable(listed *state.Subject, judged time.Time) (bool, error)
 func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	first := u.row.Attempts == 0 && len(u.opened) == 0
 	if first && (u.row.Lane == plan.Disable || u.row.Lane == plan.Revoke) {
-		if p := plan.Cut(u.situation, u.Policy); len(p.Ops) > 0 || len(p.Holds) > 0 {
+		p := plan.Cut(u.situation, u.Policy)
+		if p.Lane() == plan.Disable && !u.Observe {
+			p = plan.Cut(u.glance(ctx), u.Policy)
+		}
+		if len(p.Ops) > 0 || len(p.Holds) > 0 {
 			return p, nil
 		}
 	}
@@ -143,7 +147,33 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	u.seen = s.account
 	p := s.plan(&u.situation, u.Policy)
 	u.known = u.situation.Known
+	if s.account == nil && !u.view.Access && !u.known.GoneAt.IsZero() {
+		u.known.Miss(u.now)
+	}
 	return p, nil
+}
+
+// glanceTime is how long a cut waits for its glance.
+const glanceTime = time.Second
+
+// glance reads the account that is about to be disabled: whether somebody in the enclave has it disabled already, which no later
+// word may undo, and whether it is to be touched at all. There is one try, and no answer is as good as any: the cut goes on.
+func (u *unit) glance(ctx context.Context) plan.Situation {
+	ctx, cancel := context.WithTimeout(directory.WithPriority(ctx, directory.High), glanceTime)
+	defer cancel()
+	defer context.AfterFunc(u.hung, cancel)()
+	s := u.situation
+	a, r, err := u.Cut.Get(ctx, u.known.ID)
+	u.looked = r.Requests
+	if err != nil {
+		u.Log.Info("cut without a glance", "subject", u.row.Subject, "code", code(err))
+		return s
+	}
+	if s.Account = &a; ours(&a, s) {
+		u.known.See(a.Enabled, u.now)
+		s.Known = u.known
+	}
+	return s
 }
 
 // streamOf is the stream in which an issuer speaks of people; empty where no key may.
@@ -403,7 +433,7 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 					return err
 				}
 			}
-			k.TriedAt = u.now
+			k.TriedAt, k.Engagement = u.now, u.view.Want.Engagement
 		case plan.DisableAccount:
 			if k.DisablingAt.IsZero() { // else an earlier one is in doubt as well
 				k.DisablingAt = u.now

@@ -45,7 +45,11 @@ limits: {give_per_hour: 100, cut_per_hour: 20}
 			v.Approvals = append(v.Approvals, fence.Approval{Stream: "others", Generation: 1, Seq: 1, Engagement: 1, Role: "lead", Expiry: now.Add(time.Hour)})
 			return v
 		}(), Account: account(true, socID, leadID)}, ""},
-		{"given before the policy asked for it", Situation{View: approved(0), Account: account(true, socID, leadID)}, " | unapproved(lead)"},
+		{"found, and nobody knows by whose word", Situation{View: approved(0), Account: account(true, socID, leadID)}, " | unapproved(lead)"},
+		{"given before the policy asked for it", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: []string{"lead"}}, Account: account(true, socID, leadID)}, " | unapproved(lead)"},
+		{"given by another role, not named any more", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: []string{"chief"}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
+		{"given before, in an earlier engagement", Situation{View: func() fence.View { v := approved(0); v.Want.Engagement = 2; return v }(),
+			Known: Known{Engagement: 1, Unasked: []string{"lead"}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
 		{"approved, and not named any more", Situation{View: func() fence.View {
 			v := approved(time.Hour, "lead")
 			v.Want.Roles = []string{"analyst"}

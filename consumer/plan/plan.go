@@ -19,6 +19,9 @@ const maxEmployeeID = 16
 // lag, mostly by seconds. After it a read is believed, so a cut is looked at once more then.
 const Settling = 10 * time.Minute
 
+// Bin is for how long an account that somebody deleted can come back as it was, with what it was in (Entra keeps it 30 days).
+const Bin = 31 * 24 * time.Hour
+
 // Known is what the bridge remembers of its work on one account. It is stored as JSON; its member
 // names are a database format. The zero value: nothing was ever done.
 type Known struct {
@@ -42,12 +45,18 @@ type Known struct {
 	// DisablingAt is when a disable was begun of which no answer is known: the account may be disabled, and then
 	// it was the bridge. Zero: there is no doubt.
 	DisablingAt time.Time `json:"disabling_at,omitzero"`
+	// BlockedAt is when the account was found disabled, and it was not the bridge; zero: it was not, or somebody enabled it
+	// since. No message undoes that, and what the bridge disabled after it is not its own to enable.
+	BlockedAt time.Time `json:"blocked_at,omitzero"`
 	// EnablingAt is when an enable was last begun: what was cut before may be open again, and a read that
 	// shows the account disabled may be older.
 	EnablingAt time.Time `json:"enabling_at,omitzero"`
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	DeletedAt   time.Time `json:"deleted_at,omitzero"`
+	// GoneAt is when an account that was to be cut was found not to be there, and the bridge had not deleted it: it may come
+	// back, for as long as Bin. Zero: it is there, or will not.
+	GoneAt time.Time `json:"gone_at,omitzero"`
 	// Groups are those to which the bridge added the account, or of the allow-list in which it found it, and from
 	// which it has not removed it: a membership can be missing from a read that comes too early.
 	Groups  []string  `json:"groups,omitempty"`
@@ -61,8 +70,31 @@ type Known struct {
 	TakenAt time.Time `json:"taken_at,omitzero"`
 	// Manager is the object id of the manager that was last set; empty: none.
 	Manager string `json:"manager,omitempty"`
-	// Engagement is the last for which the account was to be open; 0: not known.
+	// Engagement is the last for which the account was to be open; 0: not known, as of an account that was found.
 	Engagement int `json:"engagement,omitempty"`
+	// Unasked are the roles of that engagement that the person had while the policy asked no second signer for them: see
+	// [Known.Allow].
+	Unasked []string `json:"unasked,omitempty"`
+}
+
+// Allow keeps for which engagement the account is to be open, and which roles need nobody's word but the producer's: those of
+// which the policy asks no other, and those that the person had in this engagement when it did not. Of an account that was
+// found, groups are all that is known: nobody can say any more by whose word it is in them.
+func (k *Known) Allow(want fence.Want, groups []string, pol *policy.Policy) {
+	var unasked []string
+	for _, role := range want.Roles {
+		ids, _ := pol.GroupsOf([]string{role})
+		in := func(g string) bool { return slices.Contains(groups, g) }
+		if !pol.NeedsApproval(role) || k.unasked(want.Engagement, role) && (k.Engagement != 0 || !slices.ContainsFunc(ids, func(g string) bool { return !in(g) })) {
+			unasked = append(unasked, role)
+		}
+	}
+	k.Engagement, k.Unasked = want.Engagement, unasked
+}
+
+// unasked reports whether a role that the policy wants approved may rest on a time when it did not.
+func (k Known) unasked(engagement int, role string) bool {
+	return k.Engagement == 0 || k.Engagement == engagement && slices.Contains(k.Unasked, role)
 }
 
 // MayBeOpen reports whether somebody who is to have no access may have an account that the bridge has not cut.
@@ -76,7 +108,7 @@ func (k Known) MayBeOpen() bool {
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
 // whether there was anything: else a write would be trusted against every read until that time comes.
 func (k *Known) PullBack(now time.Time) bool {
-	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
+	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.GoneAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
 	all = slices.DeleteFunc(all, func(t *time.Time) bool { return !t.After(now) })
 	slices.SortStableFunc(all, func(a, b *time.Time) int { return a.Compare(*b) })
 	was, to := time.Time{}, now.UTC().Add(-time.Duration(len(all)))
@@ -93,10 +125,37 @@ func (k *Known) PullBack(now time.Time) bool {
 func (k Known) IsCut() bool { return k.disabled() && k.revoked() }
 
 // Disables reports whether a cut would disable the account, as far as the bridge knows.
-func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() }
+func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() && k.GoneAt.IsZero() }
+
+// Miss keeps that the account, which nobody is to have, is not there.
+func (k *Known) Miss(now time.Time) {
+	switch {
+	case k.IsCut(): // so it would come back
+		k.DeletedAt, k.GoneAt = now, time.Time{}
+	case k.GoneAt.IsZero():
+		k.GoneAt = now
+	case now.Sub(k.GoneAt) >= Bin:
+		k.DeletedAt, k.GoneAt = now, time.Time{}
+	}
+}
 
 func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
 func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
+
+// See keeps of a look whether somebody else than the bridge has the account disabled. enabled is as it was read; nil: it was
+// not stated.
+func (k *Known) See(enabled *bool, now time.Time) { k.BlockedAt = k.blockedAt(enabled, now) }
+
+func (k Known) blockedAt(enabled *bool, now time.Time) time.Time {
+	switch {
+	case enabled == nil:
+	case *enabled && !within(k.BlockedAt, now): // else the read may be older
+		return time.Time{}
+	case !*enabled && k.BlockedAt.IsZero() && k.DisabledAt.IsZero() && k.DisablingAt.IsZero() && !k.Enabling(now):
+		return now
+	}
+	return k.BlockedAt
+}
 
 // Enabling reports whether a read that shows the account disabled may be older than an enable.
 func (k Known) Enabling(now time.Time) bool { return within(k.EnablingAt, now) && !k.disabled() }
@@ -196,11 +255,8 @@ func whole(s Situation, pol *policy.Policy) Plan {
 		}
 		return p
 	}
-	if pol.IsProtected(s.Account.ID, s.Account.UPN) {
-		return Plan{Holds: []Hold{{HoldProtected, s.Account.ID, !s.View.Access}}}
-	}
-	if s.Account.Mark != directory.Mark(s.Issuer, s.Subject) {
-		return Plan{Holds: []Hold{{HoldNotOwned, s.Account.ID, !s.View.Access}}}
+	if held := untouchable(s, pol); held != nil {
+		return Plan{Holds: []Hold{*held}}
 	}
 	if s.View.Access {
 		p.keep(s, pol)
@@ -211,15 +267,16 @@ func whole(s Situation, pol *policy.Policy) Plan {
 	return p
 }
 
-// Cut plans a cut without a look at the account: for one whose id the bridge knows from its own
-// create, a disable and a revocation are right whatever its state, and nothing must come before them.
+// Cut plans a cut without a whole look at the account: for one whose id the bridge knows from its own create, a disable and
+// a revocation are right whatever its state, and nothing but a glance that tells whether the account may be touched must come
+// before them. Where the glance showed nothing, s.Account is nil.
 func Cut(s Situation, pol *policy.Policy) Plan {
 	var p Plan
-	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" {
+	if s.View.Access || s.View.Why == fence.WhyUnknown || s.Known.ID == "" || !s.Known.GoneAt.IsZero() {
 		return p
 	}
-	if pol.IsProtected(s.Known.ID, s.Known.UPN) {
-		return Plan{Holds: []Hold{{HoldProtected, s.Known.ID, true}}}
+	if held := untouchable(s, pol); held != nil {
+		return Plan{Holds: []Hold{*held}}
 	}
 	if !s.Known.disabled() {
 		p.add(Op{Kind: DisableAccount, Lane: Disable})
@@ -228,6 +285,21 @@ func Cut(s Situation, pol *policy.Policy) Plan {
 		p.add(Op{Kind: RevokeSessions, Lane: Revoke})
 	}
 	return p
+}
+
+// untouchable is why the account is nobody's to touch; nil where it is not so. A name protects whoever bears it now.
+func untouchable(s Situation, pol *policy.Policy) *Hold {
+	id, upn := s.Known.ID, s.Known.UPN
+	if s.Account != nil {
+		id, upn = s.Account.ID, s.Account.UPN
+	}
+	switch {
+	case pol.IsProtected(id, upn):
+		return &Hold{HoldProtected, id, !s.View.Access}
+	case s.Account != nil && s.Account.Mark != directory.Mark(s.Issuer, s.Subject):
+		return &Hold{HoldNotOwned, id, !s.View.Access}
+	}
+	return nil
 }
 
 func (p *Plan) add(op Op) { p.Ops = append(p.Ops, op) }
@@ -262,7 +334,7 @@ func under(v fence.View, ids []string, pol *policy.Policy) []string {
 type wants struct {
 	ids   []string                    // sorted
 	by    map[string][]fence.Approval // of those in ids that rest on approvals alone
-	spare []string                    // of roles that nobody approved: not given, and not taken, for nobody stated when
+	spare []string                    // of roles that nobody approved and that were had before: not given, and not taken, for nobody stated when
 	ended map[string][]fence.Approval // of roles whose approval ended: taken on the date that it stated
 }
 
@@ -294,7 +366,7 @@ func (p *Plan) groups(s Situation, pol *policy.Policy) wants {
 			case len(good) > 0:
 			case len(ended) > 0:
 				w.ended[g] = append(w.ended[g], ended...)
-			default:
+			case s.Known.unasked(s.View.Want.Engagement, role):
 				w.spare = append(w.spare, g)
 			}
 		}
@@ -366,11 +438,12 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 	}
 	// Ours, whatever the read shows: a disable that was not answered, or one that this replica does not know yet.
 	ours := s.Known.DisabledAt.IsZero() && !s.Known.DisablingAt.IsZero() || s.Known.disabled() && within(s.Known.DisabledAt, s.Now)
-	if ours || s.Account.Enabled != nil && !*s.Account.Enabled && (!s.Known.DisabledAt.IsZero() || !s.Known.Enabling(s.Now)) {
-		if !ours && s.Known.DisabledAt.IsZero() {
-			p.hold(HoldDisabledLocally, s.Account.ID, false)
-			return // a local block stands: nothing more is given
-		}
+	disabled := s.Account.Enabled != nil && !*s.Account.Enabled
+	switch {
+	case disabled && !s.Known.blockedAt(s.Account.Enabled, s.Now).IsZero():
+		p.hold(HoldDisabledLocally, s.Account.ID, false)
+		return // a local block stands: nothing more is given
+	case ours || disabled && !s.Known.DisabledAt.IsZero():
 		p.add(Op{Kind: EnableAccount, Lane: Give})
 	}
 	for _, g := range wanted.ids {

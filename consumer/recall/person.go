@@ -46,6 +46,7 @@ type person struct {
 	given   int // the latest engagement that something was given for; 0: none
 	account string
 	cut     time.Time // the disable that stands; zero: the account may be open
+	blocked time.Time // since when it stands beside one that was not the bridge's; zero: it does not
 	revoked time.Time
 	deleted bool
 }
@@ -58,6 +59,9 @@ func (p *person) observed(a *entry.Account, at time.Time) {
 	switch a.State {
 	case entry.StateGone, entry.StateDeleted:
 		p.account = cmp.Or(a.Account, p.account)
+		if a.State == entry.StateGone && a.Code == "" && p.cut.IsZero() {
+			return // not by us, and it may have come back open since: it is looked for
+		}
 		p.deleted = p.deleted || a.Code != entry.CodeSeen // else there was none to be seen
 	case entry.StateEnabled: // when the tenant was looked through
 		p.account = cmp.Or(a.Account, p.account)

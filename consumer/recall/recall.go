@@ -308,7 +308,10 @@ func (m *Memory) outcome(o *entry.Outcome, at time.Time) {
 		switch plan.Kind(in.Ops[n].Op) {
 		case plan.DisableAccount:
 			if done {
-				p.cut = at
+				p.cut, p.blocked = at, time.Time{}
+				if r.Code == string(plan.HoldDisabledLocally) {
+					p.blocked = at
+				}
 			}
 		case plan.RevokeSessions:
 			if done {
@@ -316,7 +319,7 @@ func (m *Memory) outcome(o *entry.Outcome, at time.Time) {
 			}
 		case plan.EnableAccount, plan.CreateAccount: // also where it is not known: it may be open
 			if r.Result != entry.ResultSkipped {
-				p.cut, p.revoked, p.deleted = time.Time{}, time.Time{}, false
+				p.cut, p.revoked, p.blocked, p.deleted = time.Time{}, time.Time{}, time.Time{}, false
 			}
 		case plan.DeleteAccount:
 			p.deleted = p.deleted || done
@@ -405,7 +408,7 @@ func (p *person) restore(tx *store.Tx, k state.SubjectKey, partly bool, untold f
 		return 0, false, p.ours(tx, k, over, by)
 	}
 	s := &state.Subject{SubjectKey: k, Doc: doc, FactAt: by.Now}
-	known := plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked}
+	known := plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked, BlockedAt: p.blocked}
 	switch {
 	case p.deleted:
 		known.DeletedAt = by.Now
@@ -502,7 +505,7 @@ func (p *person) ours(tx *store.Tx, k state.SubjectKey, over fence.Subject, by s
 	if !p.closed() {
 		return nil
 	}
-	account, err := json.Marshal(plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked})
+	account, err := json.Marshal(plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked, BlockedAt: p.blocked})
 	if err != nil {
 		return err
 	}

@@ -132,15 +132,19 @@ func TestRestore(t *testing.T) {
 	l.received(schema.KindJoiner, "lapsed", 1, 20, in)
 	l.did("lapsed", entry.ResultApplied, plan.CreateAccount)
 	l.did("lapsed", entry.ResultApplied, plan.DisableAccount, plan.RevokeSessions) // by a lease: nobody said that they left
-	l.received(schema.KindLeaver, "unknown", 40, 18, gap)                          // of somebody of whom nothing else was said here: a ledger before this one may know an account
+	l.received(schema.KindJoiner, "binned", 1, 21, in)
+	l.did("binned", entry.ResultApplied, plan.CreateAccount)
+	l.received(schema.KindLeaver, "binned", 1, 22, in)
+	l.add(&entry.Observed{Account: &entry.Account{Who: entry.Who{Issuer: iss, Subject: "binned"}, Account: "id-binned", State: entry.StateGone, Closed: true}}) // it may be back
+	l.received(schema.KindLeaver, "unknown", 40, 18, gap)                                                                                                       // of somebody of whom nothing else was said here: a ledger before this one may know an account
 	l.received(schema.KindMover, "live", 1, 17, entry.DispositionFilled)
 	l.add(&entry.Trust{Action: entry.TrustRetire, Key: kid, Generation: 1, AtSeq: 500})
 
 	db, made := l.restore()
-	if made.Keys != 1 || made.Closed != 7 || made.Open != 4 || made.Digest.IsZero() {
+	if made.Keys != 1 || made.Closed != 8 || made.Open != 5 || made.Digest.IsZero() {
 		t.Errorf("made %+v", made)
 	}
-	for who, want := range map[string]plan.Lane{"gone": plan.Strip, "open": plan.Disable, "away": plan.Disable, "locked": plan.Disable, "undone": plan.Disable, "unknown": plan.Disable, "anew": plan.Idle} {
+	for who, want := range map[string]plan.Lane{"gone": plan.Strip, "open": plan.Disable, "away": plan.Disable, "locked": plan.Disable, "undone": plan.Disable, "unknown": plan.Disable, "binned": plan.Disable, "anew": plan.Idle} {
 		s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: who})
 		if err != nil || s == nil {
 			t.Fatalf("%s: %v, %v", who, s, err)
@@ -160,12 +164,35 @@ func TestRestore(t *testing.T) {
 		}
 	}
 	streams, err := state.Streams(db.Read())
-	if err != nil || len(streams) != 1 || streams[0].Head != 20 || streams[0].HeadHash != (schema.Digest{20}) || !streams[0].Unrostered {
+	if err != nil || len(streams) != 1 || streams[0].Head != 22 || streams[0].HeadHash != (schema.Digest{22}) || !streams[0].Unrostered {
 		t.Errorf("streams %+v, %v", streams, err)
 	}
 	k, err := state.KeyByID(db.Read(), kid)
 	if err != nil || k.Retired == nil || *k.Retired != (admit.Point{Generation: 1, Seq: 500}) {
 		t.Errorf("key %+v, %v", k, err)
+	}
+}
+
+// Whose account somebody in the enclave had blocked before it was cut keeps that block: a return does not open it.
+func TestALocalBlockIsRemembered(t *testing.T) {
+	l, _ := newLost(t)
+	for i, who := range []string{"blocked", "opened"} {
+		l.received(schema.KindJoiner, who, 1, uint64(2*i+1), entry.DispositionAdmitted)
+		l.did(who, entry.ResultApplied, plan.CreateAccount)
+		l.received(schema.KindSuspend, who, 1, uint64(2*i+2), entry.DispositionAdmitted)
+		in := &entry.Intent{Who: entry.Who{Issuer: iss, Subject: who}, Account: "id-" + who, Ops: []entry.Op{{N: 1, Op: string(plan.DisableAccount)}}}
+		l.add(&entry.Outcome{Intent: l.add(in), Who: in.Who, Account: in.Account, Results: []entry.Result{{N: 1, Result: entry.ResultApplied, Code: string(plan.HoldDisabledLocally)}}})
+	}
+	l.did("opened", entry.ResultApplied, plan.DisableAccount) // once more: it had been found enabled in between
+	db, _ := l.restore()
+	for who, want := range map[string]bool{"blocked": true, "opened": false} {
+		s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: who})
+		if err != nil || s == nil {
+			t.Fatalf("%s: %v, %v", who, s, err)
+		}
+		if k, err := s.Known(); err != nil || k.BlockedAt.IsZero() == want || k.DisabledAt.IsZero() {
+			t.Errorf("%s: %+v, %v", who, k, err)
+		}
 	}
 }
 

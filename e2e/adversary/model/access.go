@@ -11,7 +11,7 @@ import (
 type Access struct {
 	Open     bool
 	Groups   []string // sorted; empty where not Open
-	Spare    []string // may be kept and not be given: of roles that nobody ever approved
+	Spare    []string // may be kept and be taken, and not be given: of roles that nobody approved since a database was lost
 	Known    bool     // a joiner came in sequence
 	Closed   bool     // the engagement is over for good
 	ClosedAt time.Time
@@ -85,8 +85,9 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	return a
 }
 
-// approved sorts roles: those that may be given, and those that want a second signer's word and never had it for this
-// engagement. What had it until a date is neither from then on.
+// approved sorts roles: those that may be given, and those that want a second signer's word and had none for this
+// engagement since a database was lost, with which it may be forgotten who had it. What had it until a date is neither
+// from then on.
 func (m *Model) approved(subject string, engagement int, roles []string, t time.Time) (good, spare []string) {
 	for _, role := range roles {
 		if !slices.Contains(m.wanting, role) {
@@ -102,7 +103,7 @@ func (m *Model) approved(subject string, engagement int, roles []string, t time.
 			}
 		}
 		switch {
-		case last == 0:
+		case last == 0 && m.past != nil:
 			spare = append(spare, role)
 		case t.Before(until):
 			good = append(good, role)

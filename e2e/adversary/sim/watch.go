@@ -122,7 +122,7 @@ func (a *watch) judge(in *entry.Intent) {
 			ok = slices.ContainsFunc(cuts, func(a model.Access) bool { return !a.Open && a.Why != "unknown" })
 		case "remove-member":
 			ok = slices.ContainsFunc(cuts[:2*len(views)], func(a model.Access) bool {
-				return !slices.Contains(a.Groups, op.Target) && !slices.Contains(a.Spare, op.Target)
+				return !slices.Contains(a.Groups, op.Target)
 			})
 		case "delete":
 			ok = is.Closed && !now.Before(is.ClosedAt.Add(w.consumer.policy.Grace.D())) && !w.consumer.doubt

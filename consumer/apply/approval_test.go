@@ -1,0 +1,104 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
+	"jmlbridge/consumer/state"
+	"jmlbridge/internal/store"
+	"jmlbridge/schema"
+)
+
+// asking is a policy that wants a second signer for one of two roles which stand for the same group, or for none.
+func asking(t *testing.T, approval string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {soc: {id: %s}, lead: {id: %s}}
+roles: {lead: {groups: [soc, lead]}, admin: {groups: [lead]%s}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, socID, leadID, approval))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const wanted = ", approval: required"
+
+func (b *bridge) groups(name string) []string {
+	b.t.Helper()
+	g := b.user(name).Groups
+	slices.Sort(g)
+	return g
+}
+
+// A role that nobody approved keeps no membership that another role had given.
+func TestAnUnapprovedRoleKeepsNothing(t *testing.T) {
+	b := setup(t)
+	b.config.Policy = asking(t, wanted)
+	b.join("1", "Ana", "lead", "admin")
+	b.settle()
+	if g := b.groups("ana.ng"); !slices.Equal(g, []string{"Lead", "SOC"}) {
+		t.Fatalf("groups %v", g)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"admin"}})
+	b.settle()
+	if g := b.groups("ana.ng"); len(g) != 0 {
+		t.Errorf("the role that gave them is not named any more, and groups are %v", g)
+	}
+	b.explained()
+}
+
+// An approval is for one engagement: what rests on it ends with the engagement.
+func TestAnApprovalEndsWithItsEngagement(t *testing.T) {
+	b := setup(t)
+	b.config.Policy = asking(t, wanted)
+	b.join("1", "Ana", "admin")
+	b.settle()
+	s := b.row("1")
+	s.Doc.Approvals = []fence.Approval{{Stream: "approvals", Generation: 1, Seq: 1, Engagement: 1, Role: "admin", Expiry: b.now().Add(time.Hour)}}
+	s.Raise(plan.Give, b.now(), false)
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return state.SaveFacts(tx, s) }); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if g := b.groups("ana.ng"); !slices.Equal(g, []string{"Lead"}) {
+		t.Fatalf("approved: groups %v", g)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"admin"}})
+	b.settle()
+	if g := b.groups("ana.ng"); len(g) != 0 {
+		t.Errorf("in a further engagement, which nobody approved: groups %v", g)
+	}
+}
+
+// What somebody had before the policy asked for a second signer stays, in that engagement and for that role.
+func TestWhatWasHadBeforeThePolicyAsked(t *testing.T) {
+	b := setup(t)
+	b.config.Policy = asking(t, "")
+	b.join("1", "Ana", "lead", "admin")
+	b.settle()
+	b.config.Policy = asking(t, wanted)
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Bea"), Roles: []string{"lead", "admin"}})
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"admin"}})
+	b.settle()
+	if g := b.groups("ana.ng"); !slices.Equal(g, []string{"Lead"}) {
+		t.Fatalf("groups %v", g)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"lead"}})
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"admin"}})
+	b.settle()
+	if g := b.groups("ana.ng"); len(g) != 0 {
+		t.Errorf("given up and asked for again: groups %v", g)
+	}
+}
