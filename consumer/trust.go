@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/intake"
 	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/command"
@@ -97,8 +98,10 @@ func (a *app) trustAdd() *cobra.Command {
 				}
 				var added []string
 				err := db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
-					added, err = addCard(tx, c, pin, by)
-					return err
+					if added, err = addCard(tx, c, pin, by); err != nil {
+						return err
+					}
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -214,10 +217,10 @@ Make sure with the producer's people that this is what happened: whoever stole i
 						return command.Misuse(err)
 					}
 					_, err := addCard(tx, c, state.Pin{}, by)
-					if errors.As(err, new(*command.MisuseError)) {
-						return nil // the keys stay the same: the usual case
+					if err != nil && !errors.As(err, new(*command.MisuseError)) { // else the keys stay the same: the usual case
+						return err
 					}
-					return err
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -280,7 +283,7 @@ then is refused, leavers too.`,
 					if err := state.RetireKey(tx, args[0], last, by); err != nil {
 						return command.Misuse(err)
 					}
-					return nil
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -351,7 +354,10 @@ earlier generations the key signed too, and with which command that is taken bac
 					}
 					kinds, err := voiceless(tx, k, by.Now)
 					silent = len(kinds) > 0
-					return err
+					if err != nil {
+						return err
+					}
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err

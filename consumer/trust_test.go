@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/intake"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
@@ -145,6 +147,36 @@ func TestRetireBelowTheHead(t *testing.T) {
 		t.Errorf("the last key: exit %d, %s", code, errs)
 	}
 	f.must("trust", "retire", other, "--at-seq", "4", "--force", "--reason", "x")
+}
+
+// The alarm on a stream without a key is as true as the last command: it stands from the one that ends the last key on, and ends
+// with the next key, or with a later generation that somebody may speak in.
+func TestNoKeyEndsWithAnAcceptedGeneration(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	key := signing(t)
+	id := f.card("card.json", key, "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	db := f.open()
+	stands := func() bool {
+		t.Helper()
+		list, err := state.Alarms(db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == intake.AlarmNoKey && a.Key == "hr@"+issuer })
+	}
+	if code, _, errs := f.consumer("trust", "revoke", "--from-seq", "1", "--reason", "stolen", "--", id); code != exitDone || !stands() {
+		t.Errorf("revoked: exit %d, %s; the alarm stands %v", code, errs, stands())
+	}
+	f.card("restored.json", key, "hr", 2)
+	if f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-1"); !stands() {
+		t.Error("the alarm has ended with a generation that nobody may speak in")
+	}
+	f.card("again.json", signing(t), "hr", 3)
+	if f.must("trust", "generation", f.path("again.json"), "--reason", "CHG-2"); stands() {
+		t.Error("the alarm stands though a later generation is followed, with a key")
+	}
 }
 
 // Whoever revokes a stolen key at 3 a.m. is told in which earlier generations it is believed still, with the commands that end

@@ -30,7 +30,7 @@ var advice = map[string]string{
 	"not-running":          "start `consumer run`; until then disable leavers by hand",
 	"newer-version":        "install the newer program: what comes after that message gives nothing until then",
 	"key-retired":          "a message was refused because its key was retired: it may be a leaver, so ask the producer's people what they sent; if they changed the key, `consumer trust add CARD --expect KEYID --reason TEXT`, else treat the key as stolen",
-	"no-key":               "trust the producer's next key at once (`consumer trust add CARD --expect KEYID --reason TEXT`); until then ask HR for leavers and cut by hand. A stream that is given up keeps it: what it gave ends with its leases",
+	"no-key":               "trust the producer's next key at once (`consumer trust add CARD --expect KEYID --reason TEXT`); where the producer began anew, accept that (`consumer trust generation CARD --expect KEYID --reason TEXT`). Until then ask HR for leavers and cut by hand. Where the producer is given up, `consumer cut` whoever of its people must go now: the others' access ends with their leases, and the alarm with the last of them, a day after anything was heard",
 	"generation":           "the producer began to number anew: ask its people whether it was restored, then `consumer trust generation CARD --expect KEYID --reason TEXT`",
 	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts. What will not come true within reason is given up by `consumer parked drop`, and said again by its producer",
 	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen (`consumer trust revoke`) until the producer's people say otherwise; then `consumer parked drop` what it sent",
