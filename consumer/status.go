@@ -114,6 +114,7 @@ type streamStatus struct {
 	Missing    uint64            `json:"missing,omitempty"` // messages up to the highest that are not recorded
 	Gaps       int               `json:"gaps,omitempty"`    // runs of them
 	ForkSeq    uint64            `json:"fork_seq,omitempty"`
+	missed     bool              // somebody is to be told of NoKey
 	NoKey      bool              `json:"no_trusted_key"`             // whatever comes of it is refused, leavers too
 	GivesUntil *time.Time        `json:"gives_wait_after,omitempty"` // of one with no key: when what gives waits, or since when it does
 }
@@ -295,7 +296,7 @@ func (a *app) gather(ctx context.Context, db *state.DB, cfg *Config) (*status, e
 			stale[st.Issuer] = true
 		}
 		key := st.Stream + "@" + st.Issuer
-		if st.NoKey && !slices.ContainsFunc(standing, func(a state.Alarm) bool { return a.Code == intake.AlarmNoKey && a.Key == key }) { // nobody came to raise it
+		if st.missed && !slices.ContainsFunc(standing, func(a state.Alarm) bool { return a.Code == intake.AlarmNoKey && a.Key == key }) { // nobody came to raise it
 			s.alarm(state.Critical, intake.AlarmNoKey, key, now, intake.NoKeyText(st.Stream))
 		}
 	}
@@ -443,10 +444,15 @@ func streamsOf(r state.Reader, cfg *Config, now time.Time) ([]streamStatus, erro
 	if err != nil {
 		return nil, err
 	}
+	missed, err := state.Missed(r, now)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range all {
 		st := streamStatus{NoRoster: waits[s.Issuer] == waitsRoster && bears(trusted, s, schema.KindRoster) && s.Unrostered && s.State != admit.Closed, Issuer: s.Issuer, Stream: s.Name, Generation: s.Generation, State: s.State, Head: s.Head, HeadHash: s.HeadHash.String(), Highest: s.Highest,
 			Heartbeat: optional(s.HeartbeatIAT), GapSince: optional(s.GapSince), ForkSeq: s.ForkSeq}
 		st.NoKey = slices.ContainsFunc(voiceless, func(v *state.Stream) bool { return v.Ref == s.Ref })
+		st.missed = slices.ContainsFunc(missed, func(v *state.Stream) bool { return v.Ref == s.Ref })
 		if !s.HeartbeatIAT.IsZero() {
 			seconds := now.Sub(s.HeartbeatIAT).Seconds()
 			st.Age = &seconds

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/intake"
 	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/command"
@@ -97,8 +98,10 @@ func (a *app) trustAdd() *cobra.Command {
 				}
 				var added []string
 				err := db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
-					added, err = addCard(tx, c, pin, by)
-					return err
+					if added, err = addCard(tx, c, pin, by); err != nil {
+						return err
+					}
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -214,10 +217,10 @@ Make sure with the producer's people that this is what happened: whoever stole i
 						return command.Misuse(err)
 					}
 					_, err := addCard(tx, c, state.Pin{}, by)
-					if errors.As(err, new(*command.MisuseError)) {
-						return nil // the keys stay the same: the usual case
+					if err != nil && !errors.As(err, new(*command.MisuseError)) { // else the keys stay the same: the usual case
+						return err
 					}
-					return err
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -280,7 +283,7 @@ then is refused, leavers too.`,
 					if err := state.RetireKey(tx, args[0], last, by); err != nil {
 						return command.Misuse(err)
 					}
-					return nil
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
@@ -311,18 +314,24 @@ func (a *app) trustRevoke() *cobra.Command {
 		Long: `revoke says that from number N of its stream on a key was not its owner's. What comes of it from there on is
 refused, leavers too: trust the producer's next key at once. What is here keeps its place, so that the stream goes
 on with the next key, and its cuts stay. What it gave is listed as a hold (` + ruling.Code + `): nothing more is given on
-it, and it stays until a good word comes or you decide ("consumer holds show"). It cannot be taken back.`,
-		Example: `  consumer trust revoke 3bYcZ... --from-seq 5121 --reason "laptop stolen, INC-77; 5120 is the last they vouch for"`,
-		Args:    command.Exactly("KEY"),
+it, and it stays until a good word comes or you decide ("consumer holds show"). It cannot be taken back.
+
+From number 1 on it is all that the key ever signed, in every generation of the stream. From a later number on it is what
+comes after it in the latest generation, or after it in --generation and all of every later one; then it says in which
+earlier generations the key signed too, and with which command that is taken back.`,
+		Example: `  consumer trust revoke 3bYcZ... --from-seq 5121 --reason "laptop stolen, INC-77; 5120 is the last they vouch for"
+  consumer trust revoke 3bYcZ... --from-seq 1 --reason "stolen, nobody knows since when, INC-77"`,
+		Args: command.Exactly("KEY"),
 
 		ValidArgsFunction: a.completeKeys,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if seq < 1 || seq > schema.MaxSeq {
-				return command.Usagef("--from-seq: say from which number on the key was not its owner's, 1 for all of them")
+				return command.Usagef("--from-seq: say from which number on the key was not its owner's, 1 for all that it ever signed")
 			}
 			return a.acting(cmd.Context(), reason, "say why", func(db *state.DB, _ *Config, by state.By) error {
 				var hold *state.Hold
-				silent := false
+				var earlier []state.Signed
+				silent, whole := false, seq == 1 && !cmd.Flags().Changed("generation")
 				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
 					k, err := state.KeyByID(tx, args[0])
 					if err != nil {
@@ -334,17 +343,31 @@ it, and it stays until a good word comes or you decide ("consumer holds show"). 
 							return err
 						}
 					}
+					if earlier, err = state.SignedBefore(tx, k.Issuer, k.Stream, k.KID, from.Generation); err != nil {
+						return err
+					}
+					if whole { // whoever has the key can sign in any of them
+						from.Generation, earlier = min(from.Generation, 1), nil
+					}
 					if hold, err = ruling.Revoke(cmd.Context(), db, tx, k.KID, from, by); err != nil {
 						return err
 					}
 					kinds, err := voiceless(tx, k, by.Now)
 					silent = len(kinds) > 0
-					return err
+					if err != nil {
+						return err
+					}
+					return intake.Voices(tx, by.Now)
 				})
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
+				if whole {
+					fmt.Fprintf(a.out, "Key %s is good for nothing, in whatever generation.\n", args[0])
+				} else {
+					fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
+				}
+				a.tellEarlier(args[0], earlier)
 				if silent {
 					fmt.Fprintln(a.err, "consumer: nobody else may sign what it signed: what comes is refused, leavers too, until the producer's next key is trusted (`consumer trust add CARD --expect KEYID --reason TEXT`)")
 				}
@@ -352,10 +375,29 @@ it, and it stays until a good word comes or you decide ("consumer holds show"). 
 			})
 		},
 	}
-	cmd.Flags().Uint64Var(&seq, "from-seq", 0, "first `number` that is not its owner's word; required")
+	cmd.Flags().Uint64Var(&seq, "from-seq", 0, "first `number` that is not its owner's word, 1 for all that it ever signed; required")
 	cmd.Flags().IntVar(&generation, "generation", 0, "`generation` of --from-seq; default: the latest that is followed")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	return cmd
+}
+
+// tellEarlier says where a key that was revoked is believed still, and how that is ended.
+func (a *app) tellEarlier(kid string, earlier []state.Signed) {
+	if len(earlier) == 0 {
+		return
+	}
+	fmt.Fprintf(a.err, "consumer: key %s signed in earlier generations of the stream too, and is believed in these still. If it was stolen by then, one of\n", kid)
+	name, last := kid, ""
+	if strings.HasPrefix(kid, "-") { // else it is taken for flags
+		name, last = "", " -- "+kid
+	}
+	line := func(flags, what string) {
+		fmt.Fprintf(a.err, "  %s --reason TEXT%s\n      %s\n", strings.Join(slices.DeleteFunc([]string{"consumer trust revoke", name, flags}, func(s string) bool { return s == "" }), " "), last, what)
+	}
+	for _, s := range earlier {
+		line(fmt.Sprintf("--generation %d --from-seq N", s.Generation), fmt.Sprintf("from number N of generation %d on, where it signed %d messages, of the numbers %d to %d, and all of every later generation", s.Generation, s.Count, s.First, s.Last))
+	}
+	line("--from-seq 1", "all that it ever signed")
 }
 
 // mayRetire refuses what an operator hardly meant: an end before what the key was believed already, and

@@ -2,15 +2,18 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/intake"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
@@ -144,6 +147,104 @@ func TestRetireBelowTheHead(t *testing.T) {
 		t.Errorf("the last key: exit %d, %s", code, errs)
 	}
 	f.must("trust", "retire", other, "--at-seq", "4", "--force", "--reason", "x")
+}
+
+// The alarm on a stream without a key is as true as the last command: it stands from the one that ends the last key on, and ends
+// with the next key, or with a later generation that somebody may speak in.
+func TestNoKeyEndsWithAnAcceptedGeneration(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	key := signing(t)
+	id := f.card("card.json", key, "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	db := f.open()
+	stands := func() bool {
+		t.Helper()
+		list, err := state.Alarms(db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == intake.AlarmNoKey && a.Key == "hr@"+issuer })
+	}
+	if code, _, errs := f.consumer("trust", "revoke", "--from-seq", "1", "--reason", "stolen", "--", id); code != exitDone || !stands() {
+		t.Errorf("revoked: exit %d, %s; the alarm stands %v", code, errs, stands())
+	}
+	f.card("restored.json", key, "hr", 2)
+	if f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-1"); !stands() {
+		t.Error("the alarm has ended with a generation that nobody may speak in")
+	}
+	f.card("again.json", signing(t), "hr", 3)
+	if f.must("trust", "generation", f.path("again.json"), "--reason", "CHG-2"); stands() {
+		t.Error("the alarm stands though a later generation is followed, with a key")
+	}
+}
+
+// Whoever revokes a stolen key at 3 a.m. is told in which earlier generations it is believed still, with the commands that end
+// that; and from number 1 on is all that it ever signed.
+func TestRevokeReachesEveryGeneration(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	key := signing(t)
+	id := f.card("card.json", key, "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	for _, generation := range []int{2, 3} {
+		f.card("next.json", key, "hr", generation)
+		f.must("trust", "generation", f.path("next.json"), "--reason", "restored")
+	}
+	db := f.open()
+	streams, err := state.Streams(db.Read())
+	if err != nil || len(streams) != 3 {
+		t.Fatal(streams, err)
+	}
+	f.update(db, func(tx *store.Tx) error { // in 1 and in 3
+		for _, s := range streams {
+			for seq := uint64(1); seq <= 4 && s.Generation != 2; seq++ {
+				m := &state.Message{StreamRef: s.Ref, Seq: seq, KID: id, Event: schema.KindJoiner, Subject: fmt.Sprintf("%d%d", s.Generation, seq), Disposition: admit.Admitted,
+					Payload: schema.DigestOf([]byte{byte(s.Generation), byte(seq)}), ReceivedAt: time.Now()}
+				if err := state.AddMessage(tx, m); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	good := func() retiredAt {
+		t.Helper()
+		var list []shownKey
+		if err := json.Unmarshal([]byte(f.must("trust", "list", "-o", "json")), &list); err != nil || len(list) != 1 || list[0].Retired == nil {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		return *list[0].Retired
+	}
+	dash := func(args ...string) []string { // as what it prints
+		if strings.HasPrefix(id, "-") {
+			return append(args, "--", id)
+		}
+		return append([]string{args[0], args[1], id}, args[2:]...)
+	}
+	_, _, errs := f.consumer(dash("trust", "revoke", "--from-seq", "3", "--reason", "stolen")...)
+	for _, want := range []string{"signed in earlier generations", strings.Join(dash("consumer trust", "revoke", "--generation 1 --from-seq N --reason TEXT"), " "), "it signed 4 messages, of the numbers 1 to 4",
+		strings.Join(dash("consumer trust", "revoke", "--from-seq 1 --reason TEXT"), " ")} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("want %q in\n%s", want, errs)
+		}
+	}
+	if strings.Contains(errs, "--generation 2") || strings.Contains(errs, "--generation 3") {
+		t.Errorf("a generation in which it signed nothing, or that is dealt with, is named:\n%s", errs)
+	}
+	if g := good(); g != (retiredAt{3, 2}) {
+		t.Errorf("good up to %+v", g)
+	}
+	_, out, errs := f.consumer(dash("trust", "revoke", "--from-seq", "1", "--reason", "nobody knows since when")...)
+	if !strings.Contains(out, "good for nothing, in whatever generation") || strings.Contains(errs, "earlier") {
+		t.Errorf("from 1 on: %s%s", out, errs)
+	}
+	if g := good(); g != (retiredAt{1, 0}) {
+		t.Errorf("good up to %+v, want for nothing", g)
+	}
+	if table := f.must("trust", "list"); !strings.Contains(table, "no") || strings.Contains(table, "up to") {
+		t.Errorf("table:\n%s", table)
+	}
 }
 
 func TestJoinLate(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
@@ -319,4 +321,40 @@ func TestNoKeyIsTrustedForAStream(t *testing.T) {
 	p.rekey()
 	w.trust(p)
 	look(false)
+
+	// Given up: the alarm ends with the last of whom a leaver could be missed, a day after anything was heard.
+	retire(p, 1)
+	look(true)
+	w.set(w.now.Load().Add(25 * time.Hour))
+	look(true)
+	w.update(func(tx *store.Tx) error {
+		return state.Lock(tx, state.SubjectKey{Issuer: iss, Subject: "1"}, &fence.Lock{By: "ann", At: *w.now.Load()}, plan.Disable, *w.now.Load())
+	})
+	w.set(w.now.Load().Add(time.Hour))
+	look(false)
+}
+
+// A second signer's stream that is given up for another one is nobody's loss.
+func TestNoKeyOfAStreamOfApprovalsThatAnotherFollows(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "a"))
+	first, second := newProducer(t, "approvals", w.to), newProducer(t, "approvals-2", w.to)
+	w.trust(first, schema.KindApproval)
+	w.update(func(tx *store.Tx) error {
+		keys, err := state.Keys(tx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(keys, func(k *state.Key) bool { return bytes.Equal(k.Public, first.public) })
+		return state.RetireKey(tx, keys[i].KID, admit.Point{}, w.by())
+	})
+	w.sweep()
+	if !slices.Contains(w.alarms(), AlarmNoKey) {
+		t.Error("nobody is told that no second signer is left")
+	}
+	w.trust(second, schema.KindApproval)
+	w.sweep()
+	if slices.Contains(w.alarms(), AlarmNoKey) {
+		t.Error("the alarm stands though another stream has the approvals")
+	}
 }

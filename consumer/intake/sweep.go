@@ -104,7 +104,7 @@ func (in *Intake) Sweep(ctx context.Context) error {
 		in.retried = now
 	}
 	if err := in.DB.Update(ctx, func(tx *store.Tx) error {
-		return errors.Join(in.endAlarms(tx), in.voices(tx), ruling.End(tx, in.Now()))
+		return errors.Join(in.endAlarms(tx), Voices(tx, in.Now()), ruling.End(tx, in.Now()))
 	}); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
@@ -257,10 +257,10 @@ func NoKeyText(stream string) string {
 	return "no key is trusted any more for stream " + stream + ": whatever comes of it is refused, leavers too. What was said before stands; nothing more is given on it once its last heartbeat is older than stale_after"
 }
 
-// voices keeps that alarm. What ends a key is an operator, a message or a date.
-func (in *Intake) voices(tx *store.Tx) error {
-	now := in.Now()
-	silent, err := state.Voiceless(tx, now)
+// Voices keeps that alarm. What ends a key is an operator, a message or a date. Whoever changes what is trusted calls it, so
+// that nobody is told what was true before.
+func Voices(tx *store.Tx, now time.Time) error {
+	silent, err := state.Missed(tx, now)
 	if err != nil {
 		return err
 	}

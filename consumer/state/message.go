@@ -139,6 +139,29 @@ func SignedAfter(r Reader, iss, stream, kid string, last admit.Point) (furthest 
 	return furthest, ok, err
 }
 
+// Signed is what a key signed in one generation of a stream, and the archive has.
+type Signed struct {
+	Generation  int
+	First, Last uint64 // numbers
+	Count       int64
+}
+
+// SignedBefore lists it of the generations before one, the latest first.
+func SignedBefore(r Reader, iss, stream, kid string, generation int) (list []Signed, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var s Signed
+		err := scan(&s.Generation, &s.First, &s.Last, &s.Count)
+		list = append(list, s)
+		return err
+	}, `SELECT s.generation, MIN(m.seq), MAX(m.seq), COUNT(*) FROM stream s JOIN message m ON m.stream_ref = s.ref
+		WHERE s.iss = ?1 AND s.stream = ?2 AND m.kid = ?3 AND m.disposition <> 1 AND s.generation < ?4
+		GROUP BY s.generation ORDER BY s.generation DESC`, iss, stream, kid, generation)
+	if err != nil {
+		return nil, fmt.Errorf("read what key %s signed: %w", kid, err)
+	}
+	return list, nil
+}
+
 // JWSAt returns the archived message with this payload digest at one place. The error wraps ErrNotFound.
 func JWSAt(r Reader, ref int64, seq uint64, payload schema.Digest) (jws []byte, err error) {
 	err = r.QueryRow(`SELECT jws FROM message WHERE stream_ref = ? AND seq = ? AND payload = ?`, ref, int64(seq), payload[:]).Scan(packed{&jws})

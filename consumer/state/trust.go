@@ -270,6 +270,71 @@ func Voiceless(r Reader, now time.Time) (list []*Stream, err error) {
 	return list, nil
 }
 
+// givenUpAfter is for how long nothing is heard of a stream that is given up.
+const givenUpAfter = 24 * time.Hour
+
+// Missed lists those of [Voiceless] of which somebody has to hear: not one that is given up, since it was silent for a day and
+// nobody of its issuer has access, who could leave; nor one of approvals where another stream of the issuer has them now.
+func Missed(r Reader, now time.Time) (list []*Stream, err error) {
+	silent, err := Voiceless(r, now)
+	if err != nil || len(silent) == 0 {
+		return nil, err
+	}
+	keys, err := Keys(r)
+	if err != nil {
+		return nil, err
+	}
+	streams, err := Streams(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range silent {
+		approves := func(s *Stream, good bool) bool {
+			return slices.ContainsFunc(keys, func(k *Key) bool {
+				return k.Issuer == s.Issuer && k.Stream == s.Name && k.May(schema.KindApproval) && (!good || k.believedAfter(s, now))
+			})
+		}
+		if approves(s, false) && slices.ContainsFunc(streams, func(o *Stream) bool {
+			return o.Issuer == s.Issuer && o.Name != s.Name && o.State != admit.Closed && approves(o, true)
+		}) {
+			continue
+		}
+		heard := s.OpenedAt
+		for _, at := range []time.Time{s.HeartbeatAt, s.ReceivedAt} {
+			if at.After(heard) {
+				heard = at
+			}
+		}
+		if now.Sub(heard) >= givenUpAfter {
+			if inside, err := anybodyInside(r, s.Issuer, now); err != nil {
+				return nil, err
+			} else if !inside {
+				continue
+			}
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// anybodyInside reports whether anybody of an issuer has access, or an account that may be open.
+func anybodyInside(r Reader, iss string, now time.Time) (yes bool, err error) {
+	err = EachSubject(r, func(s *Subject) error {
+		if s.Issuer != iss {
+			return nil
+		}
+		known, err := s.Known()
+		if yes = err != nil || s.Doc.At(now).Access || known.MayBeOpen(); yes {
+			return errEnough
+		}
+		return nil
+	})
+	if err == errEnough {
+		err = nil
+	}
+	return yes, err
+}
+
 // believedAfter reports whether a message past the head of its stream may bear k.
 func (k *Key) believedAfter(s *Stream, now time.Time) bool {
 	if r := k.Retired; r != nil && (r.Generation < s.Generation || r.Generation == s.Generation && r.Seq <= s.Head) {
