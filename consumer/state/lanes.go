@@ -119,13 +119,17 @@ func AtMostDue(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 // and is one all the same.
 const uncounted = `(IIF(lane = 3, taken, counted) <> rev OR lane = 6 AND attempts = 0) AND note NOT LIKE 'released:%'`
 
+// bare is of whom there is nothing to cut or to take: no account is known, no look showed one, and none is left of a lost
+// database.
+const bare = `(lane IN (1, 3) AND account = '' AND lacking <> rev AND NOT EXISTS (SELECT 1 FROM unclaimed))`
+
 // EachUncounted calls f for everybody with work in lane at a time who may come to the limits as a further effect, urgent
 // ones first, then the longest due. However many they are, they are read one by one.
 func EachUncounted(r Reader, lane plan.Lane, at time.Time, f func(*Subject) error) error {
-	return eachDue(r, lane, at, -1, uncounted, nil, f)
+	return eachDue(r, lane, at, -1, uncounted+` AND NOT `+bare, nil, f)
 }
 
-// CountUncounted counts them.
+// CountUncounted counts everybody with work in lane at a time whom no operator has released and who is not counted yet.
 func CountUncounted(r Reader, lane plan.Lane, at time.Time) (n int64, err error) {
 	err = r.QueryRow(`SELECT COUNT(*) FROM subject WHERE lane = ? AND lane > 0 AND due <= ? AND `+uncounted, int64(lane), ms(at)).Scan(&n)
 	return n, err

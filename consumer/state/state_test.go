@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,6 +260,55 @@ func TestWorkComesByLaneUrgencyAndAge(t *testing.T) {
 	if m, err := LoadSubjects(db.Read(), iss, []string{"late", "nobody", "joiner"}); err != nil || len(m) != 2 || m["joiner"].Lane != plan.Give {
 		t.Errorf("want two of three, got %v, %v", m, err)
 	}
+}
+
+// Who is read to be held against the limits: nobody who is counted or released, and of whom nothing is known that could be
+// cut only while accounts of a lost database are unclaimed.
+func TestWhoMayBeAFurtherEffect(t *testing.T) {
+	db := open(t)
+	put := func(id string, lane plan.Lane, change string) {
+		t.Helper()
+		s := &Subject{SubjectKey: SubjectKey{iss, id}}
+		s.Raise(lane, t0, false)
+		update(t, db, func(tx *store.Tx) error {
+			if err := SaveFacts(tx, s); err != nil || change == "" {
+				return err
+			}
+			_, err := tx.Exec(`UPDATE subject SET `+change+` WHERE subject = ?`, id)
+			return err
+		})
+	}
+	put("cut", plan.Disable, `account = '{"id":"a"}'`)
+	put("counted", plan.Disable, `account = '{"id":"b"}', counted = rev`)
+	put("released", plan.Disable, `account = '{"id":"c"}', note = 'released:1'`)
+	put("seen", plan.Disable, `lacking = rev`)
+	put("nobody", plan.Disable, "")
+	put("moved", plan.Take, `account = '{"id":"d"}', counted = rev`)
+	put("taken", plan.Take, `account = '{"id":"e"}', taken = rev`)
+	put("new", plan.Take, "")
+	put("joiner", plan.Give, "")
+	put("deleted again", plan.Delete, `account = '{"id":"f"}', counted = rev, attempts = 1`)
+	put("deleted", plan.Delete, `account = '{"id":"g"}', counted = rev`)
+	check := func(want map[plan.Lane]string) {
+		t.Helper()
+		for lane, want := range want {
+			var got []string
+			err := EachUncounted(db.Read(), lane, t0, func(s *Subject) error {
+				got = append(got, s.Subject)
+				return nil
+			})
+			slices.Sort(got)
+			if text := strings.Join(got, ", "); err != nil || text != want {
+				t.Errorf("lane %s: %s, %v; want %s", lane, text, err, want)
+			}
+		}
+	}
+	check(map[plan.Lane]string{plan.Disable: "cut, seen", plan.Take: "moved", plan.Give: "joiner", plan.Delete: "deleted"})
+	if n, err := CountUncounted(db.Read(), plan.Delete, t0); err != nil || n != 1 {
+		t.Errorf("%d deletes, %v; want 1", n, err)
+	}
+	update(t, db, func(tx *store.Tx) error { return AddUnclaimed(tx, Unclaimed{Account: "x", Mark: "m", FoundAt: t0}) })
+	check(map[plan.Lane]string{plan.Disable: "cut, nobody, seen", plan.Take: "moved, new"})
 }
 
 func TestHoldsReleaseExactlyWhatWasShown(t *testing.T) {

@@ -49,7 +49,7 @@ func rosterRow(ctx context.Context, o *options) (_ []*row, err error) {
 	t.take()
 	var ours, limit []spent
 	var parts, octets int
-	var before, peak int64 // resident memory
+	var before, peak int64                       // resident memory
 	for round := 0; round <= o.rounds; round++ { // round 0 warms up: the first roster after what it states is folded
 		o.progress("roster: round %d of %d", round, o.rounds)
 		if _, err := from.box.Roster(ctx, audience, 0); err != nil {
