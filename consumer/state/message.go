@@ -56,17 +56,6 @@ func SetDisposition(tx *store.Tx, id int64, d admit.Disposition, code admit.Code
 
 // Recorded is what the archive has at one place; without is the id of a message to leave out, or 0.
 func Recorded(tx *store.Tx, ref int64, seq uint64, without int64) (list []admit.Recorded, err error) {
-	// One row where there is one, which is nearly always, keeps to prepared statements.
-	var r admit.Recorded
-	var n int64
-	err = tx.QueryRow(`SELECT payload, prev, disposition = 9, COUNT(*) OVER () FROM message WHERE stream_ref = ? AND seq = ? AND id <> ? AND disposition <> 1 LIMIT 1`, ref, int64(seq), without).
-		Scan(digest{&r.Payload}, digest{&r.Prev}, &r.RuledOut, &n)
-	if ok, err := found(err); !ok {
-		return nil, err
-	}
-	if n == 1 {
-		return []admit.Recorded{r}, nil
-	}
 	err = each(tx, func(scan func(...any) error) error {
 		var r admit.Recorded
 		err := scan(digest{&r.Payload}, digest{&r.Prev}, &r.RuledOut)
