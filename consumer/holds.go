@@ -159,6 +159,12 @@ func endOf(h *state.Hold) string {
 		return "it has ended"
 	}
 	if e, ok := ends[h.Code]; ok {
+		var shown struct {
+			Engagement int `json:"engagement"`
+		}
+		if h.Code == string(plan.HoldUnapproved) && json.Unmarshal(h.Shown, &shown) == nil && shown.Engagement > 1 {
+			e += fmt.Sprintf("; it is for engagement %d (`approve --engagement %[1]d`)", shown.Engagement)
+		}
 		return e
 	}
 	if !h.Expires.IsZero() && h.Leaning == state.HoldDiscarded {

@@ -300,3 +300,14 @@ func TestUndoSaysThatGroupsStay(t *testing.T) {
 		t.Errorf("%s, %v", text, err)
 	}
 }
+
+// A hold that waits for a second signer says for which engagement, which the approver sees nowhere else.
+func TestAHoldSaysForWhichEngagement(t *testing.T) {
+	h := &state.Hold{Code: string(plan.HoldUnapproved), State: state.HoldOpen}
+	for engagement, want := range map[int]bool{1: false, 2: true} {
+		h.Shown = state.ShowOne(state.SubjectKey{Issuer: "https://iam.mssp.example/jml", Subject: "1001"}, engagement, h.Code, []string{"lead"})
+		if got := endOf(h); strings.Contains(got, "approve --engagement 2") != want {
+			t.Errorf("engagement %d: %s", engagement, got)
+		}
+	}
+}

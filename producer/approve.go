@@ -62,7 +62,7 @@ It is sent at once where no "producer run" of this configuration relays it.`,
 				return errors.Join(err, program.PrintJSON(a.out, sent))
 			}
 			for _, s := range sent {
-				_, werr := fmt.Fprintf(a.out, "stored approval of subject %s for %s as seq %d (jti %s)\n", s.Subject, s.Audience, s.Seq, s.ID)
+				_, werr := fmt.Fprintf(a.out, "stored approval of subject %s, engagement %d, for %s as seq %d (jti %s)\n", s.Subject, f.engagement, s.Audience, s.Seq, s.ID)
 				err = errors.Join(err, unreported(fmt.Sprintf("stored for %s as number %d, and will be sent", s.Audience, s.Seq), werr))
 			}
 			return err
@@ -70,7 +70,7 @@ It is sent at once where no "producer run" of this configuration relays it.`,
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.enclaves, "enclave", nil, "`name` of an enclave to say it to; may be repeated (default: all)")
-	fl.IntVar(&f.engagement, "engagement", 1, "`number` of the engagement that it is for")
+	fl.IntVar(&f.engagement, "engagement", 1, "`number` of the engagement that it is for: the enclave's hold says which, and it is no good for another")
 	fl.StringArrayVar(&f.roles, "role", nil, "role `name`; may be repeated; required")
 	fl.StringVar(&f.length, "for", "", "`time` from now until which it is good, like 90d")
 	fl.StringVar(&f.expiry, "expiry", "", "`instant` (RFC 3339) until which it is good, in the place of --for")
