@@ -118,6 +118,71 @@ func (w *world) leaver(subject string) {
 	w.say(subject, &schema.Leaver{Engagement: 1, Effective: schema.At(time.Now()), Reason: schema.ReasonTermination})
 }
 
+// Cuts that a limit holds happen when they were first to happen, though the producer goes on to speak of these people and the
+// program is started anew; and the auditor, who finds a hold that lasts longer, finds none.
+func TestHeldCutsWaitOnce(t *testing.T) {
+	w := newWorld(t)
+	w.edit("policy.yaml", "cut_per_hour: 100, cut_hold: 30m", "cut_per_hour: 1, cut_hold: 6s")
+	people := map[string]string{"100001": "ann", "100002": "bob", "100003": "cyd"}
+	p := w.start("run")
+	w.heartbeat()
+	for subject, alias := range people {
+		w.joiner(subject, alias, "soc-analyst")
+	}
+	enabled := func() (n int) {
+		for _, alias := range people {
+			if w.enabled(alias) {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "all have accounts", func() bool { return enabled() == len(people) })
+	held := func() (ids []string) {
+		var list []shownHold
+		if err := json.Unmarshal([]byte(w.must("holds", "list", "-o", "json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range list {
+			ids = append(ids, h.ID)
+		}
+		return ids
+	}
+	leave := func() {
+		for subject := range people {
+			w.leaver(subject)
+		}
+	}
+	leave()
+	eventually(t, "cuts are held", func() bool { return len(held()) > 0 })
+	first := held()
+	leave()
+	eventually(t, "they are in holds of their own", func() bool { // or cut by now, on a slow machine
+		h := held()
+		return len(h) > 0 && !slices.Contains(h, first[0]) || enabled() == 0
+	})
+	p.stop()
+	p = w.start("run")
+	leave()
+	eventually(t, "all are cut", func() bool { return enabled() == 0 })
+	p.stop()
+	db := w.open()
+	ends := map[string]time.Time{}
+	for _, h := range entries[*entry.Held](t, db) {
+		for _, s := range h.Subjects {
+			if was, ok := ends[s.Subject]; ok && h.Until.After(was) {
+				t.Errorf("hold %s keeps %s until %s, and was to end at %s", h.Hold, s.Subject, h.Until, was)
+			} else if !ok {
+				ends[s.Subject] = h.Until.Time
+			}
+		}
+	}
+	if len(ends) < 2 {
+		t.Errorf("held were %v", ends)
+	}
+	w.report("ledger", "keys/ledger.vkey")
+}
+
 // An observer plans and records, and the tenant stays as it is.
 func TestObserve(t *testing.T) {
 	w := newWorld(t)
