@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"jmlbridge/e2e/stage"
@@ -57,7 +56,7 @@ func heldRow(ctx context.Context, o *options) (_ []*row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var holds []struct{ ID, Digest, Code string }
+	var holds []struct{ ID, Digest string }
 	if err := json.Unmarshal([]byte(out.Stdout), &holds); err != nil {
 		return nil, fmt.Errorf("read the holds: %w", err)
 	}
@@ -142,7 +141,7 @@ func (b *burst) measure(ctx context.Context, from time.Time, since string) ([]*r
 	r.note("%d of %s requests were answered 429 (%.2f %%); %d changes other than disables before the last of these", throttled, thousands(int64(requests)), 100*share, others)
 	r.note("the limit is %d writes/s, Graph's 3,000 in 150 s; every answer of the tenant takes %s", writes, b.o.latency)
 	if b.note != "" {
-		r.note("%s", strings.TrimSpace(b.note))
+		r.note("%s", b.note)
 	}
 	if cost := used.all() - b.used.all(); cost > 0 {
 		r.note("from the leavers' export to the last disable the consumer used %s of processor time, %.1f ms a leaver", short(cost), cost.Seconds()*1000/float64(n))
