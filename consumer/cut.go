@@ -185,7 +185,11 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 	case len(known) == 1:
 		return known[0], nil
 	case len(known) > 1:
-		return state.SubjectKey{}, command.Misusef("subject %s is known from %d producers; say which with --issuer", subject, len(known))
+		from := make([]string, len(known))
+		for i, k := range known {
+			from[i] = k.Issuer
+		}
+		return state.SubjectKey{}, command.Misusef("subject %s is known from %d producers, and is a person of each; say which with --issuer: %s", subject, len(known), strings.Join(from, ", "))
 	case !fl.unknown:
 		return state.SubjectKey{}, unknownSubject(subject, fl.to)
 	case len(issuers) == 1:

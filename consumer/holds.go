@@ -211,7 +211,7 @@ func (a *app) holdsList() *cobra.Command {
 							whom = fmt.Sprintf("%d of %s", len(left), whom)
 						}
 					}
-					rows = append(rows, []string{h.Name(), h.Code, whom, age(a.now(), h.Created), endOf(h)})
+					rows = append(rows, []string{h.Name(), h.Code, whom, age(a.now(), h.Created), endOf(h), h.Issuer})
 				}
 				if inJSON {
 					return program.PrintJSON(a.out, list)
@@ -220,7 +220,11 @@ func (a *app) holdsList() *cobra.Command {
 					_, err = fmt.Fprintln(a.out, none)
 					return err
 				}
-				return program.Table(a.out, []string{"ID", "CODE", "WHOM", "AGE", "ENDS"}, rows)
+				issuers, err := state.Issuers(db.Read())
+				if err != nil {
+					return err
+				}
+				return a.peopleTable(issuers, []string{"ID", "CODE", "WHOM", "AGE", "ENDS"}, rows)
 			})
 		},
 	}

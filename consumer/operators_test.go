@@ -105,11 +105,11 @@ func TestPlanSaysWhyNothingIsDone(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{out: &out}
 	list := []plannedPerson{{Subject: "1002", Why: "locked", Locked: "cut by hand by ann since noon"}}
-	if err := a.showPlan(list, true); err != nil || !strings.Contains(out.String(), "1002") || !strings.Contains(out.String(), "cut by hand by ann since noon") {
+	if err := a.showPlan(list, nil, true); err != nil || !strings.Contains(out.String(), "1002") || !strings.Contains(out.String(), "cut by hand by ann since noon") {
 		t.Errorf("named: %v\n%s", err, out.String())
 	}
 	out.Reset()
-	if err := a.showPlan(list, false); err != nil || strings.Contains(out.String(), "1002") {
+	if err := a.showPlan(list, nil, false); err != nil || strings.Contains(out.String(), "1002") {
 		t.Errorf("among all: %v\n%s", err, out.String())
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"jmlbridge/internal/program"
 )
 
 // stamp is a time for people; a dash where there is none.
@@ -48,6 +50,18 @@ func persons(n int) string {
 		return "1 person"
 	}
 	return strconv.Itoa(n) + " persons"
+}
+
+// peopleTable prints rows about people, the last cell of each its issuer. That column is there where several issuers are
+// followed: the same subject is another person of each.
+func (a *app) peopleTable(issuers, heading []string, rows [][]string) error {
+	if len(issuers) > 1 {
+		return program.Table(a.out, append(heading, "ISSUER"), rows)
+	}
+	for i, row := range rows {
+		rows[i] = row[:len(heading)]
+	}
+	return program.Table(a.out, heading, rows)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -84,6 +84,10 @@ not asked: they depend on what else happens in the hour.`,
 			if err != nil {
 				return err
 			}
+			issuers, err := state.Issuers(db.Read())
+			if err != nil {
+				return err
+			}
 			list, failed, err := a.preview(cmd.Context(), db, t, pol, people)
 			if err != nil {
 				return err
@@ -91,7 +95,7 @@ not asked: they depend on what else happens in the hour.`,
 			if inJSON {
 				err = program.PrintJSON(a.out, list)
 			} else {
-				err = a.showPlan(list, len(args) > 0)
+				err = a.showPlan(list, issuers, len(args) > 0)
 			}
 			if err == nil && failed > 0 {
 				err = fmt.Errorf("%d of %s could not be looked at", failed, persons(len(list)))
@@ -215,32 +219,32 @@ func bears(keys []*state.Key, s *state.Stream, kind schema.Kind) bool {
 }
 
 // showPlan prints what would be done; of persons who were asked for by name also why nothing is.
-func (a *app) showPlan(list []plannedPerson, named bool) error {
+func (a *app) showPlan(list []plannedPerson, issuers []string, named bool) error {
 	var rows [][]string
 	nothing := 0
 	for _, p := range list {
 		if len(p.Ops) == 0 && len(p.Holds) == 0 && p.Error == "" && p.Waits == "" {
 			nothing++
 			if named {
-				rows = append(rows, []string{p.Subject, p.Why, "-", "nothing", p.Locked})
+				rows = append(rows, []string{p.Subject, p.Why, "-", "nothing", p.Locked, p.Issuer})
 			}
 			continue
 		}
 		for _, op := range p.Ops {
-			rows = append(rows, []string{p.Subject, p.Why, op.Lane, op.Op, op.Target})
+			rows = append(rows, []string{p.Subject, p.Why, op.Lane, op.Op, op.Target, p.Issuer})
 		}
 		for _, h := range p.Holds {
-			rows = append(rows, []string{p.Subject, p.Why, "held", h.Code, h.Target})
+			rows = append(rows, []string{p.Subject, p.Why, "held", h.Code, h.Target, p.Issuer})
 		}
 		if p.Waits != "" {
-			rows = append(rows, []string{p.Subject, p.Why, "waits", "for the " + waitsFor[p.Waits], ""})
+			rows = append(rows, []string{p.Subject, p.Why, "waits", "for the " + waitsFor[p.Waits], "", p.Issuer})
 		}
 		if p.Error != "" {
-			rows = append(rows, []string{p.Subject, p.Why, "error", strings.ReplaceAll(p.Error, "\n", " ")})
+			rows = append(rows, []string{p.Subject, p.Why, "error", strings.ReplaceAll(p.Error, "\n", " "), "", p.Issuer})
 		}
 	}
 	if len(rows) > 0 {
-		if err := program.Table(a.out, []string{"SUBJECT", "WHY", "LANE", "OPERATION", "TARGET"}, rows); err != nil {
+		if err := a.peopleTable(issuers, []string{"SUBJECT", "WHY", "LANE", "OPERATION", "TARGET"}, rows); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ import (
 var variableCodes = map[string][]string{
 	"apply/hold.go:hold":            {"give-limit", "cut-limit", "take-limit", "delete-limit"},
 	"apply/hold.go:open":            {"give-limit", "cut-limit", "take-limit", "delete-limit", "policy-limit"},
-	"apply/settle.go:alarms":        {"cut-failing", "cut-held", "cut-undone"},
+	"apply/settle.go:alarms":        {"cut-failing", "cut-held", "cut-undone", "give-failing"},
 	"apply/settle.go:open":          nil, // of a plan.Hold: constants of the type HoldCode
 	"intake/alarms.go:alarm":        nil, // its callers
 	"intake/alarms.go:alarms":       {"gap", "newer-version", "fork"},
@@ -156,6 +156,8 @@ func (s *sources) file(name string, f *ast.File) {
 			case *ast.CallExpr:
 				sel, ok := n.Fun.(*ast.SelectorExpr)
 				switch {
+				case ok && sel.Sel.Name == "AlarmOf":
+					note(s.alarms, n.Args[0])
 				case !ok || sel.Sel.Name != "alarm":
 				case pkg == "intake":
 					note(s.alarms, n.Args[0])

@@ -81,7 +81,7 @@ func (a *app) unclaimedList() *cobra.Command {
 					if who == "" {
 						who = c.Mark
 					}
-					rows = append(rows, []string{c.Account, who, enabled, standings[c.Standing]})
+					rows = append(rows, []string{c.Account, who, enabled, standings[c.Standing], c.Issuer})
 				}
 				if inJSON {
 					return program.PrintJSON(a.out, list)
@@ -90,7 +90,11 @@ func (a *app) unclaimedList() *cobra.Command {
 					_, err = fmt.Fprintln(a.out, "Every account is claimed.")
 					return err
 				}
-				return program.Table(a.out, []string{"ACCOUNT", "SUBJECT", "WHEN FOUND", "STANDING"}, rows)
+				issuers, err := state.Issuers(db.Read())
+				if err != nil {
+					return err
+				}
+				return a.peopleTable(issuers, []string{"ACCOUNT", "SUBJECT", "WHEN FOUND", "STANDING"}, rows)
 			})
 		},
 	}

@@ -101,7 +101,7 @@ func TestRefusedCredential(t *testing.T) {
 			if n := len(b.tenant.Journal()) - from; n < denials || n > people*20 {
 				t.Errorf("the tenant was asked %d times in a minute", n)
 			}
-			if !b.alarmed(AlarmDenied, SlotCut) || !b.alarmed(AlarmCutFailing, "0") {
+			if !b.alarmed(AlarmDenied, SlotCut) || !b.alarmed(AlarmCutFailing, state.SubjectKey{Issuer: issuer, Subject: "0"}.AlarmKey()) {
 				t.Error("want the credential and the cuts that fail told of")
 			}
 			b.tenant.RemoveFault(fault.Name)
@@ -111,7 +111,7 @@ func TestRefusedCredential(t *testing.T) {
 					t.Errorf("%s is not cut %v after the credential was mended", u.UserPrincipalName, longestCut+2*denyCuts)
 				}
 			}
-			if b.alarmed(AlarmDenied, SlotCut) || b.alarmed(AlarmCutFailing, "0") {
+			if b.alarmed(AlarmDenied, SlotCut) || b.alarmed(AlarmCutFailing, state.SubjectKey{Issuer: issuer, Subject: "0"}.AlarmKey()) {
 				t.Error("the alarms outlive the refusal")
 			}
 			b.explained()
@@ -131,7 +131,7 @@ func TestTheAlarmOfAFailingCutEnds(t *testing.T) {
 			b.say("1", fence.Fact{Kind: schema.KindSuspend})
 			s := b.stepper()
 			s.pass(2 * time.Minute)
-			if !b.alarmed(AlarmCutFailing, "1") {
+			if !b.alarmed(AlarmCutFailing, state.SubjectKey{Issuer: issuer, Subject: "1"}.AlarmKey()) {
 				t.Fatal("want the alarm on the cut that fails")
 			}
 			b.tenant.RemoveFault(fault.Name)
@@ -140,7 +140,7 @@ func TestTheAlarmOfAFailingCutEnds(t *testing.T) {
 			if enabled := b.user("ana.ng").Enabled; enabled != (next == schema.KindResume) {
 				t.Errorf("enabled: %v", enabled)
 			}
-			if b.alarmed(AlarmCutFailing, "1") {
+			if b.alarmed(AlarmCutFailing, state.SubjectKey{Issuer: issuer, Subject: "1"}.AlarmKey()) {
 				t.Error("the alarm outlives the cut")
 			}
 			b.explained()

@@ -333,34 +333,38 @@ func DeniedText(slot, why string) string {
 
 func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done) error {
 	bad, failed := worst(results)
-	about := func(code, text string) error {
-		return raise(tx, state.Alarm{Code: code, Key: u.row.Subject, Severity: state.Critical, Text: text, Last: u.now, Issuer: u.row.Issuer, Subject: u.row.Subject})
+	about := func(code string, severity state.Severity, text string) error {
+		a := state.AlarmOf(code, u.row.SubjectKey)
+		a.Severity, a.Text, a.Last = severity, text, u.now
+		return raise(tx, a)
+	}
+	over := func(code string) error {
+		_, err := state.ClearAlarmOf(tx, code, u.row.SubjectKey, u.now)
+		return err
 	}
 	if !u.view.Access && (u.row.Lane == plan.Disable || u.row.Lane == plan.Revoke) {
 		switch {
 		case failed && u.attempt >= lateCut:
-			if err := about(AlarmCutFailing, fmt.Sprintf("the cut of subject %s has not succeeded (%s); disable the account by hand if it must be now", u.row.Subject, bad.said())); err != nil {
+			if err := about(AlarmCutFailing, state.Critical, fmt.Sprintf("the cut of subject %s has not succeeded (%s); disable the account by hand if it must be now", u.row.Subject, bad.said())); err != nil {
 				return err
 			}
 		case !failed: // a newer fact may have begun the count of attempts anew
-			if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
+			if err := over(AlarmCutFailing); err != nil {
 				return err
 			}
 		}
 	} else if u.view.Access { // there is nothing to be cut any more
-		if err := clear(tx, AlarmCutFailing, u.row.Subject, u.now); err != nil {
+		if err := over(AlarmCutFailing); err != nil {
 			return err
 		}
 	}
 	switch {
 	case failed && u.view.Access && u.attempt >= lateGive && !bad.denied:
-		err := raise(tx, state.Alarm{Code: AlarmGiveFailing, Key: u.row.Subject, Severity: state.Warning, Last: u.now, Issuer: u.row.Issuer, Subject: u.row.Subject,
-			Text: fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.said())})
-		if err != nil {
+		if err := about(AlarmGiveFailing, state.Warning, fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.said())); err != nil {
 			return err
 		}
 	case !failed && u.row.Attempts > 0 || !u.view.Access:
-		if err := clear(tx, AlarmGiveFailing, u.row.Subject, u.now); err != nil {
+		if err := over(AlarmGiveFailing); err != nil {
 			return err
 		}
 	}
@@ -379,33 +383,33 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 	}
 	switch at := plan.ConfirmAt(u.known); {
 	case u.view.Access || !u.known.ConfirmedAt.IsZero():
-		if err := clear(tx, AlarmCutUndone, u.row.Subject, u.now); err != nil {
+		if err := over(AlarmCutUndone); err != nil {
 			return err
 		}
 	case u.seen != nil && u.seen.Enabled != nil && *u.seen.Enabled && !u.situation.Known.DisabledAt.IsZero() && !u.now.Before(plan.ConfirmAt(u.situation.Known)) && !at.IsZero():
-		if err := about(AlarmCutUndone, fmt.Sprintf("the account of subject %s was enabled again after the bridge had disabled it, or never was disabled although the tenant said so; it is disabled once more. Find out who did it", u.row.Subject)); err != nil {
+		if err := about(AlarmCutUndone, state.Critical, fmt.Sprintf("the account of subject %s was enabled again after the bridge had disabled it, or never was disabled although the tenant said so; it is disabled once more. Find out who did it", u.row.Subject)); err != nil {
 			return err
 		}
 	}
 	for _, h := range p.Holds {
 		if h.Takes && h.Code != plan.HoldForeignGroup {
 			if h.Code == holdAmbiguousMark {
-				return about(AlarmCutHeld, fmt.Sprintf("subject %s must have no access, and account %s, which is enabled, bears the person's mark beside another one (%s): disable it by hand if it is the person's, else take the mark off it", u.row.Subject, h.Target, h.Code))
+				return about(AlarmCutHeld, state.Critical, fmt.Sprintf("subject %s must have no access, and account %s, which is enabled, bears the person's mark beside another one (%s): disable it by hand if it is the person's, else take the mark off it", u.row.Subject, h.Target, h.Code))
 			}
 			what := "do it by hand"
 			if u.seen != nil && !open(*u.seen) {
 				what = "it is disabled already, so nobody signs in by it: revoke its sessions, and take what else it has, by hand"
 			}
-			return about(AlarmCutHeld, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); %s", u.row.Subject, h.Code, what))
+			return about(AlarmCutHeld, state.Critical, fmt.Sprintf("subject %s must lose access and the bridge will not touch the account (%s); %s", u.row.Subject, h.Code, what))
 		}
 	}
-	if err := clear(tx, AlarmInternal, entry.ID(u.row.Subject), u.now); err != nil {
+	if err := over(AlarmInternal); err != nil {
 		return err
 	}
 	if u.blind {
 		return nil
 	}
-	return clear(tx, AlarmCutHeld, u.row.Subject, u.now)
+	return over(AlarmCutHeld)
 }
 
 // gone records that an account which the bridge made is not in the tenant any more. For whoever was cut that is the end of
@@ -434,8 +438,10 @@ func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) er
 		if _, err := state.Settle(tx, s.SubjectKey, s.Rev, w); err != nil {
 			return err
 		}
-		return raise(tx, state.Alarm{Code: AlarmInternal, Key: entry.ID(s.Subject), Severity: state.Critical, Last: now,
-			Text: "work on subject " + s.Subject + " fails inside the bridge; the log says why. If access must go, take it by hand"})
+		a := state.AlarmOf(AlarmInternal, s.SubjectKey)
+		a.Severity, a.Last = state.Critical, now
+		a.Text = "work on subject " + s.Subject + " fails inside the bridge; the log says why. If access must go, take it by hand"
+		return raise(tx, a)
 	})
 	if err != nil {
 		return errors.Join(cause, err)

@@ -45,6 +45,7 @@ type bridge struct {
 	tenant *tenant.Server
 	config Config
 	seq    uint64
+	voice  string       // the issuer that speaks; empty: the ordinary one
 	clock  atomic.Int64 // nanoseconds that the engine's clock is ahead
 
 	firstCut time.Duration // in place of the engine's own, if it is set
@@ -123,7 +124,15 @@ func (b *bridge) trustKey(issuer string, kinds ...schema.Kind) {
 }
 
 func testPolicy(t *testing.T, give, cut int) *policy.Policy {
-	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+	p, err := policy.Parse("policy.yaml", []byte(testPolicyText(give, cut)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func testPolicyText(give, cut int) string {
+	return fmt.Sprintf(`version: 1
 upn: {template: "{alias}", domain: rehearsal.example}
 usage_location: US
 grace: 30d
@@ -131,11 +140,7 @@ groups: {soc: {id: %s}, lead: {id: %s}}
 roles: {analyst: {groups: [soc]}, lead: {groups: [soc, lead]}}
 protected: [breakglass@rehearsal.example]
 limits: {give_per_hour: %d, cut_per_hour: %d, urgent_per_hour: 1}
-`, socID, leadID, give, cut))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+`, socID, leadID, give, cut)
 }
 
 // say says the next thing of a person.
@@ -154,7 +159,7 @@ func (b *bridge) fold(subject string, f fence.Fact) {
 		f.Effective = b.config.Now()
 	}
 	err := b.db.Tx(b.t.Context(), func(tx *store.Tx) error {
-		k := state.SubjectKey{Issuer: issuer, Subject: subject}
+		k := state.SubjectKey{Issuer: cmp.Or(b.voice, issuer), Subject: subject}
 		s, err := state.LoadSubject(tx, k)
 		if err != nil {
 			return err

@@ -83,8 +83,9 @@ func (e *Engine) recount(ctx context.Context, now time.Time) error {
 				}
 			}
 			n := 0
+			_, issuer, _ := strings.Cut(a.Key, "@") // the key is a stream's: no name of one has an @
 			for _, h := range open {
-				if h.Code == string(plan.HoldUnnamed) && strings.HasSuffix(a.Key, "@"+h.Issuer) {
+				if h.Code == string(plan.HoldUnnamed) && h.Issuer == issuer {
 					n++
 				}
 			}

@@ -48,7 +48,7 @@ func (m messages) Unarchived(_ context.Context, after int64, limit int) ([]archi
 }
 
 // published lets internal/ledger publish a small ledger: a joiner, an account, a leaver, a cut.
-func published(t *testing.T) *evidence {
+func published(t *testing.T, more ...entry.Body) *evidence {
 	t.Helper()
 	root := t.TempDir()
 	at := func(name string) string { return filepath.Join(root, name) }
@@ -120,7 +120,7 @@ func published(t *testing.T) *evidence {
 		intent(2, "left", "revoke-sessions", entry.ClassTake), answer(8),
 	}
 	must(db.Tx(t.Context(), func(tx *store.Tx) error {
-		for i, b := range bodies {
+		for i, b := range append(bodies, more...) {
 			if _, err := ledger.Append(tx, entry.New(noon.Add(time.Duration(i)*time.Second), b)); err != nil {
 				return err
 			}
@@ -239,6 +239,25 @@ func TestTimeline(t *testing.T) {
 	code, out, _ = auditor(t, "timeline", "E1004711", e.dir, "--ledger-key", e.ledgerKey, "-o", "json", "--iss", issuer)
 	if n := strings.Count(out, "\n"); code != 0 || n != 8 {
 		t.Errorf("want 8 objects, got %d:\n%s", n, out)
+	}
+}
+
+// Where two issuers have the subject id, it is asked whose timeline is meant: they are two persons.
+func TestTimelineOfTwoIssuers(t *testing.T) {
+	const partner = "https://hr.partner.example/jml"
+	e := published(t, &entry.Alarm{Code: "cut-held", Key: "E1004711@" + partner, State: entry.AlarmRaised, Issuer: partner, Subject: "E1004711"})
+	timeline := func(more ...string) (int, string, string) {
+		return auditor(t, append([]string{"timeline", "E1004711", e.dir, "--ledger-key", e.ledgerKey}, more...)...)
+	}
+	for _, form := range []string{"text", "json"} {
+		if code, out, errs := timeline("-o", form); code != exitMisused || out != "" || !strings.Contains(errs, "say which with --iss: "+partner+", "+issuer) {
+			t.Errorf("%s: exit %d, %s%s", form, code, out, errs)
+		}
+		for iss, lines := range map[string]int{issuer: 8, partner: 1} {
+			if code, out, errs := timeline("-o", form, "--iss", iss); code != exitVerifies || strings.Count(out, "\n") != lines {
+				t.Errorf("%s of %s: exit %d, want %d lines\n%s%s", form, iss, code, lines, out, errs)
+			}
+		}
 	}
 }
 

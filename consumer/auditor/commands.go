@@ -1,11 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,18 +171,26 @@ Exit codes: 0 done, also where the ledger names no such subject, 1 it could not 
 			if err != nil {
 				return err
 			}
-			out := bufio.NewWriter(stdout)
+			var out bytes.Buffer // until it is known to be about one person
+			var issuers []string
 			n := 0
 			err = verify.Timeline(cmd.Context(), args[1], line, issuer, args[0], func(e verify.Event) error {
 				n++
-				if inJSON {
-					return json.NewEncoder(out).Encode(e) // one object a line
+				if e.Issuer != "" && !slices.Contains(issuers, e.Issuer) {
+					issuers = append(issuers, e.Issuer)
 				}
-				_, err := fmt.Fprintf(out, "%s  %7d  %-10s  %s\n", e.Time, e.Entry, e.Kind, e.Text)
+				if inJSON {
+					return json.NewEncoder(&out).Encode(e) // one object a line
+				}
+				_, err := fmt.Fprintf(&out, "%s  %7d  %-10s  %s\n", e.Time, e.Entry, e.Kind, e.Text)
 				return err
 			})
-			if ferr := out.Flush(); err == nil {
-				err = ferr
+			if len(issuers) > 1 {
+				slices.Sort(issuers)
+				return errors.Join(err, command.Misusef("subject %s is a person of each of %d producers; say which with --iss: %s", args[0], len(issuers), strings.Join(issuers, ", ")))
+			}
+			if _, werr := out.WriteTo(stdout); err == nil {
+				err = werr
 			}
 			if err == nil && n == 0 && !inJSON {
 				_, err = fmt.Fprintf(stdout, "The ledger names no subject %s.\n", args[0])
@@ -189,7 +199,7 @@ Exit codes: 0 done, also where the ledger names no such subject, 1 it could not 
 		},
 	}
 	cmd.Flags().StringVar(&key, "ledger-key", "", "the ledger's public key: its `line`, or a file with it")
-	cmd.Flags().StringVar(&issuer, "iss", "", "only of this issuer, where several use the same ids (`URI`)")
+	cmd.Flags().StringVar(&issuer, "iss", "", "`URI` of the producer; needed where several have the subject")
 	command.OutputFlag(cmd, &output)
 	return cmd
 }

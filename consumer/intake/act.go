@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -43,10 +42,10 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 			}
 		}
 		if verdict == fence.Bounded {
-			_, err := state.RaiseAlarm(b.tx, state.Alarm{Code: alarmJump, Key: it.frame.Subject, Severity: state.Warning, Last: b.now,
-				Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Subject: it.frame.Subject, Entry: entry.Index(index),
-				Text: fmt.Sprintf("message %d of stream %s raises the engagement of subject %s too far; it gives nothing. Ask the producer, and look for a stolen key", it.frame.Stream.Seq, s.Name, it.frame.Subject)})
-			if err != nil {
+			a := state.AlarmOf(alarmJump, it.about())
+			a.Severity, a.Last, a.Stream, a.Entry = state.Warning, b.now, s.Name, entry.Index(index)
+			a.Text = fmt.Sprintf("message %d of stream %s raises the engagement of subject %s too far; it gives nothing. Ask the producer, and look for a stolen key", it.frame.Stream.Seq, s.Name, it.frame.Subject)
+			if _, err := state.RaiseAlarm(b.tx, a); err != nil {
 				return err
 			}
 		}
@@ -84,9 +83,11 @@ func (b *batch) forgotten(k state.SubjectKey, f *fence.Fact, stream string) erro
 	if f.Generation <= w.Generation || f.Engagement >= w.Engagement || w.Generation == 0 || !p.Doc.At(b.now).Access {
 		return nil
 	}
-	_, err = state.RaiseAlarm(b.tx, state.Alarm{Code: alarmForgotten, Key: k.Subject + "@" + k.Issuer, Severity: state.Critical, Last: b.now, Issuer: k.Issuer, Subject: k.Subject, Stream: stream,
-		Text: fmt.Sprintf("message %d of stream %s takes access from subject %s for engagement %d, and engagement %d was announced in generation %d: its producer has forgotten that one, as a restore from a backup does, and the access goes on. Ask HR, and cut by hand who left",
-			f.Seq, stream, k.Subject, f.Engagement, w.Engagement, w.Generation)})
+	a := state.AlarmOf(alarmForgotten, k)
+	a.Severity, a.Last, a.Stream = state.Critical, b.now, stream
+	a.Text = fmt.Sprintf("message %d of stream %s takes access from subject %s for engagement %d, and engagement %d was announced in generation %d: its producer has forgotten that one, as a restore from a backup does, and the access goes on. Ask HR, and cut by hand who left",
+		f.Seq, stream, k.Subject, f.Engagement, w.Engagement, w.Generation)
+	_, err = state.RaiseAlarm(b.tx, a)
 	return err
 }
 
@@ -97,7 +98,10 @@ func (b *batch) unreadable(it *item, s *stream, code string, index int64) error 
 		Issuer: it.frame.Issuer, Stream: it.frame.Stream.ID, Subject: it.frame.Subject, Entry: entry.Index(index),
 		Text: fmt.Sprintf("message %d of stream %s is in its place and what it says is refused (%s): have the producer's people say it again, rightly", it.frame.Stream.Seq, s.Name, code)}
 	if it.frame.Kind.Cuts() || it.frame.Kind == "" {
-		a.Key, a.Severity = entry.ID(cmp.Or(it.frame.Subject, a.Key)), state.Critical
+		a.Severity = state.Critical
+		if it.frame.Subject != "" {
+			a.Key = it.about().AlarmKey()
+		}
 		a.Text += "; it may take access away, so ask whose, and cut by hand"
 	}
 	_, err := state.RaiseAlarm(b.tx, a)
@@ -113,7 +117,7 @@ func (b *batch) fold(it *item, v admit.Verdict) (made *fence.Fact, verdict fence
 	}
 	f.Sequenced = v.Acts == admit.Fully
 	f.Generation, f.Seq = v.At.Generation, v.At.Seq
-	k := state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
+	k := it.about()
 	if verdict, err = b.accept(k, f); err != nil {
 		return nil, verdict, err
 	}
@@ -226,7 +230,7 @@ func (b *batch) streamwide(it *item, s *stream, v admit.Verdict) error {
 // approve folds a second signer's word. It gives nothing by itself, and says nothing of whether the person is here:
 // no lease is renewed by it.
 func (b *batch) approve(it *item, e *schema.Approval, v admit.Verdict) error {
-	s, err := b.subject(state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject})
+	s, err := b.subject(it.about())
 	if err != nil {
 		return err
 	}
@@ -275,7 +279,7 @@ func (b *batch) heartbeat(it *item, e *schema.Heartbeat, s *stream, v admit.Verd
 
 // superseded records a statement that a later one had made void before it came.
 func (b *batch) superseded(it *item, f *fence.Fact) error {
-	s, err := b.subject(state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject})
+	s, err := b.subject(it.about())
 	if err != nil {
 		return err
 	}

@@ -295,8 +295,10 @@ func sameClosings(a, b fence.Subject) bool {
 
 // jump is raised for a statement whose engagement is out of reach.
 func (b *batch) jump(k state.SubjectKey, p fence.Position, s *subject, r *state.Roster) error {
-	_, err := state.RaiseAlarm(b.tx, state.Alarm{Code: alarmJump, Key: k.Subject, Severity: state.Warning, Last: b.now, Issuer: k.Issuer, Subject: k.Subject,
-		Text: fmt.Sprintf("roster %s raises the engagement of subject %s to %d, too far; it gives nothing. Ask the producer, and look for a stolen key", r.ID, k.Subject, p.Engagement)})
+	a := state.AlarmOf(alarmJump, k)
+	a.Severity, a.Last = state.Warning, b.now
+	a.Text = fmt.Sprintf("roster %s raises the engagement of subject %s to %d, too far; it gives nothing. Ask the producer, and look for a stolen key", r.ID, k.Subject, p.Engagement)
+	_, err := state.RaiseAlarm(b.tx, a)
 	return err
 }
 

@@ -173,7 +173,7 @@ func (b *batch) preload(items []*item) error {
 		if !it.placed || it.frame.Subject == "" {
 			continue
 		}
-		k := state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
+		k := it.about()
 		if !seen[k] {
 			seen[k] = true
 			ids[k.Issuer] = append(ids[k.Issuer], k.Subject)

@@ -331,7 +331,7 @@ func TestALeaverThatIsRefusedIsTheLoudestAlarm(t *testing.T) {
 	p.replace(`"reason":`, `"mood":1,"reason":`)
 	w.give(p.leaver("1", 1))
 	standing, err := state.Alarms(w.db.Read())
-	if err != nil || len(standing) != 1 || standing[0].Code != alarmContent || standing[0].Key != "1" || standing[0].Severity != state.Critical {
+	if err != nil || len(standing) != 1 || standing[0].Code != alarmContent || standing[0].Key != "1@"+iss || standing[0].Severity != state.Critical {
 		t.Fatalf("alarms %+v, %v", standing, err)
 	}
 	w.set(w.now.Load().Add(noticeFor + time.Minute))

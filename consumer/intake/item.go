@@ -49,6 +49,11 @@ func (it *item) open(ring *envelope.Ring, trust envelope.Verifiers) {
 	it.read(o.Payload)
 }
 
+// about is the person of whom an opened message speaks.
+func (it *item) about() state.SubjectKey {
+	return state.SubjectKey{Issuer: it.frame.Issuer, Subject: it.frame.Subject}
+}
+
 // read decodes verified octets.
 func (it *item) read(payload []byte) {
 	set, err := schema.Decode(payload)

@@ -37,6 +37,7 @@ var t0 = time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
 // producer writes one stream.
 type producer struct {
 	t          testing.TB
+	issuer     string
 	stream     string
 	audience   string
 	generation int
@@ -59,7 +60,7 @@ type sealed struct {
 
 func newProducer(t testing.TB, stream string, to *seal.Recipient) *producer {
 	t.Helper()
-	p := &producer{t: t, stream: stream, audience: gov1, generation: 1, now: t0, to: to}
+	p := &producer{t: t, issuer: iss, stream: stream, audience: gov1, generation: 1, now: t0, to: to}
 	p.rekey()
 	return p
 }
@@ -87,7 +88,7 @@ func (p *producer) say(subject string, e schema.Event) sealed {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	set := &schema.SET{Issuer: iss, Audience: p.audience, ID: id.String(), IssuedAt: schema.At(p.now), Subject: subject, Event: e, Version: 1,
+	set := &schema.SET{Issuer: p.issuer, Audience: p.audience, ID: id.String(), IssuedAt: schema.At(p.now), Subject: subject, Event: e, Version: 1,
 		Stream: schema.Position{ID: p.stream, Generation: p.generation, Seq: p.seq, Prev: p.prev}}
 	payload, err := schema.EncodePadded(set)
 	if err != nil {
@@ -218,7 +219,7 @@ func (w *world) trust(p *producer, kinds ...schema.Kind) {
 	if kinds == nil {
 		kinds = schema.ProducerKinds
 	}
-	k := &state.Key{Public: p.public, Key: admit.Key{Issuer: iss, Stream: p.stream, Kinds: kinds}}
+	k := &state.Key{Public: p.public, Key: admit.Key{Issuer: p.issuer, Stream: p.stream, Kinds: kinds}}
 	w.update(func(tx *store.Tx) error { return state.TrustKey(tx, k, state.Pin{}, w.by()) })
 }
 

@@ -232,21 +232,21 @@ func (in *Intake) endAlarms(tx *store.Tx) error {
 		case alarmFlood, codeFull:
 			return now.Sub(a.Last) > 2*in.Limits.Interval
 		case alarmForgotten:
-			s, err := aboutWhom(tx, a.Key)
+			k, _ := state.Alarmed(a.Key)
+			s, err := state.LoadSubject(tx, k)
 			return err == nil && s != nil && (s.SaidAt.After(a.Last) || !s.Doc.At(now).Access)
 		}
 		return parkedOver(a, parked)
 	})
 }
 
-// aboutWhom is the person whom the key of an alarm names, as subject@issuer; nil: nobody known. Both may have an @ in them.
-func aboutWhom(r state.Reader, key string) (s *state.Subject, err error) {
-	for i := 0; i < len(key) && s == nil && err == nil; i++ {
-		if key[i] == '@' {
-			s, err = state.LoadSubject(r, state.SubjectKey{Issuer: key[i+1:], Subject: key[:i]})
-		}
+// aboutWhom is the person whom an alarm of ours is about; ok is false where it is about a stream, or about messages.
+func aboutWhom(a state.Alarm) (k state.SubjectKey, ok bool) {
+	switch a.Code {
+	case alarmJump, alarmContent, alarmForgotten:
+		return state.Alarmed(a.Key)
 	}
-	return s, err
+	return k, false
 }
 
 // AlarmNoKey says that no key is trusted for a stream that is followed.
@@ -301,7 +301,12 @@ func endThose(tx *store.Tx, now time.Time, over func(a state.Alarm, parked map[s
 		if !over(a, parked) {
 			continue
 		}
-		if _, err := state.ClearAlarm(tx, a.Code, a.Key, now); err != nil {
+		if k, ok := aboutWhom(a); ok {
+			_, err = state.ClearAlarmOf(tx, a.Code, k, now)
+		} else {
+			_, err = state.ClearAlarm(tx, a.Code, a.Key, now)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -200,7 +200,7 @@ CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0
 -- Alarms that stand. Raised and cleared together with their cause; each transition is on the ledger.
 CREATE TABLE alarm (
   code     TEXT NOT NULL,
-  key      TEXT NOT NULL,                       -- what it is about, such as a stream; ids only
+  key      TEXT NOT NULL,                       -- what it is about, such as a stream, or a person as subject@iss; ids only
   severity INTEGER NOT NULL,
   since    INTEGER NOT NULL,
   last     INTEGER NOT NULL,

@@ -412,6 +412,65 @@ func TestAlarmsAreRecordedAtEachTransition(t *testing.T) {
 	}
 }
 
+// Two issuers may have the same subject id, and an id may have in it whatever stands between it and the issuer: an alarm
+// about a person is that person's alone.
+func TestAnAlarmIsAboutOnePerson(t *testing.T) {
+	const other = "https://hr.partner.example/jml"
+	keys := map[string]SubjectKey{}
+	for _, k := range []SubjectKey{{iss, "1"}, {other, "1"}, {"urn:x", "1@urn:x"}, {"urn:x@urn:x", "1"}, {"urn:x", "1%40urn:x"}, {"urn:x", "hr#1"}, {"urn:x", "%"}} {
+		key := k.AlarmKey()
+		if was, ok := keys[key]; ok {
+			t.Errorf("%v and %v are both named %s", was, k, key)
+		}
+		keys[key] = k
+		if back, ok := Alarmed(key); !ok || back != k {
+			t.Errorf("%s names %v, want %v", key, back, k)
+		}
+	}
+	if key := (SubjectKey{iss, "1"}).AlarmKey(); key != "1@"+iss {
+		t.Errorf("an ordinary person is named %s", key)
+	}
+	generation := Stream{Issuer: "urn:x", Name: "hr"}
+	generation.Generation = 1
+	for _, key := range []string{"", "1", "1%@urn:x", "1%2F@urn:x", generation.AlarmKey()} {
+		if k, ok := Alarmed(key); ok {
+			t.Errorf("%q names the person %v", key, k)
+		}
+	}
+
+	db := open(t)
+	ours, theirs := SubjectKey{iss, "1"}, SubjectKey{other, "1"}
+	var ended *Alarm
+	update(t, db, func(tx *store.Tx) error {
+		for _, k := range []SubjectKey{ours, theirs, {iss, "an id that no ledger takes"}} {
+			a := AlarmOf("cut-held", k)
+			a.Severity, a.Text, a.Last = Critical, "the same of both", t0
+			if raised, err := RaiseAlarm(tx, a); err != nil || !raised {
+				return fmt.Errorf("raised %v, %w", raised, err)
+			}
+		}
+		var err error
+		ended, err = ClearAlarmOf(tx, "cut-held", theirs, t0)
+		return err
+	})
+	left, err := Alarms(db.Read())
+	if err != nil || ended == nil || len(left) != 2 || left[0].Key != ours.AlarmKey() {
+		t.Errorf("want the other person's to stand, got %+v, %v; ended %+v", left, err, ended)
+	}
+	var said []string
+	for e, err := range ledger.Entries(t.Context(), db.DB, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, ok := e.Body.(*entry.Alarm); ok {
+			said = append(said, a.State+" "+a.Subject+" of "+a.Issuer)
+		}
+	}
+	if want := []string{"raised 1 of " + iss, "raised 1 of " + other, "raised  of ", "cleared 1 of " + other}; !slices.Equal(said, want) {
+		t.Errorf("the ledger says %q, want %q", said, want)
+	}
+}
+
 func TestParkedHasAQuota(t *testing.T) {
 	db := open(t)
 	park := func(n byte, kid string, size int) (kept, known bool) {

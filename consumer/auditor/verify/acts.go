@@ -142,7 +142,7 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 
 // cited returns what the message at a place says of the person; only streams that the ledger opened count.
 func (v *verifier) cited(p *person, at *entry.Position) []*fact {
-	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil && !v.heads[point{at.Generation, at.Seq}] {
+	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil && !v.heads[head{at.Issuer, point{at.Generation, at.Seq}}] {
 		return nil
 	}
 	return p.stated(at.Generation, at.Seq)
@@ -181,6 +181,10 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 		return
 	}
 	if v.approvalEnded(w, p, i) {
+		return
+	}
+	if c.Position.Issuer != w.issuer {
+		v.findWho(CauseMismatch, w, "it names message %d of generation %d of %s, which speaks of other people", c.Position.Seq, c.Position.Generation, c.Position.Issuer)
 		return
 	}
 	list := v.cited(p, c.Position)
@@ -542,23 +546,29 @@ func (v *verifier) alone(r *entry.Released) bool {
 }
 
 func (v *verifier) alarm(a *entry.Alarm) {
-	k := [2]string{a.Code, a.Key}
+	k, w := [2]string{a.Code, a.Key}, who{a.Issuer, a.Subject}
 	raised := a.State == entry.AlarmRaised
+	was := len(v.alarms[k]) > 0
 	if raised {
 		v.report.Counts.Alarms[a.Code]++
-	}
-	was := v.alarms[k]
-	if raised {
-		v.alarms[k] = true
+		if !slices.Contains(v.alarms[k], w) {
+			v.alarms[k] = append(v.alarms[k], w)
+			v.excused(a.Code, w, 1)
+		}
 	} else {
-		delete(v.alarms, k)
+		v.alarms[k] = slices.DeleteFunc(v.alarms[k], func(x who) bool {
+			ends := a.Subject == "" || x == w // of whom, where the end says so
+			if ends {
+				v.excused(a.Code, x, -1)
+			}
+			return ends
+		})
+		if len(v.alarms[k]) == 0 {
+			delete(v.alarms, k)
+		}
 	}
-	if was == raised {
+	if was == (len(v.alarms[k]) > 0) {
 		return
-	}
-	step := 1
-	if !raised {
-		step = -1
 	}
 	switch {
 	case a.Code == "stale":
@@ -576,7 +586,13 @@ func (v *verifier) alarm(a *entry.Alarm) {
 			v.person(w).discarded = time.Time{}
 		}
 		delete(v.discards, a.Key)
-	case excuses[a.Code] && a.Subject != "":
-		v.perhaps[a.Subject] += step
+	}
+}
+
+// excused is told that so many more alarms of a code stand about a person. One about anybody else, by whatever key,
+// excuses nothing: two issuers may have the same subject ids.
+func (v *verifier) excused(code string, w who, more int) {
+	if excuses[code] && w.issuer != "" && w.subject != "" {
+		v.person(w).blocked += more
 	}
 }

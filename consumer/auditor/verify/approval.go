@@ -73,8 +73,8 @@ func (v *verifier) approvalEnded(w who, p *person, i *entry.Intent) (ok bool) {
 	}
 	a := p.approvalAt(i.Cause.Position)
 	switch {
-	case a == nil:
-		v.findWho(CauseMissing, w, "it names approval %d of stream %s, which did not come", i.Cause.Position.Seq, i.Cause.Position.Stream)
+	case a == nil || i.Cause.Position.Issuer != w.issuer:
+		v.findWho(CauseMissing, w, "it names approval %d of stream %s, which did not come or is of somebody else", i.Cause.Position.Seq, i.Cause.Position.Stream)
 	case a.expiry > seconds(v.now):
 		v.findWho(CauseMismatch, w, "approval %d is good until %s", a.seq, time.Unix(a.expiry, 0).UTC().Format(time.RFC3339))
 	case slices.ContainsFunc(i.Ops, func(op entry.Op) bool { return op.Op != "remove-member" }):

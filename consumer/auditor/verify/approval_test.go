@@ -25,7 +25,7 @@ func newSecond(t *testing.T) *second {
 	key, signer := newSigner(t, keys.ES256)
 	s.signer = signer
 	var c map[string]any
-	if err := json.Unmarshal(cardOf(t, key), &c); err != nil {
+	if err := json.Unmarshal(cardOf(t, issuer, key), &c); err != nil {
 		t.Fatal(err)
 	}
 	c["stream"] = "approvals"

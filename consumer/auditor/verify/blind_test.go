@@ -159,7 +159,7 @@ func TestNobodyIsAccusedOfWhatARosterMaySay(t *testing.T) {
 		{"what it confirms of a key that is revoked", func(w *world) {
 			thief := w.signer
 			key, next := newSigner(t, keys.ES256)
-			w.trust = cardOf(t, w.key, key)
+			w.trust = cardOf(t, issuer, w.key, key)
 			seq := w.hears("E1", w.mover(1, "lead"))
 			w.does("E1", "active", seq, "add-member")
 			w.trusts(next.KID(), 0)

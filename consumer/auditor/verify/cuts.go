@@ -254,7 +254,7 @@ func (p *person) over(c *Cut, t int64) bool {
 // back ends the cuts that match, since access comes back. One that should long have been done is a finding.
 func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
 	for _, c := range p.cuts {
-		if !match(c) || !v.undone(p, c) || v.excuse(w, p, c) != "" || v.now.Sub(c.Due.Time) <= v.Grace {
+		if !match(c) || !v.undone(p, c) || v.excuse(p, c) != "" || v.now.Sub(c.Due.Time) <= v.Grace {
 			continue
 		}
 		if c.Roster != nil {
@@ -291,11 +291,11 @@ func (v *verifier) missed(w who, c *Cut) {
 }
 
 // excuse is why a due cut is not a finding.
-func (v *verifier) excuse(w who, p *person, c *Cut) CutState {
+func (v *verifier) excuse(p *person, c *Cut) CutState {
 	switch {
 	case v.now.Before(p.discarded):
 		return CutDiscarded
-	case p.blocked > 0 || slices.ContainsFunc(p.holds, func(o *openHold) bool { return v.blocks(o, c) }) || v.perhaps[w.subject] > 0 || v.denied:
+	case p.blocked > 0 || slices.ContainsFunc(p.holds, func(o *openHold) bool { return v.blocks(o, c) }) || v.denied:
 		return CutHeld
 	}
 	return ""
@@ -404,7 +404,7 @@ func (v *verifier) endPerson(w who, p *person) {
 		case c.State == CutUnknown && access:
 			c.State = CutOvertaken
 		case c.State == CutOpen && !c.Due.After(v.now):
-			switch why := v.excuse(w, p, c); {
+			switch why := v.excuse(p, c); {
 			case access:
 				c.State = CutOvertaken
 			case !p.account:
@@ -423,9 +423,9 @@ func (v *verifier) endPerson(w who, p *person) {
 			default:
 				c.State = CutNever
 			}
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(w, p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && c.Roster != nil:
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && c.Roster != nil:
 			c.State = CutUnknown
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(w, p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && !found:
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && !found:
 			found = true
 			i := c.Entry
 			v.find(Finding{Code: RevokeMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,

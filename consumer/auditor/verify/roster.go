@@ -37,6 +37,12 @@ type roster struct {
 	facts map[string][]fact // by subject
 }
 
+// head is a place of an issuer's at which a roster was taken.
+type head struct {
+	issuer string
+	point
+}
+
 type rosterKey struct {
 	streamKey
 	id string
@@ -88,7 +94,7 @@ func (v *verifier) collect(s *stream, r *entry.Received, m *message) {
 		return
 	}
 	x.whole, x.waits, x.entry = v.now, v.now, v.index
-	v.heads[point{x.head.Generation, max(x.head.Seq, 1)}] = true
+	v.heads[head{x.issuer, point{x.head.Generation, max(x.head.Seq, 1)}}] = true
 	s.unrostered = false
 	if !seen {
 		v.mayChange(x)
@@ -129,7 +135,7 @@ func (v *verifier) mayChange(x *roster) {
 			if c.Roster != nil || !u.mayEnd(c) {
 				continue
 			}
-			if v.undone(p, c) && v.excuse(w, p, c) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+			if v.undone(p, c) && v.excuse(p, c) == "" && v.now.Sub(c.Due.Time) > v.Grace {
 				v.missed(w, c)
 			}
 			c.Roster = &u.entry
@@ -193,7 +199,7 @@ func (v *verifier) applied(l *entry.Lease) {
 			continue
 		}
 		for subject := range x.facts {
-			v.settle(x, who{l.Issuer, subject})
+			v.settle(x, who{x.issuer, subject})
 		}
 		v.pending = append(v.pending[:i:i], v.pending[i+1:]...)
 		for _, o := range v.pending {
@@ -247,19 +253,19 @@ func (v *verifier) cites(w who, c *entry.Cause) {
 
 // byRoster reports whether a cause names the head of a whole roster.
 func (v *verifier) byRoster(c *entry.Cause) bool {
-	return c.Position != nil && v.heads[point{c.Position.Generation, c.Position.Seq}]
+	return c.Position != nil && v.heads[head{c.Position.Issuer, point{c.Position.Generation, c.Position.Seq}}]
 }
 
 // names reports whether a position is that of the roster's statements. One taken before anything was said has
 // no message at its head: its statements are cited as those of message 1.
 func (x *roster) names(at *entry.Position) bool {
-	return at.Generation == x.head.Generation && at.Seq == max(x.head.Seq, 1)
+	return at.Issuer == x.issuer && at.Generation == x.head.Generation && at.Seq == max(x.head.Seq, 1)
 }
 
 // settle takes in what a roster says of one person. It is as of the roster's head, and as old as the roster.
 func (v *verifier) settle(x *roster, w who) {
 	list, ok := x.facts[w.subject]
-	if !ok {
+	if !ok || w.issuer != x.issuer { // a subject belongs to one issuer: another's is another person
 		return
 	}
 	delete(x.facts, w.subject)

@@ -23,8 +23,8 @@ func (w *world) rosters(live []schema.LiveEngagement, closed []schema.ClosedEnga
 
 func (w *world) applies(s *said) {
 	p := s.set.Stream
-	w.add(&entry.Lease{Action: entry.LeaseRenewed, Issuer: issuer, Count: 1,
-		Cause: &entry.Cause{Type: entry.CauseMessage, Position: &entry.Position{Issuer: issuer, Stream: "hr", Generation: p.Generation, Seq: p.Seq}}})
+	w.add(&entry.Lease{Action: entry.LeaseRenewed, Issuer: s.set.Issuer, Count: 1,
+		Cause: &entry.Cause{Type: entry.CauseMessage, Position: &entry.Position{Issuer: s.set.Issuer, Stream: "hr", Generation: p.Generation, Seq: p.Seq}}})
 }
 
 func (w *world) lives(subject string, n int, roles ...string) schema.LiveEngagement {

@@ -77,7 +77,7 @@ type person struct {
 	recalled  bool        // an earlier ledger knew of the person
 	discarded time.Time   // until when two operators let a held cut not happen, at most
 	holds     []*openHold // open ones that may say why a cut is not done
-	blocked   int         // alarms that stand and say so
+	blocked   int         // standing alarms about this person that say so
 	leased    bool        // a lease ran out
 	lapse     int64       // the entry of the last
 	lapsed    bool        // all access by a lease that ran out, and nothing in its place named the person since

@@ -24,7 +24,8 @@ type Event struct {
 }
 
 // Timeline passes every entry about a subject to each, in order. Every one is proved to be under the
-// signed root; a *ProofError says that one is not. issuer may be empty: any.
+// signed root; a *ProofError says that one is not. issuer may be empty: any. An entry that names the persons of
+// several issuers who have the subject id is passed once for each.
 func Timeline(ctx context.Context, dir, ledgerKey, issuer, subject string, each func(Event) error) error {
 	verifier, err := note.NewVerifier(ledgerKey)
 	if err != nil {
@@ -55,16 +56,18 @@ func Timeline(ctx context.Context, dir, ledgerKey, issuer, subject string, each 
 			if d.err != nil {
 				return &ProofError{fmt.Errorf("entry %d: %w", d.index, d.err)}
 			}
-			iss, ok := about(d.entry.Body, subject)
-			if !ok || issuer != "" && iss != "" && iss != issuer {
-				continue
-			}
-			if in, ok := d.entry.Body.(*entry.Intent); ok {
+			list := about(d.entry.Body, subject)
+			if in, ok := d.entry.Body.(*entry.Intent); ok && len(list) > 0 {
 				intents[d.index] = in
 			}
-			e := Event{Entry: d.index, Time: entry.At(d.entry.Time), Kind: d.entry.Body.Kind(), Issuer: iss, Text: tell(d.entry.Body, intents), Body: d.entry.Body}
-			if err := each(e); err != nil {
-				return err
+			for _, iss := range list {
+				if issuer != "" && iss != "" && iss != issuer {
+					continue
+				}
+				e := Event{Entry: d.index, Time: entry.At(d.entry.Time), Kind: d.entry.Body.Kind(), Issuer: iss, Text: tell(d.entry.Body, intents), Body: d.entry.Body}
+				if err := each(e); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -76,37 +79,40 @@ type ProofError struct{ err error }
 func (e *ProofError) Error() string { return "the ledger does not verify: " + e.err.Error() }
 func (e *ProofError) Unwrap() error { return e.err }
 
-// about reports whether an entry names the subject, and of which issuer, where it says.
-func about(b entry.Body, subject string) (issuer string, ok bool) {
+// about is of which issuers an entry names the subject; an empty one where it does not say.
+func about(b entry.Body, subject string) (issuers []string) {
+	named := func(issuer, s string) {
+		if s == subject {
+			issuers = append(issuers, issuer)
+		}
+	}
 	switch b := b.(type) {
 	case *entry.Received:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Sent:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Superseded:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Intent:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Outcome:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Operator:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Lease:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Alarm:
-		return b.Issuer, b.Subject == subject
+		named(b.Issuer, b.Subject)
 	case *entry.Observed:
 		if b.Account != nil {
-			return b.Account.Issuer, b.Account.Subject == subject
+			named(b.Account.Issuer, b.Account.Subject)
 		}
 	case *entry.Held:
 		for _, w := range b.Subjects {
-			if w.Subject == subject {
-				return w.Issuer, true
-			}
+			named(w.Issuer, w.Subject)
 		}
 	}
-	return "", false
+	return issuers
 }
 
 func tell(b entry.Body, intents map[int64]*entry.Intent) string {

@@ -285,8 +285,7 @@ type verifier struct {
 	open         map[int64]*openIntent
 	holds        map[string]*openHold
 	discards     map[string]*openHold // by hold: what operators discarded
-	alarms       map[[2]string]bool   // by code and key
-	perhaps      map[string]int       // standing alarms that excuse a cut, by subject
+	alarms       map[[2]string][]who  // by code and key: about whom those that stand are; of nobody in particular where it is about no person
 	surveyed     bool                 // the tenant was looked through: whoever has an account in it is named here
 	denied       bool                 // the tenant refuses the credential that cuts
 	stale        map[string]time.Time
@@ -294,7 +293,7 @@ type verifier struct {
 	rosters      map[rosterKey]*roster
 	pending      []*roster         // whole, and not said to be applied
 	endings      []ending          // suspensions that end on a date to come, by date
-	heads        map[point]bool    // at which a whole roster was taken
+	heads        map[head]bool     // at which a whole roster was taken
 	unseen       map[string]unseen // by issuer
 	listed       map[Code]int
 	lastAct      lastAct
@@ -304,7 +303,7 @@ type verifier struct {
 func newVerifier(o Options) *verifier {
 	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, signers: map[string]int32{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
 		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
-		alarms: map[[2]string]bool{}, perhaps: map[string]int{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[point]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
+		alarms: map[[2]string][]who{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[head]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
 }
 
 func (v *verifier) find(f Finding) {

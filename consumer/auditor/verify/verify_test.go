@@ -467,7 +467,7 @@ func TestWhatIsNoFault(t *testing.T) {
 		{"a disable that fails, under an alarm", func(w *world) {
 			w.joins("E1")
 			w.hears("E1", w.leaver(1))
-			w.add(&entry.Alarm{Code: "cut-failing", Key: "E1", State: entry.AlarmRaised, Subject: "E1"})
+			w.add(&entry.Alarm{Code: "cut-failing", Key: "E1@" + issuer, State: entry.AlarmRaised, Issuer: issuer, Subject: "E1"})
 			w.wait(time.Hour)
 			w.hears("E2", w.joiner(1))
 		}, "held"},
@@ -590,7 +590,7 @@ func TestEveryAlgorithmAndKeyForm(t *testing.T) {
 			w.begin()
 			w.joins("E1")
 			w.publish()
-			w.trust = cardOf(t, w.key)
+			w.trust = cardOf(t, issuer, w.key)
 			wants(t, w.verify(w.options()))
 			var err error
 			if w.trust, err = keys.MarshalPublic(w.key.Public()); err != nil {

@@ -45,22 +45,32 @@ type world struct {
 	key     crypto.Signer
 	other   *seal.Signer // a key that nobody trusts
 
-	stream string // of the next message
+	issuer string // of the next message
+	stream string
 	gen    int
 	seq    uint64
 	prev   schema.Digest
 
-	dir   string
-	trust []byte // the card
-	line  string // the ledger's key
+	dir    string
+	trust  []byte   // the card
+	cards  [][]byte // of other issuers
+	second *voice   // of the partner
+	line   string   // the ledger's key
+}
+
+// voice is where another issuer is in its stream.
+type voice struct {
+	signer *seal.Signer
+	seq    uint64
+	prev   schema.Digest
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, now: noon, gen: 1, stream: "hr", bodies: map[int][]byte{}, dir: t.TempDir()}
+	w := &world{t: t, now: noon, gen: 1, issuer: issuer, stream: "hr", bodies: map[int][]byte{}, dir: t.TempDir()}
 	w.key, w.signer = newSigner(t, keys.ES256)
 	_, w.other = newSigner(t, keys.ES256)
-	w.trust = cardOf(t, w.key)
+	w.trust = cardOf(t, issuer, w.key)
 	var err error
 	if w.line, err = tiles.VerifierKey(origin, ledgerSeed.Public().(ed25519.PublicKey)); err != nil {
 		t.Fatal(err)
@@ -81,7 +91,7 @@ func newSigner(t testing.TB, alg keys.Alg) (crypto.Signer, *seal.Signer) {
 	return k, s
 }
 
-func cardOf(t testing.TB, list ...crypto.Signer) []byte {
+func cardOf(t testing.TB, issuer string, list ...crypto.Signer) []byte {
 	t.Helper()
 	c := map[string]any{"card": "jmlbridge-card/1", "issuer": issuer, "stream": "hr", "generation": 1, "enclave": enclave}
 	var all []any
@@ -115,7 +125,7 @@ func (w *world) trusts(kid string, generation int) int64 {
 	for _, k := range schema.Kinds {
 		kinds = append(kinds, string(k))
 	}
-	return w.add(&entry.Trust{Action: entry.TrustAdd, Key: kid, Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: generation, AtSeq: 1, Alg: "ES256", Events: kinds, By: "op"})
+	return w.add(&entry.Trust{Action: entry.TrustAdd, Key: kid, Use: entry.UseSign, Issuer: w.issuer, Stream: "hr", Generation: generation, AtSeq: 1, Alg: "ES256", Events: kinds, By: "op"})
 }
 
 // add appends an entry of now, and lets 10 ms pass.
@@ -131,7 +141,7 @@ func (w *world) wait(d time.Duration) { w.now = w.now.Add(d) }
 func (w *world) say(subject string, e schema.Event) *said {
 	w.t.Helper()
 	w.seq++
-	s := &said{set: &schema.SET{Issuer: issuer, Audience: enclave, ID: fmt.Sprintf("0192f0c1-0000-7000-8000-%012d", int(w.seq)+1000*w.gen),
+	s := &said{set: &schema.SET{Issuer: w.issuer, Audience: enclave, ID: fmt.Sprintf("0192f0c1-0000-7000-8000-%012d", int(w.seq)+1000*w.gen),
 		IssuedAt: schema.At(w.now), Subject: subject, Stream: schema.Position{ID: w.stream, Generation: w.gen, Seq: w.seq, Prev: w.prev}, Event: e, Version: 1}}
 	payload, err := schema.EncodePadded(s.set)
 	if err != nil {
@@ -200,8 +210,8 @@ func (w *world) hears(subject string, e schema.Event) uint64 {
 
 // intends appends an intent with the operations named, caused by the message at seq; the class follows.
 func (w *world) intends(subject, code string, seq uint64, ops ...string) int64 {
-	in := &entry.Intent{Who: entry.Who{Issuer: issuer, Subject: subject, Engagement: 1}, Policy: policyA,
-		Cause: entry.Cause{Type: entry.CauseMessage, Code: code, Position: &entry.Position{Issuer: issuer, Stream: "hr", Generation: w.gen, Seq: seq}}}
+	in := &entry.Intent{Who: entry.Who{Issuer: w.issuer, Subject: subject, Engagement: 1}, Policy: policyA,
+		Cause: entry.Cause{Type: entry.CauseMessage, Code: code, Position: &entry.Position{Issuer: w.issuer, Stream: "hr", Generation: w.gen, Seq: seq}}}
 	for i, op := range ops {
 		class := opClasses[op]
 		in.Ops = append(in.Ops, entry.Op{N: i + 1, Op: op, Class: class})
@@ -213,7 +223,7 @@ func (w *world) intends(subject, code string, seq uint64, ops ...string) int64 {
 }
 
 func (w *world) answers(subject string, intent int64, result string) int64 {
-	o := &entry.Outcome{Intent: intent, Who: entry.Who{Issuer: issuer, Subject: subject, Engagement: 1}, Account: "a-" + subject}
+	o := &entry.Outcome{Intent: intent, Who: entry.Who{Issuer: w.issuer, Subject: subject, Engagement: 1}, Account: "a-" + subject}
 	for i := range w.entries[intent].Body.(*entry.Intent).Ops {
 		o.Results = append(o.Results, entry.Result{N: i + 1, Result: result, At: entry.MomentAt(w.now)})
 	}
@@ -341,8 +351,10 @@ func (w *world) checkpoint(c tiles.Checkpoint) []byte {
 func (w *world) options() Options {
 	w.t.Helper()
 	ks := Keys{}
-	if err := ks.Add(w.trust); err != nil {
-		w.t.Fatal(err)
+	for _, card := range append([][]byte{w.trust}, w.cards...) {
+		if err := ks.Add(card); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	return Options{Dir: w.dir, LedgerKey: w.line, Keys: ks}
 }
