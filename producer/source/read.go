@@ -160,27 +160,26 @@ func (im *Importer) readCSV(name string, data []byte) ([]row, error) {
 				r.cells[c] = im.value(c, strings.Clone(fields[i]))
 			}
 		}
-		rows = append(rows, r)
-		for i, cell := range fields {
-			if at, _ := cr.FieldPos(i); swallows(cell, im.comma, len(header)) {
-				rows = append(rows, row{line: at + 1, err: &RowError{Reason: fmt.Sprintf(
-					"from here to line %d all is inside a cell that begins with a quote in line %d, and looks like rows of their own: close that quote; if it is text, break its lines elsewhere", at+strings.Count(cell, "\n"), at)}})
+		at := slices.IndexFunc(fields, func(cell string) bool { return swallows(cell, im.comma, len(header)) })
+		if at >= 0 && r.err == nil {
+			begins, _ := cr.FieldPos(at)
+			err := &RowError{Reason: fmt.Sprintf("what stands from here to line %d is inside a cell that begins with a quote in line %d, and looks like rows of their own: close that quote; if it is text, take the line breaks out of it",
+				begins+strings.Count(fields[at], "\n"), begins)}
+			if at < len(fields)-1 { // what follows the cell is of another row
+				r.cells, r.err = Cells{}, err
+			} else {
+				rows = append(rows, r)
+				r = row{line: begins + 1, err: err}
 			}
 		}
+		rows = append(rows, r)
 	}
 }
 
-// swallows reports whether a cell has a line in it with as many cells as a row: most likely its quote was meant to be closed
-// before, and who stands in those rows is not absent.
+// swallows reports whether a cell has a line break in it and as many delimiters as a row: most likely its quote was meant to be
+// closed before, and who stands in those rows is not absent.
 func swallows(cell string, comma rune, cells int) bool {
-	_, rest, more := strings.Cut(cell, "\n")
-	for line := ""; more; {
-		line, rest, more = strings.Cut(rest, "\n")
-		if strings.Count(line, string(comma)) >= cells-1 {
-			return true
-		}
-	}
-	return false
+	return strings.Contains(cell, "\n") && strings.Count(cell, string(comma)) >= cells-1
 }
 
 // unsplit says why a row cannot be split into cells.

@@ -201,11 +201,18 @@ func TestRowsInsideACell(t *testing.T) {
 	if len(s.Records) != 2 || s.Records[0].Status != Inactive || s.Records[1].Subject != "4" || !s.Unreadable {
 		t.Errorf("got %+v", s)
 	}
-	if len(s.Refused) != 1 || s.Refused[0].Line != 3 || !strings.Contains(s.Refused[0].Reason, "to line 4 all is inside a cell that begins with a quote in line 2") {
+	if len(s.Refused) != 1 || s.Refused[0].Line != 3 || !strings.Contains(s.Refused[0].Reason, "to line 4 is inside a cell that begins with a quote in line 2") {
 		t.Errorf("refused: %+v", s.Refused)
 	}
 	if s.Rows != 3 || s.Accepted()+len(s.Refused)+s.HeldRows() != s.Rows {
 		t.Errorf("%d rows", s.Rows)
+	}
+
+	// In the middle of a row, what follows the cell is the other person's: nothing of the row is taken.
+	s = read(t, importer(t, messy()), CSV, "WorkerID,Notes,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"+
+		"1,\"on call,Active,No,A,B,US,Sec,T,,,,a\n2,monitor 24\",Inactive,No,C,D,US,Sec,T,,,,a\n")
+	if len(s.Records) != 0 || len(s.Refused) != 1 || s.Refused[0].Line != 2 || !s.Unreadable || s.Rows != 1 {
+		t.Errorf("in the middle: %+v", s)
 	}
 }
 
