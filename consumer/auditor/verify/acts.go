@@ -422,7 +422,33 @@ func (v *verifier) blocks(o *openHold, c *Cut) bool {
 	if !c.heldUntil.IsZero() && c.heldUntil.Before(until) {
 		until = c.heldUntil
 	}
-	return v.now.Sub(later(until, v.awake)) <= v.slack()
+	return v.ran(until) <= v.slack()
+}
+
+// span is a time in which the enclave ran.
+type span struct{ from, to time.Time }
+
+// leastRun is what a start counts for at least: an enclave that starts again and again and does nothing has no reason for it.
+const leastRun = time.Minute
+
+// ran is for how long the enclave ran since a time; more than slack is all the same.
+func (v *verifier) ran(since time.Time) (all time.Duration) {
+	for i := len(v.runs) - 1; i >= 0 && all <= v.slack(); i-- {
+		r := v.runs[i]
+		if v.now.Before(r.to) { // judged as of a date
+			r.to = v.now
+		}
+		switch began := !r.from.Before(since); {
+		case began && !r.from.After(v.now):
+			all += max(r.to.Sub(r.from), leastRun)
+		case began:
+		case r.to.After(since):
+			return all + r.to.Sub(since)
+		default:
+			return all
+		}
+	}
+	return all
 }
 
 // slack is within what time of running an enclave ends what is over.
@@ -459,7 +485,7 @@ func (v *verifier) stands(w who, p *person, c *Cut) bool {
 // overdue is told that a cut of the person was held until now by the limit of cuts.
 func (v *verifier) overdue(w who, p *person) {
 	for _, c := range p.cuts {
-		if v.denied || c.heldUntil.IsZero() || !v.undone(p, c) || !v.stands(w, p, c) || v.now.Sub(later(c.heldUntil, later(v.awake, v.steady))) <= v.slack() {
+		if v.denied || c.heldUntil.IsZero() || !v.undone(p, c) || !v.stands(w, p, c) || v.ran(later(c.heldUntil, v.steady)) <= v.slack() {
 			continue
 		}
 		v.extended(w, c, fmt.Sprintf("the cut was to happen at %s, and is held still", entry.At(c.heldUntil)))

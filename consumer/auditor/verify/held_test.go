@@ -15,6 +15,11 @@ func (w *world) holds(id string, until time.Time) {
 
 func (w *world) releases(id, action string) { w.add(&entry.Released{Hold: id, Action: action}) }
 
+// starts is a further start of the enclave.
+func (w *world) starts() {
+	w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &policyA, Ledger: "L1", Enclave: enclave, Instance: "i3"})
+}
+
 // runs lets time pass in which something is written every minute, as an enclave does that hears heartbeats.
 func (w *world) runs(minutes int) {
 	w.t.Helper()
@@ -129,10 +134,25 @@ func TestAHeldCutIsOwedAtItsFirstEnd(t *testing.T) {
 			seq := w.hears("E1", w.leaver(1))
 			w.holds("1", w.now.Add(hold))
 			w.wait(2 * time.Hour)
-			w.add(&entry.Started{Program: entry.ProgramConsumer, Version: "v1", Go: "go", Mode: "run", Policy: &policyA, Ledger: "L1", Enclave: enclave, Instance: "i3"})
+			w.starts()
 			w.releases("1", entry.ReleasedExpired)
 			cuts(w, seq)
 		}, nil},
+		{"held still, and the enclave starts once more", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.holds("1", w.now.Add(hold))
+			w.runs(120)
+			w.starts()
+			w.runs(2)
+		}, []string{"cut-missing"}},
+		{"held still, and the enclave does nothing but start", func(w *world) {
+			w.hears("E1", w.leaver(1))
+			w.holds("1", w.now.Add(hold))
+			for range 60 {
+				w.wait(4 * time.Minute)
+				w.starts()
+			}
+		}, []string{"cut-missing"}},
 		{"the machine slept when it was to end", func(w *world) {
 			seq := w.hears("E1", w.leaver(1))
 			w.holds("1", w.now.Add(hold))

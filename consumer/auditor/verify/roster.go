@@ -213,7 +213,10 @@ func (v *verifier) applied(l *entry.Lease) {
 
 // resumed is told that the enclave could not apply rosters or end holds until now, or that nobody knows for how long.
 func (v *verifier) resumed() {
-	v.awake = v.now
+	if n := len(v.runs); n > 0 { // what lies between is no run
+		v.runs[n-1].to = v.before
+	}
+	v.runs = append(v.runs, span{v.now, v.now})
 	for _, x := range v.pending {
 		x.waits = v.now
 	}

@@ -268,7 +268,8 @@ type verifier struct {
 	archive *shelf
 	index   int64
 	now     time.Time // of the entry
-	awake   time.Time // since when the enclave could end holds, as far as it said
+	before  time.Time // of the entry before
+	runs    []span    // when the enclave could end holds, as far as it said
 	steady  time.Time // since when entries follow each other without a long pause, in which it may not have run
 
 	started      *entry.Started
@@ -343,7 +344,10 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 	if e.Time.Sub(v.now) > v.slack() {
 		v.steady = e.Time
 	}
-	v.now = e.Time
+	v.before, v.now = v.now, e.Time
+	if n := len(v.runs); n > 0 {
+		v.runs[n-1].to = v.now
+	}
 	v.report.Ledger.Last = entry.At(e.Time)
 	v.ended()
 	switch b := e.Body.(type) {
