@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/command"
@@ -149,7 +150,11 @@ func (a *app) forkChoose() *cobra.Command {
 		Long: `choose takes the branch that has the message with this payload digest as the chain, which goes on from there. What
 the other branches took away stays taken, and what they go on to say stops the stream no more. What they gave is
 listed as a hold (` + ruling.Code + `): nothing more is given on it, and it stays until a good word comes or you decide
-("consumer holds show"). A digest that begins with '-' comes last, after "--".`,
+("consumer holds show"). A digest that begins with '-' comes last, after "--".
+
+A ruling is not changed by another one. If it was wrong, the way back is a new generation: the producer's people run
+"producer recover --force" where the right history is, and when nothing waits there any more, "consumer trust generation"
+here. What goes on on a branch that was ruled out is the alarm ` + ruling.AlarmGoesOn + `.`,
 		Example: `  consumer fork choose hr 4fJ2... --reason "head read out by J. Roe on the phone, INC-93"`,
 		Args:    command.Exactly("STREAM", "BRANCH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -177,6 +182,9 @@ listed as a hold (` + ruling.Code + `): nothing more is given on it, and it stay
 				for _, o := range ru.Out {
 					fmt.Fprintf(a.out, "Ruled out: messages %d to %d, from %s. Their cuts stay.\n", o.Seq, o.Tip, o.Hash)
 				}
+				if len(ru.Out) > 0 {
+					fmt.Fprintf(a.out, "If more comes of that, the alarm %s says so. Was it theirs after all: %s\n", ruling.AlarmGoesOn, wayBack)
+				}
 				return a.tellQuestion(ru.Hold)
 			})
 		},
@@ -185,6 +193,9 @@ listed as a hold (` + ruling.Code + `): nothing more is given on it, and it stay
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	return cmd
 }
+
+// wayBack is what to do about a ruling that was wrong.
+const wayBack = "have the producer's people run `producer recover --force --reason TEXT` where that history is, and when nothing waits there any more, `consumer trust generation CARD --expect KEYID --reason TEXT` here"
 
 // tellQuestion says what a ruling left to decide.
 func (a *app) tellQuestion(h *state.Hold) (err error) {
@@ -208,6 +219,15 @@ func oneFork(r state.Reader, stream, issuer string) (*ruling.Fork, error) {
 	})
 	switch len(forks) {
 	case 0:
+		streams, err := state.Streams(r)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(streams, func(s *state.Stream) bool {
+			return s.Name == stream && (issuer == "" || s.Issuer == issuer) && s.State != admit.Closed && s.RuledOut > 0
+		}) {
+			return nil, command.Misusef("stream %s says one thing since it was ruled on, and a ruling is not changed by another one. Was it wrong: %s", stream, wayBack)
+		}
 		return nil, command.Misusef("stream %s says one thing; `consumer fork list` shows those that say two", stream)
 	case 1:
 		return forks[0], nil

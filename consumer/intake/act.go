@@ -8,6 +8,7 @@ import (
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
@@ -48,6 +49,15 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 			if _, err := state.RaiseAlarm(b.tx, a); err != nil {
 				return err
 			}
+		}
+	}
+	if v.Disposition == admit.RuledOut {
+		here := it.came
+		if was != nil {
+			here = was.ReceivedAt
+		}
+		if err := ruling.GoesOn(b.tx, s.Stream, b.keys[it.kid], it.message(), here, b.now); err != nil {
+			return err
 		}
 	}
 	if made != nil && verdict == fence.Inert && v.Acts == admit.Fully {

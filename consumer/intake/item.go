@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/state"
@@ -17,7 +18,8 @@ import (
 type item struct {
 	delivery queue.Delivery
 	body     []byte
-	parked   bool // it comes from the parked ones
+	parked   bool      // it comes from the parked ones
+	came     time.Time // and is here since then
 
 	wire    schema.Digest
 	refusal *envelope.Error

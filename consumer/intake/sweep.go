@@ -190,7 +190,7 @@ func (in *Intake) retry(ctx context.Context) error {
 		after = rows[len(rows)-1].ID
 		items := make([]*item, len(rows))
 		for i, r := range rows {
-			items[i] = &item{body: r.Body, parked: true}
+			items[i] = &item{body: r.Body, parked: true, came: r.ReceivedAt}
 		}
 		if err := in.openAll(ctx, items); err != nil {
 			return err
@@ -257,8 +257,8 @@ func NoKeyText(stream string) string {
 	return "no key is trusted any more for stream " + stream + ": whatever comes of it is refused, leavers too. What was said before stands; nothing more is given on it once its last heartbeat is older than stale_after"
 }
 
-// Voices keeps that alarm. What ends a key is an operator, a message or a date. Whoever changes what is trusted calls it, so
-// that nobody is told what was true before.
+// Voices keeps that alarm, and ends those of branches on which nobody goes on any more. What ends a key is an operator, a
+// message or a date. Whoever changes what is trusted calls it, so that nobody is told what was true before.
 func Voices(tx *store.Tx, now time.Time) error {
 	silent, err := state.Missed(tx, now)
 	if err != nil {
@@ -284,7 +284,7 @@ func Voices(tx *store.Tx, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return ruling.EndGoesOn(tx, now)
 }
 
 // endThose ends the standing alarms that are over, given how many messages are parked by code.

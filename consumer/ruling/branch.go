@@ -323,6 +323,9 @@ func (f *Fork) Choose(ctx context.Context, db *state.DB, tx *store.Tx, hash sche
 	if err := state.SaveStream(tx, s); err != nil {
 		return nil, err
 	}
+	if err := leave(tx, s.Ref, ru.Out, by.Now); err != nil {
+		return nil, err
+	}
 	ruled, err := ledger.Append(tx, entry.New(by.Now, &entry.Trust{Action: entry.TrustBranch, Issuer: s.Issuer, Stream: s.Name, Generation: s.Generation,
 		AtSeq: b.Seq, Head: &b.Hash, By: by.Login, Reason: entry.Text(by.Reason)}))
 	if err != nil {

@@ -88,6 +88,14 @@ func NextRecorded(r Reader, ref int64, seq uint64) (next uint64, prev schema.Dig
 	return next, prev, ok, err
 }
 
+// RuledOutBefore returns what a message that was ruled out names as the one before it; ok is false where no such message
+// is ruled out.
+func RuledOutBefore(r Reader, ref int64, seq uint64, payload schema.Digest) (prev schema.Digest, ok bool, err error) {
+	err = r.QueryRow(`SELECT prev FROM message WHERE stream_ref = ? AND seq = ? AND payload = ? AND disposition = 9`, ref, int64(seq), payload[:]).Scan(digest{&prev})
+	ok, err = found(err)
+	return prev, ok, err
+}
+
 // AroundFork lists what stands around the fork of a stream, from shortly before the first message that does not fit,
 // in the order of numbers, also what was ruled out. The messages themselves are left out.
 func AroundFork(r Reader, ref int64) ([]*Message, error) {

@@ -293,6 +293,6 @@ crashes          %9d  of producers and of the consumer
 lost             %9d  acknowledged, and not in the archive
 duplicated       %9d  accounts
 resurrected      %9d  given to someone who had left
-unreported gaps  %9d  and forks
+unreported gaps  %9d  forks, and branches that go on
 `, c.Schedules, c.Messages, c.Acknowledged, c.Applied, c.Crashes, c.Lost, c.Duplicated, c.Resurrected, c.Unreported)
 }

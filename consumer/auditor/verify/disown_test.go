@@ -78,6 +78,20 @@ func TestRulingsAreReadAgain(t *testing.T) {
 			w.hears("E4", w.joiner(1))
 			w.does("E4", "active", 6, "create")
 		}, nil},
+		{"what goes on there is an alarm, until a later generation is followed", func(w *forked) {
+			w.rules(w.b[0])
+			told := entry.Alarm{Code: "branch-goes-on", Key: "hr#1@" + issuer, State: entry.AlarmRaised, Severity: "critical", Issuer: issuer, Stream: "hr", Detail: "stream hr goes on where it was ruled out"}
+			w.seq, w.prev = 4, w.a[1].digest
+			w.take(w.say("E5", w.joiner(1)), entry.DispositionFork, "ruled-out")
+			w.add(&told)
+			w.take(w.say("", &schema.Heartbeat{Cuts: []schema.CutNotice{}}), entry.DispositionFork, "ruled-out")
+			ended := told
+			ended.State = entry.AlarmCleared
+			w.add(&entry.Trust{Action: entry.TrustGeneration, Issuer: issuer, Stream: "hr", Generation: 2, AtSeq: 1, By: "op"})
+			w.add(&ended)
+			w.gen, w.seq, w.prev = 2, 0, schema.Digest{}
+			w.hears("E4", w.joiner(1))
+		}, nil},
 		{"what was ruled out still cuts", func(w *forked) {
 			w.rules(w.b[0])
 			w.does("E2", "active", 3, "create", "add-member")

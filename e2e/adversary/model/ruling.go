@@ -54,6 +54,12 @@ func (m *Model) RuledOut(hash schema.Digest) bool {
 	return g != nil && g.out[hash]
 }
 
+// AnyRuledOut tells whether an operator ruled anything out of the generation that is followed.
+func (m *Model) AnyRuledOut() bool {
+	g := m.generations[m.latest]
+	return g != nil && len(g.out) > 0
+}
+
 // Undo is an operator's word that what was given to a person on a word that was ruled out is taken back.
 func (m *Model) Undo(subject string) { m.undone[subject] = true }
 

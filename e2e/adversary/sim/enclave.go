@@ -344,7 +344,10 @@ func (c *consumer) join(p *producer, pin state.Pin) {
 // trust is `consumer trust generation`.
 func (c *consumer) trust(p *producer, generation int) {
 	c.operate(func(tx *store.Tx) error {
-		return state.TrustGeneration(tx, p.issuer, stream, state.Pin{Generation: generation}, by(c.clock()))
+		if err := state.TrustGeneration(tx, p.issuer, stream, state.Pin{Generation: generation}, by(c.clock())); err != nil {
+			return err
+		}
+		return intake.Voices(tx, c.clock())
 	})
 	p.opened = generation
 	c.w.tracef("operator opens generation %d of %d", generation, p.n)

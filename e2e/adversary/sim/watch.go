@@ -2,10 +2,12 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/adversary/model"
 	"jmlbridge/internal/directory"
@@ -191,9 +193,39 @@ func (a *watch) deliver(batch []*message) {
 			x.from.unheard = append(x.from.unheard, x) // parked, until its key is trusted
 			continue
 		}
+		was := x.from.model.RuledOut(x.truth.Hash)
 		x.from.model.Deliver(*x.truth)
+		if !was && !dropped && x.from.model.RuledOut(x.truth.Hash) {
+			a.wentOn(x)
+		}
 	}
 	a.alarms()
+}
+
+// wentOn holds what came now on a branch that an operator ruled out against the alarm on that. The model knows of no clock
+// and no end of a key, for which a message is parked or refused.
+func (a *watch) wentOn(x *message) {
+	w := a.w
+	var taken int
+	if err := w.consumer.db.Read().QueryRow("SELECT COUNT(*) FROM message WHERE payload = ? AND disposition = 9", x.truth.Hash[:]).Scan(&taken); err != nil {
+		w.broken("read what was ruled out: %v", err)
+	}
+	if taken == 0 {
+		return
+	}
+	list, err := state.Alarms(w.consumer.db.Read())
+	if err != nil {
+		w.broken("read the alarms: %v", err)
+	}
+	if !slices.ContainsFunc(list, func(s state.Alarm) bool { return goesOn(s, x.from) }) {
+		w.count.Unreported++
+		w.failf("unreported "+ruling.AlarmGoesOn, "of %d, by message %d", x.from.n, x.truth.Stream.Seq)
+	}
+}
+
+// goesOn tells whether an alarm says that a branch of the generation goes on that is followed of a producer.
+func goesOn(s state.Alarm, p *producer) bool {
+	return s.Code == ruling.AlarmGoesOn && s.Key == fmt.Sprintf("%s#%d@%s", stream, p.opened, p.issuer)
 }
 
 // heard is when the key of a producer is trusted: what waited for that is read now.
@@ -210,6 +242,11 @@ func (a *watch) alarms() {
 	list, err := state.Alarms(w.consumer.db.Read())
 	if err != nil {
 		w.broken("read the alarms: %v", err)
+	}
+	for _, s := range list {
+		if s.Code == ruling.AlarmGoesOn && !slices.ContainsFunc(w.producers, func(p *producer) bool { return goesOn(s, p) && p.model.AnyRuledOut() }) {
+			w.failf("false alarm", "%s %s stands, and nothing was ruled out there", s.Code, s.Key)
+		}
 	}
 	for _, p := range w.producers {
 		if w.consumer.owed(p) {

@@ -27,7 +27,7 @@ type Counts struct {
 	Lost         int64 // acknowledged, and not in the archive
 	Duplicated   int64 // accounts of one person beside another
 	Resurrected  int64 // intents that give to someone who left
-	Unreported   int64 // gaps and forks that no alarm told
+	Unreported   int64 // gaps, forks, and branches that go on, of which no alarm told
 }
 
 // Add sums up.
