@@ -102,3 +102,29 @@ func TestWhatWasHadBeforeThePolicyAsked(t *testing.T) {
 		t.Errorf("given up and asked for again: groups %v", g)
 	}
 }
+
+// A role that the policy did not know gave nothing, so nothing of it was had before the policy asked.
+func TestARoleThatWasUnknownGaveNothing(t *testing.T) {
+	b := setup(t)
+	known := asking(t, wanted)
+	unknown, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {soc: {id: %s}, lead: {id: %s}}
+roles: {lead: {groups: [soc, lead]}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, socID, leadID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.config.Policy = unknown
+	b.join("1", "Ana", "lead", "admin")
+	b.settle()
+	b.config.Policy = known
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"admin"}})
+	b.settle()
+	if g := b.groups("ana.ng"); len(g) != 0 {
+		t.Errorf("groups %v", g)
+	}
+}

@@ -46,10 +46,11 @@ limits: {give_per_hour: 100, cut_per_hour: 20}
 			return v
 		}(), Account: account(true, socID, leadID)}, ""},
 		{"found, and nobody knows by whose word", Situation{View: approved(0), Account: account(true, socID, leadID)}, " | unapproved(lead)"},
-		{"given before the policy asked for it", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: []string{"lead"}}, Account: account(true, socID, leadID)}, " | unapproved(lead)"},
-		{"given by another role, not named any more", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: []string{"chief"}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
+		{"given before the policy asked for it", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: map[string][]string{"lead": {socID, leadID}}}, Account: account(true, socID, leadID)}, " | unapproved(lead)"},
+		{"the role stands for more by now", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: map[string][]string{"lead": {socID}}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
+		{"given by another role, not named any more", Situation{View: approved(0), Known: Known{Engagement: 1, Unasked: map[string][]string{"chief": {leadID}}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
 		{"given before, in an earlier engagement", Situation{View: func() fence.View { v := approved(0); v.Want.Engagement = 2; return v }(),
-			Known: Known{Engagement: 1, Unasked: []string{"lead"}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
+			Known: Known{Engagement: 1, Unasked: map[string][]string{"lead": {socID, leadID}}}, Account: account(true, socID, leadID)}, "take:remove-member(lead) | unapproved(lead)"},
 		{"approved, and not named any more", Situation{View: func() fence.View {
 			v := approved(time.Hour, "lead")
 			v.Want.Roles = []string{"analyst"}

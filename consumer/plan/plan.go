@@ -72,29 +72,33 @@ type Known struct {
 	Manager string `json:"manager,omitempty"`
 	// Engagement is the last for which the account was to be open; 0: not known, as of an account that was found.
 	Engagement int `json:"engagement,omitempty"`
-	// Unasked are the roles of that engagement that the person had while the policy asked no second signer for them: see
-	// [Known.Allow].
-	Unasked []string `json:"unasked,omitempty"`
+	// Unasked are the groups that roles of that engagement stood for while the policy asked no second signer for them, by the
+	// role: see [Known.Allow].
+	Unasked map[string][]string `json:"unasked,omitempty"`
 }
 
-// Allow keeps for which engagement the account is to be open, and which roles need nobody's word but the producer's: those of
-// which the policy asks no other, and those that the person had in this engagement when it did not. Of an account that was
+// Allow keeps for which engagement the account is to be open, and what roles give by nobody's word but the producer's: those of
+// which the policy asks no other, and of the rest what they gave in this engagement when it did not. Of an account that was
 // found, groups are all that is known: nobody can say any more by whose word it is in them.
 func (k *Known) Allow(want fence.Want, groups []string, pol *policy.Policy) {
-	var unasked []string
+	unasked := map[string][]string{}
 	for _, role := range want.Roles {
 		ids, _ := pol.GroupsOf([]string{role})
-		in := func(g string) bool { return slices.Contains(groups, g) }
-		if !pol.NeedsApproval(role) || k.unasked(want.Engagement, role) && (k.Engagement != 0 || !slices.ContainsFunc(ids, func(g string) bool { return !in(g) })) {
-			unasked = append(unasked, role)
+		if pol.NeedsApproval(role) {
+			ids = slices.DeleteFunc(slices.Clone(ids), func(g string) bool {
+				return !k.unasked(want.Engagement, role, g) || k.Engagement == 0 && !slices.Contains(groups, g)
+			})
+		}
+		if len(ids) > 0 {
+			unasked[role] = ids
 		}
 	}
 	k.Engagement, k.Unasked = want.Engagement, unasked
 }
 
-// unasked reports whether a role that the policy wants approved may rest on a time when it did not.
-func (k Known) unasked(engagement int, role string) bool {
-	return k.Engagement == 0 || k.Engagement == engagement && slices.Contains(k.Unasked, role)
+// unasked reports whether a group of a role that the policy wants approved may rest on a time when it did not.
+func (k Known) unasked(engagement int, role, group string) bool {
+	return k.Engagement == 0 || k.Engagement == engagement && slices.Contains(k.Unasked[role], group)
 }
 
 // MayBeOpen reports whether somebody who is to have no access may have an account that the bridge has not cut.
@@ -366,7 +370,7 @@ func (p *Plan) groups(s Situation, pol *policy.Policy) wants {
 			case len(good) > 0:
 			case len(ended) > 0:
 				w.ended[g] = append(w.ended[g], ended...)
-			case s.Known.unasked(s.View.Want.Engagement, role):
+			case s.Known.unasked(s.View.Want.Engagement, role, g):
 				w.spare = append(w.spare, g)
 			}
 		}
