@@ -143,7 +143,10 @@ func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy
 	}
 	for _, s := range people {
 		now := a.now()
-		view := s.Doc.At(now)
+		view, err := apply.View(db.Read(), s, now)
+		if err != nil {
+			return nil, 0, err
+		}
 		p := plannedPerson{Issuer: s.Issuer, Subject: s.Subject, Access: view.Access, Why: string(view.Why), Ops: []plannedOp{}, Holds: []plannedHold{}}
 		if view.Why == fence.WhyUnknown {
 			p.Waits = waits[s.Issuer]

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,6 +123,54 @@ func TestAnIssuerThatIsTrustedNowAndWasSilent(t *testing.T) {
 	if n := b.writes("create"); n != 0 {
 		t.Errorf("%d accounts on the word of an issuer of which no heartbeat came", n)
 	}
+}
+
+// An alarm that stood when the program ended does not outlast the next heartbeat, also where that comes sooner after the start
+// than a silence would be an alarm.
+func TestTheAlarmOfASilenceBeforeAStart(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.StaleAfter = 5 * time.Minute })
+	b.trustKey(issuer, schema.ProducerKinds...)
+	now := b.config.Now()
+	b.config.Now = func() time.Time { return now }
+	beats := func() {
+		t.Helper()
+		list, err := state.Streams(b.db.Read())
+		if err == nil {
+			list[0].HeartbeatIAT, list[0].HeartbeatAt = now, now
+			err = b.db.Tx(t.Context(), func(tx *store.Tx) error { return state.SaveStream(tx, list[0]) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	steps := func(e *Engine, after time.Duration, want bool) {
+		t.Helper()
+		now = now.Add(after)
+		if _, err := e.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		list, err := state.Alarms(b.db.Read())
+		stands := slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == AlarmStale })
+		if err != nil || stands != want {
+			t.Fatalf("want the alarm: %v, got %+v, %v", want, list, err)
+		}
+	}
+	start := func() *Engine {
+		t.Helper()
+		e, err := New(b.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	beats()
+	e := start()
+	steps(e, 0, false)
+	steps(e, 6*time.Minute, true)
+	e = start()
+	steps(e, time.Second, true)
+	beats()
+	steps(e, 2*guardEvery, false)
 }
 
 // A look that fails is no effect, and neither is it a way past the limit.

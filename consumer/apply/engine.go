@@ -99,6 +99,7 @@ type Engine struct {
 	denied   [2]denial                            // of the cut and the grant credential
 	leap     time.Duration                        // how long the clock is in doubt for a jump that nobody has recorded yet
 	lastSeen time.Time                            // the clock, when it was last looked at for that
+	high     time.Time                            // where the clock was before it went back; zero: it did not, or somebody confirmed it
 	worker   sync.WaitGroup
 
 	uptime atomic.Int64 // nanoseconds that the program ran, over all runs
@@ -280,6 +281,9 @@ func (e *Engine) dispatch(ctx context.Context, fatal chan<- error) (time.Duratio
 	}
 	doubt, err := e.clockDoubt()
 	if err != nil {
+		return 0, err
+	}
+	if err := e.hearClock(); err != nil {
 		return 0, err
 	}
 	if err := e.leases(ctx, now, doubt); err != nil {

@@ -265,7 +265,7 @@ func (e *Engine) eachEffect(r state.Reader, lane plan.Lane, now time.Time, f fun
 
 // disables reports whether a person is to be disabled, as far as it is known without a look, or by the last one.
 func (e *Engine) disables(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
-	if v := s.Doc.At(now); v.Access || v.Why == fence.WhyUnknown {
+	if v := e.view(s, now); v.Access || v.Why == fence.WhyUnknown {
 		return false, nil
 	}
 	known, err := s.Known()

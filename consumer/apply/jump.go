@@ -63,8 +63,69 @@ func (j *Jump) Record(tx *store.Tx, now time.Time) error {
 		if err := state.BringForward(tx, j.Offset(), now); err != nil {
 			return err
 		}
+		high, err := clockHigh(tx)
+		if err != nil {
+			return err
+		}
+		if j.Expected.After(high) {
+			if err := state.SetMeta(tx, metaHigh, j.Expected.UTC().Format(time.RFC3339Nano)); err != nil {
+				return err
+			}
+		}
 	}
 	return raise(tx, a)
+}
+
+// metaHigh is where the clock was before it went back, while nobody has confirmed it.
+const metaHigh = "clock-high"
+
+// clockHigh is where the clock was before it went back; zero: it did not, or somebody confirmed it since.
+func clockHigh(r state.Reader) (high time.Time, err error) {
+	value, err := state.Meta(r, metaHigh)
+	if err != nil || value == "" {
+		return high, err
+	}
+	if high, err = time.Parse(time.RFC3339Nano, value); err != nil {
+		return high, fmt.Errorf("read where the clock was before it went back: %w", err)
+	}
+	return high, nil
+}
+
+// standing is what the facts about a person come to now, where the clock was at high before it went back. A cut that had come
+// by then stands until somebody confirms the clock: nobody is given back what a date that seems to be ahead again had taken.
+func standing(s *state.Subject, now, high time.Time) fence.View {
+	if high.After(now) {
+		switch was := s.Doc.At(high); was.Why {
+		case fence.WhyLeft, fence.WhySuspended, fence.WhyEnded:
+			return was
+		}
+	}
+	return s.Doc.At(now)
+}
+
+// View is what becomes of a person now.
+func View(r state.Reader, s *state.Subject, now time.Time) (fence.View, error) {
+	high, err := clockHigh(r)
+	return standing(s, now, high), err
+}
+
+// view is the same by what the engine knows of the clock, which may be more: a jump that it has just seen itself.
+func (e *Engine) view(s *state.Subject, now time.Time) fence.View {
+	e.leapt(now)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return standing(s, now, e.high)
+}
+
+// hearClock keeps where the clock was before it went back.
+func (e *Engine) hearClock() error {
+	high, err := clockHigh(e.DB.Read())
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil && (e.leap == 0 || high.After(e.high)) {
+		e.high = high
+	}
+	return err
 }
 
 // ClockConfirmed is an operator's word that the clock is right: it ends the alarm. By a clock that was ahead, dates
@@ -128,6 +189,9 @@ func ClockConfirmed(tx *store.Tx, by state.By) error {
 	if err := state.Redate(tx, by.Now); err != nil {
 		return err
 	}
+	if err := state.SetMeta(tx, metaHigh, ""); err != nil {
+		return err
+	}
 	return clear(tx, AlarmClock, "", by.Now)
 }
 
@@ -138,8 +202,11 @@ func (e *Engine) leapt(now time.Time) bool {
 	defer e.mu.Unlock()
 	if !e.lastSeen.IsZero() {
 		passed := e.elapsed(e.lastSeen, now)
-		if Jumped(entry.AgainstMonotonic, e.lastSeen.Round(0).Add(passed), now) != nil {
+		if j := Jumped(entry.AgainstMonotonic, e.lastSeen.Round(0).Add(passed), now); j != nil {
 			e.leap = leapWait
+			if j.Offset() < 0 && j.Expected.After(e.high) {
+				e.high = j.Expected
+			}
 		} else {
 			e.leap = max(0, e.leap-max(0, passed))
 		}

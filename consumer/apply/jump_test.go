@@ -97,6 +97,46 @@ func (b *bridge) confirmClock() {
 	}
 }
 
+// A clock that goes back gives nobody back what a date had taken before, which seems to lie ahead again: not by a further
+// word, and not to whom the tenant has no account of yet. Once the clock is right and confirmed, all goes on as it says.
+func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
+	b := setup(t)
+	for s, name := range map[string]string{"1": "Ana", "2": "Bea", "3": "Cle", "4": "Dan"} {
+		b.join(s, name, "analyst")
+	}
+	b.settle()
+	now := b.config.Now()
+	past := func(ahead time.Duration) time.Time { return now.Add(ahead) }
+	b.say("1", fence.Fact{Kind: schema.KindSuspend, Effective: now})
+	b.say("2", fence.Fact{Kind: schema.KindLeaver, Effective: now})
+	b.join("5", "Eve", "analyst")
+	b.say("5", fence.Fact{Kind: schema.KindLeaver, Effective: now})
+	b.say("4", fence.Fact{Kind: schema.KindLeaver, Effective: past(time.Hour)}) // ahead, by every clock
+	b.settle()
+	b.say("3", fence.Fact{Kind: schema.KindLeaver, Effective: b.config.Now()}) // not done yet
+	b.set(-10 * time.Minute)
+	for _, s := range []string{"1", "2", "4"} {
+		b.say(s, fence.Fact{Kind: schema.KindMover, Person: person("New"), Roles: []string{"lead"}, Effective: past(-time.Hour)})
+	}
+	b.settle()
+	for name, want := range map[string]bool{"ana.ng": false, "bea.ng": false, "cle.ng": false, "dan.ng": true} {
+		if b.user(name).Enabled != want {
+			t.Errorf("%s is enabled: %v", name, !want)
+		}
+	}
+	if u := b.tenant.Snapshot().User("eve.ng@rehearsal.example"); u != nil {
+		t.Errorf("an account was made: %+v", u)
+	}
+	b.set(0)
+	b.confirmClock()
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	b.settle()
+	if !b.user("ana.ng").Enabled || b.user("bea.ng").Enabled || !b.user("dan.ng").Enabled {
+		t.Errorf("afterwards %v, %v, %v", b.user("ana.ng").Enabled, b.user("bea.ng").Enabled, b.user("dan.ng").Enabled)
+	}
+	b.explained()
+}
+
 // A cut that failed by a clock that was ahead is tried again at once when the clock goes back, and not when it
 // has come that far again.
 func TestACutThatFailedByAClockAheadIsTriedAgain(t *testing.T) {

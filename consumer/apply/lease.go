@@ -74,7 +74,7 @@ func (e *Engine) lease(tx *store.Tx, s *state.Subject, now time.Time) error {
 		case at.IsZero():
 			at = now.Add(leaseLook)
 		}
-		return state.LookAtLease(tx, s.SubjectKey, at)
+		return state.LookAtLease(tx, s.SubjectKey, at, at.Equal(l.End))
 	}
 	v := s.Doc.At(now)
 	who := entry.Who{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement}
@@ -111,7 +111,7 @@ func (e *Engine) lease(tx *store.Tx, s *state.Subject, now time.Time) error {
 	if l.Whole {
 		next = state.Never
 	}
-	return state.LookAtLease(tx, s.SubjectKey, next)
+	return state.LookAtLease(tx, s.SubjectKey, next, !l.Whole)
 }
 
 // lapse tells what is left of a person's leases, and whether something ran out that is not taken yet.

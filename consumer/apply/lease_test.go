@@ -91,6 +91,26 @@ func (b *bridge) alarmSet(code string, stands bool) {
 	}
 }
 
+// Whoever has no access has no lease that could end, however long nothing is said of them.
+func TestNobodyWithoutAccessIsWarnedOf(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.join("2", "Bo", "analyst")
+	b.settle()
+	b.hear("1", b.config.Now())
+	b.hear("2", b.config.Now())
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	for range 3 {
+		b.pass(2 * 24 * time.Hour)
+		b.hear("2", b.config.Now())
+		b.settle()
+		if list, err := state.LeasesEnding(b.db.Read(), b.config.Now()); err != nil || len(list) > 0 || b.standing(AlarmLease) {
+			t.Fatalf("%+v, %v, alarm %v", list, err, b.standing(AlarmLease))
+		}
+	}
+}
+
 func TestALeaseThatRunsOutSuspendsAndTheNextWordRestores(t *testing.T) {
 	b := setup(t)
 	b.join("1", "Ana", "analyst")

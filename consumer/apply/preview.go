@@ -19,7 +19,11 @@ func Preview(ctx context.Context, t Looker, r state.Reader, row *state.Subject, 
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	s := plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: row.Doc.At(now), Unnamed: row.Unnamed, Now: now, Uptime: uptime}
+	view, err := View(r, row, now)
+	if err != nil {
+		return plan.Plan{}, err
+	}
+	s := plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: view, Unnamed: row.Unnamed, Now: now, Uptime: uptime}
 	if len(row.Account) > 0 {
 		if err := json.Unmarshal(row.Account, &s.Known); err != nil {
 			return plan.Plan{}, fmt.Errorf("subject %s: read what is known of its account: %w", row.Subject, err)

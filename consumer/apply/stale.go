@@ -47,7 +47,8 @@ func (e *Engine) stale(ctx context.Context, now time.Time) ([]string, error) {
 			}
 		}
 	}
-	if !slices.Equal(alarming, e.staleAlarms) || !e.staleKnown {
+	// Also where nobody alarms any more or less: of who was silent at a start the alarm of before stands until they are heard.
+	if !slices.Equal(alarming, e.staleAlarms) || !slices.Equal(silent, e.staleIssuers) || !e.staleKnown {
 		err := e.DB.Tx(ctx, func(tx *store.Tx) error {
 			for _, iss := range issuers {
 				var err error

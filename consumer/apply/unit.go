@@ -65,7 +65,7 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Tim
 	if done, err := e.lapses(ctx, row, now); done || err != nil {
 		return err // it is due anew
 	}
-	u.view = row.Doc.At(u.now)
+	u.view = e.view(row, u.now)
 	if u.view.Why == fence.WhyNotStarted && u.known.ID != "" && !u.known.IsCut() {
 		if err := u.begun(); err != nil {
 			return err

@@ -24,9 +24,14 @@ func Leases(r Reader, since, now time.Time, limit int) (list []*Subject, err err
 	return list, nil
 }
 
-// LookAtLease notes when a person's leases are to be looked at again; Never: not before something is said.
-func LookAtLease(tx *store.Tx, k SubjectKey, at time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET lease_at = ? WHERE iss = ? AND subject = ?`, ms(at), k.Issuer, k.Subject)
+// LookAtLease notes when a person's leases are to be looked at again, and whether one of them ends then; Never: not before
+// something is said.
+func LookAtLease(tx *store.Tx, k SubjectKey, at time.Time, ends bool) error {
+	end := int64(0)
+	if ends {
+		end = ms(at)
+	}
+	_, err := tx.Exec(`UPDATE subject SET lease_at = ?, lease_end = ? WHERE iss = ? AND subject = ?`, ms(at), end, k.Issuer, k.Subject)
 	if err != nil {
 		return fmt.Errorf("subject %s: %w", k.Subject, err)
 	}
@@ -47,7 +52,7 @@ func LeasesEnding(r Reader, now time.Time) (list []Ending, err error) {
 		err := scan(&e.Issuer, &e.Count, instant{&e.First})
 		list = append(list, e)
 		return err
-	}, `SELECT iss, COUNT(*), MIN(lease_at) FROM subject WHERE said_at > 0 AND lease_at > ? AND lease_at < ? GROUP BY iss ORDER BY iss`, ms(now), ms(Never))
+	}, `SELECT iss, COUNT(*), MIN(lease_at) FROM subject WHERE said_at > 0 AND lease_at > ? AND lease_at < ? AND lease_end = lease_at GROUP BY iss ORDER BY iss`, ms(now), ms(Never))
 	if err != nil {
 		return nil, fmt.Errorf("count leases that end soon: %w", err)
 	}

@@ -104,6 +104,15 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 		}
 		return
 	}
+	if v.high.After(v.now) {
+		switch was := p.at(seconds(v.high)); was.why {
+		case "left", "suspended", "ended":
+			if !v.mayHave(w, p, seconds(v.high)) {
+				v.findWho(GiveAfterCut, w, "the person had no access before the clock went back: %s", was.why)
+				return
+			}
+		}
+	}
 	if since, ok := v.stale[w.issuer]; ok && v.now.Sub(since) > look {
 		v.findWho(GiveStale, w, "the issuer is silent since %s", entry.At(since))
 	}
@@ -199,7 +208,7 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 		v.findWho(CauseMissing, w, "it names message %d of generation %d, which says nothing of this person", c.Position.Seq, c.Position.Generation)
 		return
 	}
-	t := seconds(v.now)
+	t := seconds(later(v.now, v.high)) // what had come before the clock went back stands
 	says := false
 	for _, f := range list {
 		switch f.kind {

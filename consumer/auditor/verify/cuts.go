@@ -100,6 +100,17 @@ func (v *verifier) cutByLock(w who, p *person, first *entry.First) {
 	v.cut(p, c)
 }
 
+// lapsedOf lists the people of an issuer whose access ended by a lease, by subject.
+func (v *verifier) lapsedOf(issuer string) (list []who) {
+	for w, p := range v.persons {
+		if w.issuer == issuer && p.lapsed {
+			list = append(list, w)
+		}
+	}
+	slices.SortFunc(list, func(a, b who) int { return cmp.Compare(a.subject, b.subject) })
+	return list
+}
+
 // named is told that something in its place named a person: what lapsed before is over.
 func (v *verifier) named(w who, p *person) {
 	if !p.lapsed {

@@ -123,3 +123,82 @@ func TestACutIsOwedThoughTheNextEngagementIsAhead(t *testing.T) {
 		})
 	}
 }
+
+// Leases that ran out are over for everybody whom an operator extends, also where all are extended at once; another issuer's
+// are not.
+func TestLeasesThatAreExtendedForAll(t *testing.T) {
+	for _, tc := range []struct {
+		issuer string
+		want   []string
+	}{{issuer, nil}, {"https://hr.partner.example/jml", []string{"give-after-cut"}}} {
+		w := newWorld(t).begin()
+		seq := w.joins("E1")
+		i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
+		w.byLease("E1", i)
+		w.wait(time.Hour)
+		w.add(&entry.Lease{Action: entry.LeaseExtended, Issuer: tc.issuer, Until: entry.MomentAt(w.now.Add(72 * time.Hour)), By: "ann", Count: 1})
+		w.does("E1", "active", seq, "enable")
+		w.publish()
+		wants(t, w.verify(w.options()), tc.want...)
+	}
+}
+
+// byLease cuts a person by a lease that ran out.
+func (w *world) byLease(subject string, expired int64) {
+	w.t.Helper()
+	for _, op := range []string{"disable", "revoke-sessions"} {
+		in := &entry.Intent{Who: entry.Who{Issuer: issuer, Subject: subject, Engagement: 1}, Policy: policyA, Cause: entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &expired},
+			Ops: []entry.Op{{N: 1, Op: op, Class: entry.ClassTake}}}
+		w.answers(subject, w.add(in), entry.ResultApplied)
+	}
+}
+
+// What had taken access by the clock before it went back stands until somebody confirms it: what is taken for it is right, and
+// what is given back is not.
+func TestTheClockGoesBack(t *testing.T) {
+	back := func(w *world) {
+		was := w.now
+		w.wait(-10 * time.Minute)
+		w.add(&entry.Clock{Action: entry.ClockJumped, Against: entry.AgainstMonotonic, Expected: entry.MomentAt(was), Found: entry.MomentAt(w.now), Offset: -600_000})
+	}
+	for _, tc := range []struct {
+		name string
+		make func(w *world)
+		want []string
+	}{
+		{"a cut that had come is done", func(w *world) {
+			seq := w.hears("E1", w.leaver(1))
+			back(w)
+			w.does("E1", "left", seq, "disable")
+			w.does("E1", "left", seq, "revoke-sessions")
+		}, nil},
+		{"a cut is undone", func(w *world) {
+			seq := w.hears("E1", w.suspend(1))
+			w.does("E1", "suspended", seq, "disable")
+			w.does("E1", "suspended", seq, "revoke-sessions")
+			back(w)
+			moved := w.mover(1, "lead")
+			moved.Effective = schema.At(w.now.Add(-time.Minute))
+			w.does("E1", "active", w.hears("E1", moved), "enable")
+		}, []string{"give-after-cut"}},
+		{"the clock was wrong before, as an operator says", func(w *world) {
+			seq := w.hears("E1", w.suspend(1))
+			w.does("E1", "suspended", seq, "disable")
+			w.does("E1", "suspended", seq, "revoke-sessions")
+			back(w)
+			w.add(&entry.Clock{Action: entry.ClockConfirmed, Against: entry.AgainstLedger, Found: entry.MomentAt(w.now), By: "op"})
+			moved := w.mover(1, "lead")
+			moved.Effective = schema.At(w.now.Add(-time.Minute))
+			w.does("E1", "active", w.hears("E1", moved), "enable")
+		}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t).begin()
+			w.joins("E1")
+			w.wait(time.Hour)
+			tc.make(w)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}

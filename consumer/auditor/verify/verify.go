@@ -269,6 +269,7 @@ type verifier struct {
 	index   int64
 	now     time.Time // of the entry
 	before  time.Time // of the entry before
+	high    time.Time // where the enclave's clock was before it went back; zero: it did not, or somebody confirmed it
 	runs    []span    // when the enclave could end holds, as far as it said
 	steady  time.Time // since when entries follow each other without a long pause, in which it may not have run
 
@@ -403,6 +404,10 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		case b.Action == entry.LeaseExtended && b.Subject != "":
 			w := who{b.Issuer, b.Subject}
 			v.named(w, v.person(w))
+		case b.Action == entry.LeaseExtended: // of everybody
+			for _, w := range v.lapsedOf(b.Issuer) {
+				v.named(w, v.person(w))
+			}
 		case b.Action == entry.LeaseRenewed && b.Subject == "":
 			v.applied(b)
 		}
@@ -410,6 +415,12 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		v.alarm(b)
 	case *entry.Clock:
 		v.by(b.By, b.Reason)
+		switch {
+		case b.Action == entry.ClockConfirmed:
+			v.high = time.Time{}
+		case b.Offset < 0 && b.Expected != nil:
+			v.high = later(v.high, b.Expected.Time)
+		}
 		v.resumed()
 	}
 	return nil

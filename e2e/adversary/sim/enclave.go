@@ -39,7 +39,7 @@ type consumer struct {
 	unswept bool              // it started, perhaps without what waited for room, and has not looked since at what it has to report
 	from    time.Time         // when its step began
 	offset  time.Duration     // of the enclave's clock
-	latest  time.Time         // that its clock ever said before a jump
+	latest  time.Time         // that its clock said before the jumps that nobody has confirmed
 	doubt   bool              // it jumped, and nobody has confirmed it yet
 	inside  bool              // a step of the executor is under way: calls of the tenant may let messages in
 }
@@ -103,9 +103,6 @@ func (c *consumer) clock() time.Time { return c.w.clock.now().Add(c.offset) }
 // jump sets the enclave's clock wrong, or right again. The program notices at once.
 func (c *consumer) jump(offset time.Duration) {
 	was := c.clock()
-	if was.After(c.latest) {
-		c.latest = was
-	}
 	c.offset = offset
 	j := apply.Jumped(entry.AgainstMonotonic, was, c.clock())
 	c.w.tracef("the enclave's clock jumps by %v", c.clock().Sub(was))
@@ -113,6 +110,9 @@ func (c *consumer) jump(offset time.Duration) {
 		return
 	}
 	c.operate(func(tx *store.Tx) error { return j.Record(tx, c.clock()) })
+	if !c.doubt || was.After(c.latest) {
+		c.latest = was
+	}
 	c.doubt = true
 }
 

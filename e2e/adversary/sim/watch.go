@@ -110,6 +110,11 @@ func (a *watch) judge(in *entry.Intent) {
 		}
 	}
 	some := func(f func(model.Access) bool) bool { return slices.ContainsFunc(views, f) }
+	// What had taken access before the clock went back is not undone by that.
+	stands := w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(model.Views, func(v model.View) bool {
+		was := m.At(in.Subject, w.consumer.latest, v)
+		return was.Why != "left" && was.Why != "suspended" && was.Why != "ended"
+	})
 	for _, op := range in.Ops {
 		w.tracef("intends %s %s of %d %s", op.Op, short(op.Target), w.of(in.Issuer).n, in.Subject)
 		gives := false
@@ -131,6 +136,7 @@ func (a *watch) judge(in *entry.Intent) {
 		default:
 			w.failf("unknown operation", "%s", op.Op)
 		}
+		ok = ok && !(gives && stands)
 		switch {
 		case ok:
 		case gives && is.Closed:
