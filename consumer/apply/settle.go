@@ -164,7 +164,7 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	// by is later for what has a date. Where it has come, and a look led to nothing, something keeps it from being
 	// done: due at once it would be looked at without end.
 	by := func(l plan.Lane, at time.Time) {
-		if !at.IsZero() && !at.After(now) && u.wentLook {
+		if !at.IsZero() && !at.After(u.now) && u.wentLook { // had come when it was looked: a row is due up to a millisecond before
 			at = now.Add(holdLook)
 		}
 		later(l, at)
