@@ -3,6 +3,7 @@ package apply
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"jmlbridge/consumer/fence"
@@ -63,49 +64,43 @@ func (j *Jump) Record(tx *store.Tx, now time.Time) error {
 		if err := state.BringForward(tx, j.Offset(), now); err != nil {
 			return err
 		}
-		high, err := clockHigh(tx)
+		high, err := state.ClockHigh(tx)
+		if err == nil && j.Expected.After(high) {
+			err = state.SetClockHigh(tx, j.Expected)
+		}
 		if err != nil {
 			return err
-		}
-		if j.Expected.After(high) {
-			if err := state.SetMeta(tx, metaHigh, j.Expected.UTC().Format(time.RFC3339Nano)); err != nil {
-				return err
-			}
 		}
 	}
 	return raise(tx, a)
 }
 
-// metaHigh is where the clock was before it went back, while nobody has confirmed it.
-const metaHigh = "clock-high"
-
-// clockHigh is where the clock was before it went back; zero: it did not, or somebody confirmed it since.
-func clockHigh(r state.Reader) (high time.Time, err error) {
-	value, err := state.Meta(r, metaHigh)
-	if err != nil || value == "" {
-		return high, err
-	}
-	if high, err = time.Parse(time.RFC3339Nano, value); err != nil {
-		return high, fmt.Errorf("read where the clock was before it went back: %w", err)
-	}
-	return high, nil
-}
-
-// standing is what the facts about a person come to now, where the clock was at high before it went back. A cut that had come
-// by then stands until somebody confirms the clock: nobody is given back what a date that seems to be ahead again had taken.
+// standing is what the facts about a person come to now, where the clock was at high before it went back. What had been taken
+// by then stays taken until somebody confirms the clock: nobody is given back what a date that seems to be ahead again took.
 func standing(s *state.Subject, now, high time.Time) fence.View {
-	if high.After(now) {
-		switch was := s.Doc.At(high); was.Why {
-		case fence.WhyLeft, fence.WhySuspended, fence.WhyEnded:
-			return was
+	v := s.Doc.At(now)
+	if !high.After(now) {
+		return v
+	}
+	was := s.Doc.At(high)
+	switch was.Why {
+	case fence.WhyLeft, fence.WhySuspended, fence.WhyEnded:
+		return was
+	case fence.WhyActive:
+		v.Caps = append(slices.Clip(v.Caps), was.Roles())
+	}
+	v.Approvals = slices.Clone(v.Approvals)
+	for i := range v.Approvals {
+		if a := &v.Approvals[i]; !a.Expiry.After(high) {
+			a.Expiry = time.Unix(0, 0).UTC() // over, by every clock
 		}
 	}
-	return s.Doc.At(now)
+	return v
 }
 
 // View is what becomes of a person now.
 func View(r state.Reader, s *state.Subject, now time.Time) (fence.View, error) {
-	high, err := clockHigh(r)
+	high, err := state.ClockHigh(r)
 	return standing(s, now, high), err
 }
 
@@ -119,7 +114,7 @@ func (e *Engine) view(s *state.Subject, now time.Time) fence.View {
 
 // hearClock keeps where the clock was before it went back.
 func (e *Engine) hearClock() error {
-	high, err := clockHigh(e.DB.Read())
+	high, err := state.ClockHigh(e.DB.Read())
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil && (e.leap == 0 || high.After(e.high)) {
@@ -189,7 +184,7 @@ func ClockConfirmed(tx *store.Tx, by state.By) error {
 	if err := state.Redate(tx, by.Now); err != nil {
 		return err
 	}
-	if err := state.SetMeta(tx, metaHigh, ""); err != nil {
+	if err := state.SetClockHigh(tx, time.Time{}); err != nil {
 		return err
 	}
 	return clear(tx, AlarmClock, "", by.Now)

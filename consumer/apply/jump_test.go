@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -114,7 +115,13 @@ func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
 	b.say("4", fence.Fact{Kind: schema.KindLeaver, Effective: past(time.Hour)}) // ahead, by every clock
 	b.settle()
 	b.say("3", fence.Fact{Kind: schema.KindLeaver, Effective: b.config.Now()}) // not done yet
+	b.join("6", "Fay", "lead")
+	b.settle()
+	b.say("6", fence.Fact{Kind: schema.KindMover, Person: person("Fay"), Roles: []string{"analyst"}, Effective: b.config.Now()})
+	b.settle()
 	b.set(-10 * time.Minute)
+	b.say("6", fence.Fact{Kind: schema.KindSuspend, Effective: past(-time.Hour)})
+	b.say("6", fence.Fact{Kind: schema.KindResume, Effective: past(-time.Hour)}) // a word that changes nothing
 	for _, s := range []string{"1", "2", "4"} {
 		b.say(s, fence.Fact{Kind: schema.KindMover, Person: person("New"), Roles: []string{"lead"}, Effective: past(-time.Hour)})
 	}
@@ -123,6 +130,9 @@ func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
 		if b.user(name).Enabled != want {
 			t.Errorf("%s is enabled: %v", name, !want)
 		}
+	}
+	if g := b.user("fay.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
+		t.Errorf("roles that a mover took: %v", g)
 	}
 	if u := b.tenant.Snapshot().User("eve.ng@rehearsal.example"); u != nil {
 		t.Errorf("an account was made: %+v", u)

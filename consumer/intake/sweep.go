@@ -129,8 +129,13 @@ func (in *Intake) takeUp(ctx context.Context) error {
 	return in.Sweep(ctx)
 }
 
-// fingerprint changes with what is trusted.
+// fingerprint changes with what is trusted, the clock included: an operator's word on it may let messages in that seemed to be
+// of the future.
 func fingerprint(r state.Reader) (string, error) {
+	high, err := state.ClockHigh(r)
+	if err != nil {
+		return "", err
+	}
 	keys, err := state.Keys(r)
 	if err != nil {
 		return "", err
@@ -140,6 +145,7 @@ func fingerprint(r state.Reader) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
+	fmt.Fprintln(&b, high)
 	for _, k := range keys {
 		fmt.Fprintln(&b, k.KID, k.Retired)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
@@ -47,12 +48,18 @@ type person struct {
 	account string
 	cut     time.Time // the disable that stands; zero: the account may be open
 	blocked time.Time // since when it stands beside one that was not the bridge's; zero: it does not
+	doubt   time.Time // since when a disable of ours may have taken effect without an answer; zero: there is no doubt
 	revoked time.Time
 	deleted bool
 }
 
 // closed reports whether the account was disabled by us, and is there.
 func (p *person) closed() bool { return p.account != "" && !p.cut.IsZero() && !p.deleted }
+
+// known is what the executor is to know of the account.
+func (p *person) known() plan.Known {
+	return plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked, BlockedAt: p.blocked, DisablingAt: p.doubt}
+}
 
 // observed takes in how the account was seen to be.
 func (p *person) observed(a *entry.Account, at time.Time) {
@@ -65,7 +72,7 @@ func (p *person) observed(a *entry.Account, at time.Time) {
 		p.deleted = p.deleted || a.Code != entry.CodeSeen // else there was none to be seen
 	case entry.StateEnabled: // when the tenant was looked through
 		p.account = cmp.Or(a.Account, p.account)
-		p.cut, p.revoked, p.deleted = time.Time{}, time.Time{}, false
+		p.cut, p.doubt, p.revoked, p.deleted = time.Time{}, time.Time{}, time.Time{}, false
 	case entry.StateDisabled:
 		p.account = cmp.Or(a.Account, p.account)
 		if a.Code == entry.CodeSeen {

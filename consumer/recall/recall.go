@@ -307,8 +307,11 @@ func (m *Memory) outcome(o *entry.Outcome, at time.Time) {
 		done := r.Result == entry.ResultApplied || r.Result == entry.ResultAlready || r.Result == entry.ResultFound
 		switch plan.Kind(in.Ops[n].Op) {
 		case plan.DisableAccount:
+			if !done && r.Result != entry.ResultSkipped && p.cut.IsZero() {
+				p.doubt = at
+			}
 			if done {
-				p.cut, p.blocked = at, time.Time{}
+				p.cut, p.blocked, p.doubt = at, time.Time{}, time.Time{}
 				if r.Code == string(plan.HoldDisabledLocally) {
 					p.blocked = at
 				}
@@ -319,7 +322,7 @@ func (m *Memory) outcome(o *entry.Outcome, at time.Time) {
 			}
 		case plan.EnableAccount, plan.CreateAccount: // also where it is not known: it may be open
 			if r.Result != entry.ResultSkipped {
-				p.cut, p.revoked, p.blocked, p.deleted = time.Time{}, time.Time{}, time.Time{}, false
+				p.cut, p.revoked, p.blocked, p.doubt, p.deleted = time.Time{}, time.Time{}, time.Time{}, time.Time{}, false
 			}
 		case plan.DeleteAccount:
 			p.deleted = p.deleted || done
@@ -340,6 +343,12 @@ type Made struct {
 func (m *Memory) Restore(tx *store.Tx, by state.By) (made Made, err error) {
 	if err := state.SetRecovered(tx, by.Now); err != nil {
 		return made, err
+	}
+	for _, in := range m.intents { // of which the ledger tells no end
+		p := m.person(state.SubjectKey{Issuer: in.Issuer, Subject: in.Subject})
+		if !in.Observe && p.cut.IsZero() && slices.ContainsFunc(in.Ops, func(op entry.Op) bool { return op.Op == string(plan.DisableAccount) }) {
+			p.account, p.doubt = cmp.Or(p.account, in.Account), by.Now
+		}
 	}
 	opened := map[streamName]bool{}
 	for _, kid := range m.order {
@@ -408,7 +417,7 @@ func (p *person) restore(tx *store.Tx, k state.SubjectKey, partly bool, untold f
 		return 0, false, p.ours(tx, k, over, by)
 	}
 	s := &state.Subject{SubjectKey: k, Doc: doc, FactAt: by.Now}
-	known := plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked, BlockedAt: p.blocked}
+	known := p.known()
 	switch {
 	case p.deleted:
 		known.DeletedAt = by.Now
@@ -496,16 +505,17 @@ func recalled(o *entry.Operator) (w word, ok bool) {
 // ours keeps that a disabled account is so by us: by a lease that ran out, an end, a roster. The next word opens it again,
 // where it would take it for a block of the tenant's own people and leave it. over is what was and is over.
 func (p *person) ours(tx *store.Tx, k state.SubjectKey, over fence.Subject, by state.By) error {
-	if !p.closed() && over.Resumed.Position.IsZero() {
+	doubt := p.account != "" && !p.doubt.IsZero() && !p.deleted
+	if !p.closed() && !doubt && over.Resumed.Position.IsZero() {
 		return nil
 	}
 	if err := state.SaveFacts(tx, &state.Subject{SubjectKey: k, Doc: over}); err != nil {
 		return err
 	}
-	if !p.closed() {
+	if !p.closed() && !doubt {
 		return nil
 	}
-	account, err := json.Marshal(plan.Known{ID: p.account, DisabledAt: p.cut, RevokedAt: p.revoked, BlockedAt: p.blocked})
+	account, err := json.Marshal(p.known())
 	if err != nil {
 		return err
 	}

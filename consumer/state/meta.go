@@ -50,3 +50,25 @@ func SetMeta(tx *store.Tx, key, value string) error {
 	}
 	return nil
 }
+
+const metaClockHigh = "clock-high"
+
+// ClockHigh is where the clock was before it went back; zero: it did not, or somebody confirmed it since.
+func ClockHigh(r Reader) (high time.Time, err error) {
+	value, err := Meta(r, metaClockHigh)
+	if err != nil || value == "" {
+		return high, err
+	}
+	if high, err = time.Parse(time.RFC3339Nano, value); err != nil {
+		return high, fmt.Errorf("read where the clock was before it went back: %w", err)
+	}
+	return high, nil
+}
+
+// SetClockHigh keeps it; zero ends it.
+func SetClockHigh(tx *store.Tx, high time.Time) error {
+	if high.IsZero() {
+		return SetMeta(tx, metaClockHigh, "")
+	}
+	return SetMeta(tx, metaClockHigh, high.UTC().Format(time.RFC3339Nano))
+}

@@ -228,6 +228,24 @@ func TestSpacesAroundCells(t *testing.T) {
 	}
 }
 
+// Nobody leaves the scope by a member that an object does not have; one that is null is empty, and who left has left.
+func TestAnObjectWithoutAMemberOfTheScope(t *testing.T) {
+	s := read(t, importer(t, messy(), "Clearance"), JSONL, `
+{"WorkerID":"7","Status":"Active","GivenName":"A","FamilyName":"B","Country":"US","Clearance":"S","OnLeave":"No","Department":"","Title":"","Manager":"","FirstDay":"","LastDay":"","Roles":[]}
+{"WorkerID":"8","Status":"Active","GivenName":"A","FamilyName":"B","OnLeave":"No"}
+{"WorkerID":"9","Status":"Active","GivenName":"A","FamilyName":"B","OnLeave":"No","Clearance":null}
+{"WorkerID":"10","Status":"Inactive"}
+`)
+	var taken []string
+	for _, r := range s.Records {
+		taken = append(taken, r.Subject)
+	}
+	slices.Sort(taken)
+	if !slices.Equal(taken, []string{"10", "7", "9"}) || len(s.Refused) != 1 || s.Refused[0].Subject != "8" || s.Refused[0].Column != "Clearance" {
+		t.Errorf("taken %v, refused %+v", taken, s.Refused)
+	}
+}
+
 // A row that says someone left counts although the rest of it is unusable.
 func TestInactiveRowNeedsLittle(t *testing.T) {
 	m := messy()

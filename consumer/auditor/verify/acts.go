@@ -80,6 +80,9 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 	if !now.access && before.access {
 		s = before
 	}
+	if was := p.at(seconds(later(v.now, v.high))); now.why == notStarted && was.access { // it had begun before the clock went back
+		s = was
+	}
 	if (!s.access || p.lapsed) && v.mayHave(w, p, t) {
 		return
 	}

@@ -181,6 +181,14 @@ func TestTheClockGoesBack(t *testing.T) {
 			moved.Effective = schema.At(w.now.Add(-time.Minute))
 			w.does("E1", "active", w.hears("E1", moved), "enable")
 		}, []string{"give-after-cut"}},
+		{"an engagement that had begun", func(w *world) {
+			began := w.joiner(1, "analyst")
+			began.Start = schema.At(w.now.Add(-time.Minute))
+			seq := w.hears("E2", began)
+			w.does("E2", "active", seq, "create")
+			back(w)
+			w.does("E2", "active", seq, "update")
+		}, nil},
 		{"the clock was wrong before, as an operator says", func(w *world) {
 			seq := w.hears("E1", w.suspend(1))
 			w.does("E1", "suspended", seq, "disable")

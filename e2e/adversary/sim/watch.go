@@ -111,10 +111,15 @@ func (a *watch) judge(in *entry.Intent) {
 	}
 	some := func(f func(model.Access) bool) bool { return slices.ContainsFunc(views, f) }
 	// What had taken access before the clock went back is not undone by that.
-	stands := w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(model.Views, func(v model.View) bool {
-		was := m.At(in.Subject, w.consumer.latest, v)
-		return was.Why != "left" && was.Why != "suspended" && was.Why != "ended"
-	})
+	stands := func(group string) bool {
+		return w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(model.Views, func(v model.View) bool {
+			was := m.At(in.Subject, w.consumer.latest, v)
+			if was.Open {
+				return group == "" || slices.Contains(was.Groups, group)
+			}
+			return was.Why != "left" && was.Why != "suspended" && was.Why != "ended"
+		})
+	}
 	for _, op := range in.Ops {
 		w.tracef("intends %s %s of %d %s", op.Op, short(op.Target), w.of(in.Issuer).n, in.Subject)
 		gives := false
@@ -136,7 +141,11 @@ func (a *watch) judge(in *entry.Intent) {
 		default:
 			w.failf("unknown operation", "%s", op.Op)
 		}
-		ok = ok && !(gives && stands)
+		group := ""
+		if op.Op == "add-member" {
+			group = op.Target
+		}
+		ok = ok && !(gives && stands(group))
 		switch {
 		case ok:
 		case gives && is.Closed:
