@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jmlbridge/consumer/fence"
+	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/store"
 )
@@ -35,7 +36,7 @@ func (e *Engine) clockDoubt() (bool, error) {
 // off is looked at again, until the clock is confirmed. An account that was opened for an engagement before is no
 // witness of this one: its cut is owed, by whatever clock.
 func (u *unit) begun() error {
-	if u.ofBefore() {
+	if !opened(u.row, u.known, u.view, u.now) {
 		return nil
 	}
 	doubt, err := u.clockDoubt()
@@ -48,14 +49,35 @@ func (u *unit) begun() error {
 	return nil
 }
 
-// ofBefore reports whether the account was last opened for an engagement before the one that is wanted. Where nobody noted
-// for which, as before a recovery, the end of one is the witness.
-func (u *unit) ofBefore() bool {
-	wanted := u.view.Want.Engagement
-	if e := u.known.Engagement; e > 0 {
-		return e < wanted
+// opened reports whether the account was opened for an engagement that has not started by this clock, and is open. Where nobody
+// noted for which it was, as before a recovery, the end of an earlier one is the witness against it.
+func opened(s *state.Subject, known plan.Known, v fence.View, now time.Time) bool {
+	if v.Why != fence.WhyNotStarted || known.ID == "" || known.IsCut() {
+		return false
 	}
-	return slices.ContainsFunc(u.row.Doc.Closings, func(c fence.Closing) bool { return c.Engagement < wanted && !c.Effective.After(u.now) })
+	wanted := v.Want.Engagement
+	if e := known.Engagement; e > 0 {
+		return e >= wanted
+	}
+	return !slices.ContainsFunc(s.Doc.Closings, func(c fence.Closing) bool { return c.Engagement < wanted && !c.Effective.After(now) })
+}
+
+// View is what becomes of a person now, as the engine takes it.
+func View(r state.Reader, s *state.Subject, now time.Time) (fence.View, error) {
+	high, err := state.ClockHigh(r)
+	if err != nil {
+		return fence.View{}, err
+	}
+	v := standing(s, now, high)
+	known, err := s.Known()
+	if err != nil || !opened(s, known, v, now) {
+		return v, nil // what is not known of the account is told where it is looked at
+	}
+	alarms, err := state.Alarms(r)
+	if slices.ContainsFunc(alarms, func(a state.Alarm) bool { return a.Code == AlarmClock }) {
+		v = s.Doc.At(v.Want.Start)
+	}
+	return v, err
 }
 
 // age adds to the uptime, by the monotonic clock: a delete needs its grace in it too, so that

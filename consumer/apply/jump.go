@@ -98,13 +98,7 @@ func standing(s *state.Subject, now, high time.Time) fence.View {
 	return v
 }
 
-// View is what becomes of a person now.
-func View(r state.Reader, s *state.Subject, now time.Time) (fence.View, error) {
-	high, err := state.ClockHigh(r)
-	return standing(s, now, high), err
-}
-
-// view is the same by what the engine knows of the clock, which may be more: a jump that it has just seen itself.
+// view is what the facts come to by what the engine knows of the clock: also a jump that it has just seen itself.
 func (e *Engine) view(s *state.Subject, now time.Time) fence.View {
 	e.leapt(now)
 	e.mu.Lock()

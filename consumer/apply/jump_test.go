@@ -116,6 +116,7 @@ func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
 	b.settle()
 	b.say("3", fence.Fact{Kind: schema.KindLeaver, Effective: b.config.Now()}) // not done yet
 	b.join("6", "Fay", "lead")
+	b.say("7", fence.Fact{Kind: schema.KindJoiner, Person: person("Gil"), Roles: []string{"analyst"}, Start: b.config.Now()})
 	b.settle()
 	b.say("6", fence.Fact{Kind: schema.KindMover, Person: person("Fay"), Roles: []string{"analyst"}, Effective: b.config.Now()})
 	b.settle()
@@ -130,6 +131,12 @@ func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
 		if b.user(name).Enabled != want {
 			t.Errorf("%s is enabled: %v", name, !want)
 		}
+	}
+	if v, err := View(b.db.Read(), b.row("7"), b.config.Now()); err != nil || !v.Access || !b.user("gil.ng").Enabled {
+		t.Errorf("whose engagement had begun: %+v, %v", v, err)
+	}
+	if v, err := View(b.db.Read(), b.row("1"), b.config.Now()); err != nil || v.Why != fence.WhySuspended {
+		t.Errorf("who was suspended: %+v, %v", v, err)
 	}
 	if g := b.user("fay.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
 		t.Errorf("roles that a mover took: %v", g)

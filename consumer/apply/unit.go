@@ -66,10 +66,8 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Tim
 		return err // it is due anew
 	}
 	u.view = e.view(row, u.now)
-	if u.view.Why == fence.WhyNotStarted && u.known.ID != "" && !u.known.IsCut() {
-		if err := u.begun(); err != nil {
-			return err
-		}
+	if err := u.begun(); err != nil {
+		return err
 	}
 	u.situation = plan.Situation{Issuer: row.Issuer, Subject: row.Subject, View: u.view, Known: u.known, Unnamed: row.Unnamed, Now: u.now, Uptime: u.up()}
 	if m := u.view.Want.Person.Manager; m != nil && u.view.Access && m.Value != row.Subject {
