@@ -158,7 +158,7 @@ CREATE TABLE subject (
   sifted   INTEGER NOT NULL DEFAULT 0,          -- the rev that was judged for whether what is due to give takes something too
   said_at  INTEGER NOT NULL DEFAULT 0,          -- iat of the last event or roster that named the person: leases count from it
   lease_at INTEGER NOT NULL DEFAULT 0,          -- when a lease of the person is to be looked at again; 0: at any time
-	lease_end     INTEGER NOT NULL DEFAULT 0, -- lease_at, where a lease ends then; else something that is not due is looked at
+  lease_end INTEGER NOT NULL DEFAULT 0,         -- lease_at, where a lease ends then; else something that is not due is looked at
   extended INTEGER NOT NULL DEFAULT 0,          -- an operator let leases last at least until then
   stated_generation INTEGER NOT NULL DEFAULT 0, -- with the next one the head of the last roster that named the person
   stated_seq        INTEGER NOT NULL DEFAULT 0,

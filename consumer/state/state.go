@@ -30,9 +30,18 @@ var tables string
 // appID marks the file as the consumer's: "JMLc".
 const appID = 0x4a4d4c63
 
+// migrations bring the tables from each version to the next: 1 to 2 for how long a cut waits at most, and for which looks at a
+// lease are its end.
+var migrations = map[int]string{
+	1: `ALTER TABLE subject ADD COLUMN lease_end INTEGER NOT NULL DEFAULT 0;
+		ALTER TABLE subject ADD COLUMN cut_by INTEGER NOT NULL DEFAULT 0;
+		ALTER TABLE subject ADD COLUMN take_by INTEGER NOT NULL DEFAULT 0;
+		CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0;`,
+}
+
 // Schema describes the file to package store.
 func Schema() store.Schema {
-	return store.Schema{App: appID, Name: "jmlbridge consumer", Version: 1, DDL: tables + ledger.DDL}
+	return store.Schema{App: appID, Name: "jmlbridge consumer", Version: 2, DDL: tables + ledger.DDL, Migrations: migrations}
 }
 
 // Reader is what reading functions need: a *store.Reader of [DB.Read], or a *store.Tx.

@@ -617,3 +617,40 @@ func TestFirstDue(t *testing.T) {
 		}
 	}
 }
+
+// A database of the first version gets what it lacks, and keeps what it has.
+func TestMigration(t *testing.T) {
+	db := open(t)
+	path := db.Path()
+	k := SubjectKey{Issuer: iss, Subject: "1"}
+	err := db.Tx(t.Context(), func(tx *store.Tx) error {
+		if err := SaveFacts(tx, &Subject{SubjectKey: k, Lane: plan.Give, Due: t0}); err != nil {
+			return err
+		}
+		for _, q := range []string{"ALTER TABLE subject DROP COLUMN lease_end", "ALTER TABLE subject DROP COLUMN cut_by", "ALTER TABLE subject DROP COLUMN take_by",
+			"DROP INDEX hold_expires", "PRAGMA user_version = 1"} {
+			if _, err := tx.Exec(q); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = db.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	s, err := LoadSubject(again.Read(), k)
+	if err != nil || s == nil || s.Lane != plan.Give || !s.CutBy.IsZero() {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	if err := again.Update(t.Context(), func(tx *store.Tx) error { return LookAtLease(tx, k, t0, true) }); err != nil {
+		t.Error(err)
+	}
+}
