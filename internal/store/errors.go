@@ -22,6 +22,12 @@ func isDamaged(err error) bool {
 	return false
 }
 
+// IsBusy reports whether err says that other processes wrote for so long that this write had no turn. Nothing was written.
+func IsBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
 // IsFull reports whether err says that the disk, or a quota, has no room left. What was to be written is not there.
 func IsFull(err error) bool {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {

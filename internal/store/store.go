@@ -50,7 +50,7 @@ func refusef(path, format string, args ...any) error {
 
 // Tuning. Figures are of the benchmark in this package.
 const (
-	busyTimeout   = 10_000   // milliseconds that a write waits for another process's transaction
+	busyTimeout   = 60_000   // milliseconds that a write waits for other processes' transactions: they take turns by chance, and an import makes one after the other
 	writerCache   = 24 << 10 // KiB of page cache for the writing connection
 	readerCache   = 2 << 10  // KiB for each reading connection
 	maxReaders    = 4        // connections

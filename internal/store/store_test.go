@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -484,5 +485,28 @@ func TestSnapshot(t *testing.T) {
 	}
 	if got := keys(t, db); got != "0 1 2" {
 		t.Errorf("there is %q; want all", got)
+	}
+}
+
+// A write that has no turn beside another process is told apart from one that failed.
+func TestIsBusy(t *testing.T) {
+	db := create(t)
+	other, err := sql.Open("sqlite", "file:"+db.Path()+"?_busy_timeout=1&_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	err = db.Tx(t.Context(), func(*Tx) error {
+		tx, err := other.Begin()
+		if err == nil {
+			err = errors.Join(errors.New("two write at once"), tx.Rollback())
+		}
+		if !IsBusy(err) || IsFull(err) {
+			t.Errorf("got %v", err)
+		}
+		return nil
+	})
+	if err != nil || IsBusy(err) || IsBusy(errors.New("database is locked")) {
+		t.Errorf("got %v", err)
 	}
 }

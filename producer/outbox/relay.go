@@ -158,6 +158,9 @@ func (r *relay) mark(ctx context.Context, batch []waiting) {
 	r.marking = done
 	go func() {
 		err := r.markNow(context.WithoutCancel(ctx), batch)
+		for ; store.IsBusy(err) && ctx.Err() == nil; err = r.markNow(context.WithoutCancel(ctx), batch) {
+			r.b.c.Log.WarnContext(ctx, "other commands keep the database; what was published is not marked yet", "aud", r.audience, "err", err)
+		}
 		if err == nil {
 			crash.Point("producer-marked")
 			if r.b.c.Wake != nil {
