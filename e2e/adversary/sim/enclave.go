@@ -36,7 +36,7 @@ type consumer struct {
 	batch   []*message        // that Take has in hand; nil where it has none
 	line    []*message        // that it keeps in memory, since the disk has no room for them
 	dropped map[*message]bool // that it took on a full disk and did not keep
-	unswept bool              // it started, perhaps without what waited for room, and has not looked since at what it has to report
+	unswept bool              // it started, perhaps without what waited for room, or had none to look, and has not looked since at what it has to report
 	from    time.Time         // when its step began
 	offset  time.Duration     // of the enclave's clock
 	latest  time.Time         // that its clock said before the jumps that nobody has confirmed
@@ -296,6 +296,7 @@ func (c *consumer) sweep() {
 		if !c.room.Full(err) {
 			c.w.broken("sweep: %v", err)
 		}
+		c.unswept = true
 		return // what there is to report is reported when there is room
 	}
 	c.unswept = false

@@ -240,7 +240,7 @@ func (w *world) begin() {
 		w.mood.days = 1 + w.rng.IntN(9)
 	}
 	if w.chance(25) {
-		w.mood.grace = w.upTo(3 * 24 * time.Hour).Truncate(time.Minute)
+		w.mood.grace = max(time.Minute, w.upTo(3*24*time.Hour).Truncate(time.Minute)) // none would be never
 	}
 	if w.chance(15) {
 		w.mood.jumps = 5
