@@ -92,6 +92,20 @@ func newForked(t *testing.T) *forked {
 	return f
 }
 
+// A heartbeat of the other branch repeats a cut that never came, at a number at which we have another message.
+func TestAHeartbeatOfAnotherBranchCuts(t *testing.T) {
+	f := newForked(t)
+	f.give(f.as...)
+	if !f.view("bob").Access {
+		t.Fatal("bob is not there")
+	}
+	f.b.leaver("bob", 1) // withheld
+	f.give(f.bs[2], f.b.heartbeat(schema.CutNotice{Subject: "bob", Engagement: 1, Kind: schema.KindLeaver, Effective: schema.At(t0.Add(-time.Minute)), Seq: 5}))
+	if v := f.view("bob"); v.Access || v.Why != fence.WhyLeft {
+		t.Errorf("got %+v", v)
+	}
+}
+
 func TestAnOperatorNamesTheBranchThatWasNotFollowed(t *testing.T) {
 	f := newForked(t)
 	f.give(f.as...)

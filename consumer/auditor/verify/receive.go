@@ -450,7 +450,8 @@ func (v *verifier) heartbeat(s *stream, r *entry.Received, m *message) {
 		s.echoed = max(s.echoed, r.Seq)
 	}
 	for _, c := range m.cuts {
-		if c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0 || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
+		here := r.Disposition == entry.DispositionAdmitted && c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0
+		if here || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
 			continue
 		}
 		w := who{r.Issuer, c.Subject}
