@@ -306,8 +306,7 @@ func (e *Engine) judgeTakes(r state.Reader, now time.Time) (v verdict, err error
 }
 
 // loses reports whether roles are to be taken from a person, and were not counted yet, nor have waited for as long as they
-// may. Whose account nobody has looked at
-// since a recovery is where it was found then.
+// may. Whose account nobody has looked at since a recovery is where it was found then.
 func (e *Engine) loses(r state.Reader, s *state.Subject, now time.Time) (bool, error) {
 	v := s.Doc.At(now)
 	if !v.Access || s.Taken == s.Rev || s.Waited(plan.Take, now) {

@@ -30,13 +30,16 @@ var tables string
 // appID marks the file as the consumer's: "JMLc".
 const appID = 0x4a4d4c63
 
-// migrations bring the tables from each version to the next: 1 to 2 for how long a cut waits at most, and for which looks at a
-// lease are its end.
+// migrations bring the tables from each version to the next: 1 to 2 for how long a cut waits at most, for which looks at a
+// lease are its end, and for alarms about a person, which were kept by the subject alone and would stand for ever by that key.
 var migrations = map[int]string{
 	1: `ALTER TABLE subject ADD COLUMN lease_end INTEGER NOT NULL DEFAULT 0;
 		ALTER TABLE subject ADD COLUMN cut_by INTEGER NOT NULL DEFAULT 0;
 		ALTER TABLE subject ADD COLUMN take_by INTEGER NOT NULL DEFAULT 0;
-		CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0;`,
+		CREATE INDEX hold_expires ON hold (expires) WHERE state = 'open' AND expires > 0;
+		UPDATE alarm SET key = replace(replace(replace(key, '%', '%25'), '@', '%40'), '#', '%23') || '@' || (SELECT iss FROM subject WHERE subject = alarm.key)
+			WHERE code IN ('cut-failing', 'give-failing', 'cut-undone', 'cut-held', 'internal', 'engagement-jump', 'content-refused')
+			AND (SELECT COUNT(*) FROM subject WHERE subject = alarm.key) = 1;`,
 }
 
 // Schema describes the file to package store.

@@ -618,14 +618,19 @@ func TestFirstDue(t *testing.T) {
 	}
 }
 
-// A database of the first version gets what it lacks, and keeps what it has.
+// A database of the first version gets what it lacks, and keeps what it has: an alarm about a person ends with its matter.
 func TestMigration(t *testing.T) {
 	db := open(t)
 	path := db.Path()
-	k := SubjectKey{Issuer: iss, Subject: "1"}
+	k := SubjectKey{Issuer: iss, Subject: "a@1"}
 	err := db.Tx(t.Context(), func(tx *store.Tx) error {
 		if err := SaveFacts(tx, &Subject{SubjectKey: k, Lane: plan.Give, Due: t0}); err != nil {
 			return err
+		}
+		for _, key := range []string{k.Subject, "hr"} {
+			if _, err := RaiseAlarm(tx, Alarm{Code: "cut-held", Key: key, Severity: Critical, Text: "x", Last: t0}); err != nil {
+				return err
+			}
 		}
 		for _, q := range []string{"ALTER TABLE subject DROP COLUMN lease_end", "ALTER TABLE subject DROP COLUMN cut_by", "ALTER TABLE subject DROP COLUMN take_by",
 			"DROP INDEX hold_expires", "PRAGMA user_version = 1"} {
@@ -650,7 +655,15 @@ func TestMigration(t *testing.T) {
 	if err != nil || s == nil || s.Lane != plan.Give || !s.CutBy.IsZero() {
 		t.Errorf("got %+v, %v", s, err)
 	}
-	if err := again.Update(t.Context(), func(tx *store.Tx) error { return LookAtLease(tx, k, t0, true) }); err != nil {
+	if err := again.Update(t.Context(), func(tx *store.Tx) error {
+		if ended, err := ClearAlarmOf(tx, "cut-held", k, t0); err != nil || ended == nil {
+			return fmt.Errorf("the alarm about the person: %v, %w", ended, err)
+		}
+		return LookAtLease(tx, k, t0, true)
+	}); err != nil {
 		t.Error(err)
+	}
+	if list, err := Alarms(again.Read()); err != nil || len(list) != 1 || list[0].Key != "hr" {
+		t.Errorf("left: %+v, %v", list, err)
 	}
 }
