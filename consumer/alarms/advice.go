@@ -37,7 +37,7 @@ var advice = map[string]string{
 	"future":               "a message is dated ahead of our clock: compare both clocks; ours counts, so where it is behind, a leaver is cut that much later: ask HR for leavers and cut by hand until it is right. What will not come true within reason is given up by `consumer parked drop`, and said again by its producer",
 	"fast-forward":         "a trusted key jumped out of reach: treat it as stolen (`consumer trust revoke`) until the producer's people say otherwise; then `consumer parked drop` what it sent",
 	"engagement-forgotten": "ask HR whether the person left, and if so `consumer cut SUBJECT --reason TEXT` at once; have the producer's people follow \"After a restore\" in producer/README.md, which lets their next words reach what was forgotten",
-	"engagement-jump":      "somebody's engagement number was raised too far: ask the producer's people whether it is right, then have it sent step by step",
+	"engagement-jump":      "somebody's engagement number was raised too far: ask the producer's people whether it is right, then wait for the next roster, which brings it; if it is not, treat the key as stolen (`consumer trust revoke`)",
 	"content-refused":      "a message in its place says what may not be taken: have the producer's people say it again rightly; if it may be a leaver, cut by hand",
 	"roster-broken":        "a roster does not agree with itself and is not believed: tell the producer's people; the next one says the whole truth again",
 	"gap-covered":          "messages had not come when a roster stood in for them: nothing is lost by it, and what comes of them yet gives nothing; where they were not parked or refused here, ask whoever runs the mid-point where they are. It ends by itself",

@@ -191,3 +191,46 @@ func TestFailedLooksDoNotPassTheLimit(t *testing.T) {
 		t.Errorf("%d accounts in an hour, want at most %d: that is the limit", n, limit)
 	}
 }
+
+// Whoever was listed while somebody else still worked on the same person, and was put off by that work, is not counted as
+// long as the wait lasts: who came meanwhile has the room.
+func TestWhatWentOnSinceItWasListedIsListedAnew(t *testing.T) {
+	b := setup(t)
+	b.tenant.AddFaults(tenant.Fault{Name: "away", Method: "^GET$", Path: "/users", Kind: tenant.Error, Status: 503, Count: 1})
+	b.join("0", "Ana", "analyst")
+	e, err := New(b.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	listed := b.row("0")
+	work := func() {
+		t.Helper()
+		if !e.take(listed) {
+			t.Fatal("the person is claimed already")
+		}
+		e.alone = true
+		fatal := make(chan error, 1)
+		e.start(t.Context(), listed, b.now(), false, fatal)
+		select {
+		case err := <-fatal:
+			t.Fatal(err)
+		default:
+		}
+	}
+	work()
+	if got := b.row("0").Attempts; got != 1 {
+		t.Fatalf("%d attempts failed, want 1", got)
+	}
+	b.clock.Add(int64(time.Hour))
+	work()
+	if n := b.writes("create"); n != 0 {
+		t.Errorf("%d accounts were made by a list from before the wait, want none", n)
+	}
+	b.settle()
+	if n := b.writes("create"); n != 1 {
+		t.Errorf("%d accounts in the end, want 1", n)
+	}
+}

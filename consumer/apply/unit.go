@@ -43,13 +43,14 @@ type unit struct {
 // one works on a person, who was listed when the limits had been judged at a time. look says to give nothing yet that would
 // count against them.
 func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Time, look bool) error {
-	// The list was read before this person was claimed: whoever held the claim may have gone on since.
+	// The list was read before this person was claimed: whoever held the claim may have gone on since. Then the row is due at
+	// another time than the one at which the limits counted it, and is listed anew.
 	row, err := state.LoadSubject(e.DB.Read(), listed.SubjectKey)
 	if err != nil {
 		return err
 	}
 	now := e.Now()
-	if row == nil || row.Lane != listed.Lane || row.Due.After(now) {
+	if row == nil || row.Lane != listed.Lane || !row.Due.Equal(listed.Due) || row.Due.After(now) {
 		return nil
 	}
 	u := &unit{Engine: e, row: row, now: now, attempt: row.Attempts + 1}

@@ -22,10 +22,11 @@ import (
 
 // Limits on one subject's record; what is beyond them is merged so that access can only shrink.
 const (
-	maxStep    = 16 // how far one fact may raise the engagement; a stolen key must not fast-forward
-	maxPending = 16 // desired states that wait for their effective date
-	maxCuts    = 16 // closings, suspensions or ceilings kept apart
-	maxPast    = 8  // desired states, or suspensions, up to which those are kept that are over only by our own clock
+	maxStep    = 16   // how far one fact may raise the engagement; a stolen key must not fast-forward
+	maxLeap    = 1024 // the same of a roster, and of whom nothing is known: who joins late finds people at a high number
+	maxPending = 16   // desired states that wait for their effective date
+	maxCuts    = 16   // closings, suspensions or ceilings kept apart
+	maxPast    = 8    // desired states, or suspensions, up to which those are kept that are over only by our own clock
 )
 
 // margin is by how much the clocks of both sides may be ahead before anything is forgotten too early: more than that
@@ -218,14 +219,14 @@ type Verdict int
 const (
 	Inert    Verdict = iota // says nothing new: overtaken by a fact further on
 	Waits                   // gives access and is not in sequence: nothing beyond its taking part was accepted
-	Bounded                 // raises the engagement by more than maxStep; only its taking part, up to there, was accepted
+	Bounded                 // raises the engagement out of reach; only its taking part, up to there, was accepted
 	Accepted                // moved a fence
 )
 
 // Accept folds f into s. It never modifies what s points to.
 func Accept(s Subject, f Fact) (Subject, Verdict) {
 	verdict := Accepted
-	if limit := s.engagement() + maxStep; f.Engagement > limit {
+	if f.Engagement > s.reach(f.Kind) {
 		if !f.Kind.Cuts() {
 			return s, Bounded
 		}
@@ -277,6 +278,15 @@ func (s *Subject) statedLive() Position {
 
 // engagement is the highest of which anything was accepted.
 func (s *Subject) engagement() int { return max(s.StateFence.Engagement, s.DesiredFence.Engagement) }
+
+// reach is the highest engagement to which a fact may raise the record.
+func (s *Subject) reach(kind schema.Kind) int {
+	e := s.engagement()
+	if e == 0 || kind == schema.KindRoster {
+		return e + maxLeap
+	}
+	return e + maxStep
+}
 
 func (s *Subject) forward(p Position) {
 	if p.Compare(s.StateFence) > 0 {

@@ -313,6 +313,25 @@ func TestBounds(t *testing.T) {
 			t.Fatal("the next engagement must stay possible after a fast-forward")
 		}
 	})
+	t.Run("who joins late finds people at a high number, and a roster says where everybody is", func(t *testing.T) {
+		for _, kind := range []schema.Kind{schema.KindJoiner, schema.KindRoster} {
+			s, v := Accept(Subject{}, Fact{Position: at(maxLeap, 1), Kind: kind, Sequenced: true, Roles: []string{"a"}})
+			if v != Accepted || !s.At(day(1)).Access {
+				t.Errorf("%s of somebody unknown: verdict %v, want Accepted and access", kind, v)
+			}
+			if _, v := Accept(Subject{}, Fact{Position: at(maxLeap+1, 1), Kind: kind, Sequenced: true}); v != Bounded {
+				t.Errorf("%s of somebody unknown, further: verdict %v, want Bounded", kind, v)
+			}
+		}
+		s, _ := Accept(Subject{}, Fact{Position: at(40, 1), Kind: schema.KindLeaver, Effective: day(0)})
+		if s, _ = Accept(s, Fact{Position: at(40, 0), Kind: schema.KindJoiner, Sequenced: true}); s.At(day(1)).Access {
+			t.Error("the joiner of a leaver who came first gives access")
+		}
+		s, v := Accept(s, Fact{Position: at(60, 2), Kind: schema.KindRoster, Sequenced: true, Effective: day(0), Roles: []string{"a"}})
+		if v != Accepted || !s.At(day(1)).Access {
+			t.Errorf("roster on somebody known: verdict %v, want Accepted and access", v)
+		}
+	})
 	t.Run("a record stays small and never gives more", func(t *testing.T) {
 		s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b"}})
 		for i := range 500 {

@@ -250,7 +250,9 @@ func (b *batch) fromRoster(k state.SubjectKey, f fence.Fact, r *state.Roster) er
 	doc, verdict := fence.Accept(s.Doc, f)
 	switch verdict {
 	case fence.Bounded:
-		return b.jump(k, f.Position, s, r)
+		if err := b.jump(k, f.Position, r); err != nil || !f.Kind.Cuts() {
+			return err
+		}
 	case fence.Inert:
 		return nil
 	}
@@ -294,10 +296,10 @@ func sameClosings(a, b fence.Subject) bool {
 }
 
 // jump is raised for a statement whose engagement is out of reach.
-func (b *batch) jump(k state.SubjectKey, p fence.Position, s *subject, r *state.Roster) error {
+func (b *batch) jump(k state.SubjectKey, p fence.Position, r *state.Roster) error {
 	a := state.AlarmOf(alarmJump, k)
 	a.Severity, a.Last = state.Warning, b.now
-	a.Text = fmt.Sprintf("roster %s raises the engagement of subject %s to %d, too far; it gives nothing. Ask the producer, and look for a stolen key", r.ID, k.Subject, p.Engagement)
+	a.Text = fmt.Sprintf("roster %s raises the engagement of subject %s to %d, too far; it gives nothing, and takes what is known. Ask the producer, and look for a stolen key", r.ID, k.Subject, p.Engagement)
 	_, err := state.RaiseAlarm(b.tx, a)
 	return err
 }

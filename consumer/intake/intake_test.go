@@ -642,7 +642,7 @@ func TestAParkedCutActsAsSoonAsItsKeyIsTrusted(t *testing.T) {
 
 func TestWhatCannotMoveAFenceIsRecorded(t *testing.T) {
 	w, p := setup(t)
-	w.give(p.joiner("1", 2, "a"), p.mover("1", 1, "b"), p.joiner("2", 40))
+	w.give(p.joiner("1", 2, "a"), p.mover("1", 1, "b"), p.joiner("2", 2000))
 	w.want(1, "received joiner:v1 1 admitted", "received mover:v1 2 admitted", "superseded", "received joiner:v1 3 admitted: fast-forward", "raised engagement-jump")
 	if v := access(w, "1"); !slices.Equal(v.Roles(), []string{"a"}) || access(w, "2").Access {
 		t.Errorf("want neither to give anything, got %+v", v)

@@ -27,9 +27,9 @@ func TestAlarmsOfTwoIssuersStandApart(t *testing.T) {
 		name, code string
 		say        func(p *producer, id string) []sealed
 	}{
-		{"a jump", alarmJump, func(p *producer, id string) []sealed { return []sealed{p.joiner(id, 40, "a")} }},
+		{"a jump", alarmJump, func(p *producer, id string) []sealed { return []sealed{p.joiner(id, 1, "a"), p.joiner(id, 40, "a")} }},
 		{"a jump by a roster", alarmJump, func(p *producer, id string) []sealed {
-			return append([]sealed{p.joiner(id, 1, "a")}, p.roster([]schema.LiveEngagement{lives(id, 40, "a")}, nil)...)
+			return append([]sealed{p.joiner(id, 1, "a")}, p.roster([]schema.LiveEngagement{lives(id, 4000, "a")}, nil)...)
 		}},
 		{"content", alarmContent, refused},
 	} {

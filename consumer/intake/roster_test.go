@@ -545,3 +545,23 @@ func (r *register) rosters() (live []schema.LiveEngagement, closed []schema.Clos
 	}
 	return live, closed
 }
+
+// An enclave that joins late, or lost its database and hears of what came meanwhile from a roster alone, finds people at
+// a high number. What a roster has closed out of reach takes what is known.
+func TestARosterFindsPeopleAtAHighNumber(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "a"), p.joiner("2", 1, "a"))
+	w.give(p.roster([]schema.LiveEngagement{lives("1", 60, "a"), lives("3", 60, "a")}, []schema.ClosedEngagement{gone("2", 60)})...)
+	w.applyRosters()
+	for _, subject := range []string{"1", "3"} {
+		if v := access(w, subject); !v.Access || v.Want.Engagement != 60 {
+			t.Errorf("want subject %s active in engagement 60, got %+v", subject, v)
+		}
+	}
+	if v := access(w, "2"); v.Access || !v.Closed {
+		t.Errorf("want subject 2 closed, got %+v", v)
+	}
+	if !slices.Contains(w.alarms(), alarmJump) {
+		t.Error("nothing tells of the jump of subject 2")
+	}
+}

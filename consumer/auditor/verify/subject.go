@@ -16,8 +16,12 @@ const (
 	resume
 )
 
-// maxStep is how far one fact may raise a person's engagement (schema/event.md allows a stolen key more).
-const maxStep = 16
+// How far one fact may raise a person's engagement, and how far a roster may, and anything that is said of somebody
+// unknown (schema/event.md, 5.1).
+const (
+	maxStep = 16
+	maxLeap = 1024
+)
 
 // fact is one signed statement about a person, as it was received. Instants are seconds; 0 is "not said".
 type fact struct {
@@ -168,7 +172,11 @@ func (p *person) add(f fact) bool {
 			return false
 		}
 	}
-	if f.engagement > highest+maxStep {
+	reach := highest + maxStep
+	if highest == 0 || f.stated {
+		reach = highest + maxLeap
+	}
+	if f.engagement > reach {
 		f.sequenced = false
 		if f.kind == leaver || f.kind == suspend {
 			f.engagement = highest
