@@ -26,7 +26,7 @@ func (m *Model) Before() *Model { return m.past }
 // is on no ledger by its content: both are good, to know of it and not to.
 func (m *Model) remembered(subject string, v View) (all []said) {
 	for _, s := range m.about(subject, View{Unopened: v.Unopened}) {
-		if !s.opened && !v.Unopened {
+		if !s.opened && (!v.Unopened || v.Forgotten) {
 			continue
 		}
 		effective := func(t schema.Instant) { s.effective = t.Time() }

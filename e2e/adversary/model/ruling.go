@@ -9,8 +9,9 @@ import (
 // Rule is an operator's word on the generation that is followed, which says two things: these messages are not of its
 // chain. What they took away stays taken. What they gave is given no more, and stays until somebody decides or a good
 // word comes. The chain is read again without them. What a roster stood in for up to the head at which the branch goes on
-// is not waited for again: that branch names the head.
-func (m *Model) Rule(head uint64, out func(schema.Digest) bool) {
+// is not waited for again: that branch names the head. Where its next message did not come, the place is a guess, as good as
+// the message that tells of it, and what comes may say otherwise: then the generation says two things again.
+func (m *Model) Rule(head uint64, hash schema.Digest, out func(schema.Digest) bool) {
 	was := m.generations[m.latest]
 	g := newGeneration()
 	g.head, g.hash, g.mute, g.joined, g.pinned = was.joined, was.pinned, was.joined > 0, was.joined, was.pinned
@@ -33,18 +34,27 @@ func (m *Model) Rule(head uint64, out func(schema.Digest) bool) {
 			continue
 		}
 		if c, ok := was.stood[x.Hash]; ok && g.out[x.Hash] {
-			if c.seq > head { // by the word of the branch's first message
-				i := slices.IndexFunc(was.order, func(o Message) bool { return o.Stream.Seq == head+1 && !g.out[o.Hash] })
-				if i < 0 {
+			if c.seq > head {
+				if c, ok = was.named(head, hash, g.out); !ok {
 					continue
 				}
-				c = covered{head, was.order[i].Stream.Prev}
 			}
 			g.stood[x.Hash] = c
 			g.cover(c)
 		}
 		m.take(g, x)
 	}
+}
+
+// named is a place from which a branch goes on: by the word of its next message, else by that of any message there.
+func (g *generation) named(head uint64, hash schema.Digest, out map[schema.Digest]bool) (c covered, ok bool) {
+	for _, o := range g.order {
+		if o.Stream.Seq == head+1 && !out[o.Hash] {
+			return covered{head, o.Stream.Prev}, true
+		}
+		ok = ok || o.Stream.Seq == head+1 && o.Stream.Prev == hash || o.Stream.Seq == head && o.Hash == hash
+	}
+	return covered{head, hash}, ok
 }
 
 // RuledOut tells whether an operator ruled that a message of the generation that is followed is not of its chain, or it

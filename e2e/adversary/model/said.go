@@ -40,6 +40,8 @@ type View struct {
 	// Unopened: with what suspends, and what movers take, in a generation that nobody opened yet. Its place among
 	// what the followed one says is known only when somebody does. (A leaver counts in any case.)
 	Unopened bool
+	// Forgotten: with Unopened, but for what a database knew of it that was lost since.
+	Forgotten bool
 	// Disowned: with what was in its place until an operator ruled that it is not of the chain. It is a reason to
 	// leave somebody what he has, and none to give.
 	Disowned bool
@@ -49,7 +51,17 @@ type View struct {
 }
 
 // Views are all of those by which something may be given.
-var Views = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}, {Ended: true}, {Pending: true, Ended: true}}
+func (m *Model) Views() []View {
+	if m.past == nil {
+		return views
+	}
+	return viewsAfterLoss
+}
+
+var (
+	views          = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}, {Ended: true}, {Pending: true, Ended: true}}
+	viewsAfterLoss = append(slices.Clone(views), View{Unopened: true, Forgotten: true}, View{Pending: true, Unopened: true, Forgotten: true})
+)
 
 // about lists everything that was said of a person.
 func (m *Model) about(subject string, v View) (all []said) {

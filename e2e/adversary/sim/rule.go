@@ -70,7 +70,11 @@ func (c *consumer) rule(p *producer) bool {
 		w.failf("ruled out", "the branch that was chosen")
 	}
 	w.tracef("operator rules on the fork of %d: it goes on after %d, and %d messages are not of the chain", p.n, ru.Head, len(out))
-	p.model.Rule(ru.Head, func(hash schema.Digest) bool { return out[hash] })
+	var head []byte
+	if err := c.db.Read().QueryRow("SELECT head_hash FROM stream WHERE iss = ? AND stream = ? AND generation = ?", p.issuer, stream, p.opened).Scan(&head); err != nil {
+		w.broken("read the head of a stream: %v", err)
+	}
+	p.model.Rule(ru.Head, schema.Digest(head), func(hash schema.Digest) bool { return out[hash] })
 	c.sweep()
 	return true
 }

@@ -90,21 +90,21 @@ func (a *watch) judge(in *entry.Intent) {
 		instants = append(instants, w.consumer.latest)
 	}
 	for _, at := range instants {
-		for _, v := range model.Views {
+		for _, v := range m.Views() {
 			views = append(views, m.At(in.Subject, at, v))
 		}
 	}
 	is := views[0]
 	cuts := slices.Clone(views) // what was known once may be a reason to take, and none to give
 	for _, at := range instants {
-		for _, v := range model.Views {
+		for _, v := range m.Views() {
 			v.Disowned = true
 			cuts = append(cuts, m.At(in.Subject, at, v))
 		}
 	}
 	for past := m.Before(); past != nil; past = past.Before() {
 		for _, at := range instants {
-			for _, v := range model.Views {
+			for _, v := range m.Views() {
 				cuts = append(cuts, past.At(in.Subject, at, v))
 			}
 		}
@@ -112,7 +112,7 @@ func (a *watch) judge(in *entry.Intent) {
 	some := func(f func(model.Access) bool) bool { return slices.ContainsFunc(views, f) }
 	// What had taken access before the clock went back is not undone by that.
 	stands := func(group string) bool {
-		return w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(model.Views, func(v model.View) bool {
+		return w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(m.Views(), func(v model.View) bool {
 			was := m.At(in.Subject, w.consumer.latest, v)
 			if was.Open {
 				return group == "" || slices.Contains(was.Groups, group)
