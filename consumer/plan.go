@@ -143,7 +143,7 @@ func (a *app) preview(ctx context.Context, db *state.DB, t *tenants, pol *policy
 	}
 	for _, s := range people {
 		now := a.now()
-		view, err := apply.View(db.Read(), s, now)
+		view, err := apply.View(db.Read(), s, pol, now)
 		if err != nil {
 			return nil, 0, err
 		}

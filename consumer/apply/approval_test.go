@@ -128,3 +128,27 @@ limits: {give_per_hour: 100, cut_per_hour: 100}
 		t.Errorf("groups %v", g)
 	}
 }
+
+// What a move had taken before the clock went back stays taken, also what the role that it gives stands for as long as
+// somebody approves it, and nobody did.
+func TestAClockThatGoesBackGivesNothingOfARoleWithoutItsApproval(t *testing.T) {
+	pol := asking(t, wanted)
+	at := time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		expiry time.Time
+		groups []string
+	}{
+		"the approval ended with the move": {at, nil},
+		"the approval goes on":             {at.Add(time.Hour), []string{leadID}},
+	} {
+		s := &state.Subject{SubjectKey: state.SubjectKey{Issuer: issuer, Subject: "1"}}
+		s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 1}, Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"lead"}})
+		s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 2}, Kind: schema.KindMover, Sequenced: true, Roles: []string{"admin"}, Effective: at})
+		s.Doc.Approvals = []fence.Approval{{Stream: "approvals", Generation: 1, Seq: 1, Engagement: 1, Role: "admin", Expiry: c.expiry}}
+		s.Account = encode(plan.Known{Engagement: 1})
+		v := standing(s, pol, at.Add(-time.Minute), at.Add(time.Second))
+		if got, _ := plan.Groups(v, pol); !slices.Equal(got, c.groups) {
+			t.Errorf("%s: groups %v, want %v", name, got, c.groups)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/store"
 )
@@ -63,12 +64,12 @@ func opened(s *state.Subject, known plan.Known, v fence.View, now time.Time) boo
 }
 
 // View is what becomes of a person now, as the engine takes it.
-func View(r state.Reader, s *state.Subject, now time.Time) (fence.View, error) {
+func View(r state.Reader, s *state.Subject, pol *policy.Policy, now time.Time) (fence.View, error) {
 	high, err := state.ClockHigh(r)
 	if err != nil {
 		return fence.View{}, err
 	}
-	v := standing(s, now, high)
+	v := standing(s, pol, now, high)
 	known, err := s.Known()
 	if err != nil || !opened(s, known, v, now) {
 		return v, nil // what is not known of the account is told where it is looked at

@@ -8,6 +8,7 @@ import (
 
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
@@ -77,7 +78,7 @@ func (j *Jump) Record(tx *store.Tx, now time.Time) error {
 
 // standing is what the facts about a person come to now, where the clock was at high before it went back. What had been taken
 // by then stays taken until somebody confirms the clock: nobody is given back what a date that seems to be ahead again took.
-func standing(s *state.Subject, now, high time.Time) fence.View {
+func standing(s *state.Subject, pol *policy.Policy, now, high time.Time) fence.View {
 	v := s.Doc.At(now)
 	if !high.After(now) {
 		return v
@@ -87,7 +88,7 @@ func standing(s *state.Subject, now, high time.Time) fence.View {
 	case fence.WhyLeft, fence.WhySuspended, fence.WhyEnded:
 		return was
 	case fence.WhyActive:
-		v.Caps = append(slices.Clip(v.Caps), was.Roles())
+		v.Caps = append(slices.Clip(v.Caps), had(s, was, pol, high))
 	}
 	v.Approvals = slices.Clone(v.Approvals)
 	for i := range v.Approvals {
@@ -98,12 +99,23 @@ func standing(s *state.Subject, now, high time.Time) fence.View {
 	return v
 }
 
+// had are the roles of a view that stood for anything at a time: not those that wanted an approval which had ended, or never
+// came.
+func had(s *state.Subject, v fence.View, pol *policy.Policy, at time.Time) []string {
+	known, err := s.Known()
+	return slices.DeleteFunc(slices.Clone(v.Roles()), func(role string) bool {
+		unasked := err == nil && (known.ID != "" && known.Engagement == 0 || known.Engagement == v.Want.Engagement && len(known.Unasked[role]) > 0)
+		return pol.NeedsApproval(role) && !unasked &&
+			!slices.ContainsFunc(v.Approvals, func(a fence.Approval) bool { return a.Role == role && at.Before(a.Expiry) })
+	})
+}
+
 // view is what the facts come to by what the engine knows of the clock: also a jump that it has just seen itself.
 func (e *Engine) view(s *state.Subject, now time.Time) fence.View {
 	e.leapt(now)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return standing(s, now, e.high)
+	return standing(s, e.Policy, now, e.high)
 }
 
 // hearClock keeps where the clock was before it went back.

@@ -132,10 +132,10 @@ func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {
 			t.Errorf("%s is enabled: %v", name, !want)
 		}
 	}
-	if v, err := View(b.db.Read(), b.row("7"), b.config.Now()); err != nil || !v.Access || !b.user("gil.ng").Enabled {
+	if v, err := View(b.db.Read(), b.row("7"), b.config.Policy, b.config.Now()); err != nil || !v.Access || !b.user("gil.ng").Enabled {
 		t.Errorf("whose engagement had begun: %+v, %v", v, err)
 	}
-	if v, err := View(b.db.Read(), b.row("1"), b.config.Now()); err != nil || v.Why != fence.WhySuspended {
+	if v, err := View(b.db.Read(), b.row("1"), b.config.Policy, b.config.Now()); err != nil || v.Why != fence.WhySuspended {
 		t.Errorf("who was suspended: %+v, %v", v, err)
 	}
 	if g := b.user("fay.ng").Groups; !slices.Equal(g, []string{"SOC"}) {

@@ -19,7 +19,7 @@ func Preview(ctx context.Context, t Looker, r state.Reader, row *state.Subject, 
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	view, err := View(r, row, now)
+	view, err := View(r, row, pol, now)
 	if err != nil {
 		return plan.Plan{}, err
 	}

@@ -163,7 +163,11 @@ func Find(tx *store.Tx, look Look, made *Made, by state.By) error {
 			seen.none(k)
 		}
 		there := known.ID == "" || slices.ContainsFunc(found[k], func(u state.Unclaimed) bool { return u.Account == known.ID })
+		why := s.Doc.At(by.Now).Why
 		switch {
+		case open && why == fence.WhyUnknown:
+			delete(seen.accounts, k) // for a later engagement
+			continue
 		case open && s.Lane == plan.Strip, open && known.ID == "", open && !known.DeletedAt.IsZero():
 			if s.Lane != plan.Idle {
 				made.Open++
@@ -179,7 +183,7 @@ func Find(tx *store.Tx, look Look, made *Made, by state.By) error {
 				made.Open--
 			}
 			s.Lane = plan.Strip
-		case open && s.Lane == plan.Idle && s.Doc.At(by.Now).Why == fence.WhyLeft:
+		case open && s.Lane == plan.Idle && why == fence.WhyLeft:
 			delete(seen.accounts, k) // perhaps for a later engagement: the roster says so, and nothing is due before it
 			continue
 		default:

@@ -166,9 +166,15 @@ func (p *person) judge(now time.Time, partly bool, untold fence.Position) (doc f
 		return s.Engagement < v.Want.Engagement || !s.Until.IsZero() && !s.Until.After(now)
 	})
 	doc.Wants, doc.DesiredFence, doc.Ceilings = nil, fence.Position{}, nil
-	if n := len(doc.Suspensions); n > 0 {
-		// What there is to suspend: nothing of it is given, for the stream has no roster yet, and that says it anew.
-		doc.Wants = []fence.Want{{Position: fence.Position{Engagement: doc.Suspensions[n-1].Engagement}}}
+	n := 0
+	if i := len(doc.Suspensions); i > 0 {
+		n = doc.Suspensions[i-1].Engagement
+	} else if !v.Closed && len(doc.Closings) > 0 {
+		n = v.Want.Engagement // whoever left came back: no word on them is to bring the old leaver's cut
+	}
+	if n > 0 {
+		// What there is to suspend, or is not closed: nothing of it is given, for the stream has no roster yet, and that says it anew.
+		doc.Wants = []fence.Want{{Position: fence.Position{Engagement: n}}}
 	}
 	return doc, why, out
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/keys"
@@ -151,6 +152,9 @@ func TestRestore(t *testing.T) {
 		}
 		if s.Lane != want || s.Doc.At(t0.Add(time.Hour)).Access {
 			t.Errorf("%s is in lane %v, want %v", who, s.Lane, want)
+		}
+		if why := s.Doc.At(t0.Add(time.Hour)).Why; (why == fence.WhyUnknown) != (who == "anew") {
+			t.Errorf("%s is %s", who, why)
 		}
 	}
 	s, err := state.LoadSubject(db.Read(), state.SubjectKey{Issuer: iss, Subject: "lapsed"})

@@ -110,6 +110,7 @@ type Importer struct {
 	comma    rune
 	needed   []string // columns that must be there
 	scope    []string // columns whose cells go into Record.Cells
+	decide   []string // columns by which scope and roles go
 	fits     func(subject string, j *schema.Joiner) error
 }
 
@@ -170,6 +171,15 @@ func New(m Mapping, scope []string, fits func(subject string, j *schema.Joiner) 
 		}
 	}
 	im.needed = im.columns()
+	im.decide = slices.Clone(scope)
+	for _, r := range im.m.Roles {
+		for _, c := range r.When {
+			im.decide = append(im.decide, c.Column)
+		}
+		if r.Column != "" {
+			im.decide = append(im.decide, r.Column)
+		}
+	}
 	return im, nil
 }
 

@@ -88,13 +88,15 @@ func (im *Importer) record(r row) (rec Record, notes []Note, bad *RowError) {
 	default:
 		rec.Person.Manager = &schema.Manager{Value: manager}
 	}
+	for _, column := range im.decide { // of an object of JSON; nobody loses roles, or leaves the scope, by what is not said
+		if _, there := r.cells[column]; !there && !left {
+			return rec, nil, &RowError{Column: column, Reason: "the row does not have it, and scope or roles go by it: want null or an empty text where there is none"}
+		}
+	}
 	rec.Roles = im.roles(r.cells)
 	if len(im.scope) > 0 {
 		rec.Cells = make(Cells, len(im.scope))
 		for _, column := range im.scope {
-			if _, there := r.cells[column]; !there && !left { // of an object of JSON; nobody leaves the scope by what is not said
-				return rec, nil, &RowError{Column: column, Reason: "the row does not have it, and the scope asks for it: want null or an empty text where there is none"}
-			}
 			rec.Cells[column] = get(column)
 		}
 	}

@@ -76,7 +76,7 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	good, spare := m.approved(subject, n, roles, t)
 	a.Open, a.Why, a.Groups, a.Spare = true, "active", m.GroupsOf(good), m.GroupsOf(spare)
 	for _, s := range all {
-		if r, _, _, ok := desired(s.event); ok && !s.sequenced && !s.gave && in(s) && (s.after(at) || !s.opened && s.generation > m.latest) {
+		if r, _, _, ok := desired(s.event); ok && !s.sequenced && !s.gave && !(s.over && v.Overtaken) && in(s) && (s.after(at) || !s.opened && s.generation > m.latest) {
 			in := m.GroupsOf(r)
 			not := func(x string) bool { return !slices.Contains(in, x) }
 			a.Groups, a.Spare = slices.DeleteFunc(a.Groups, not), slices.DeleteFunc(a.Spare, not)

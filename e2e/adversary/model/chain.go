@@ -20,6 +20,7 @@ type generation struct {
 	order []Message                 // everything that came, as it came
 	out   map[schema.Digest]bool    // of that what an operator ruled not to be of the chain, and what goes on there
 	gave  map[schema.Digest]bool    // of that what had come in its place before
+	over  map[schema.Digest]bool    // of that what a roster of the same branch had overtaken
 	held  map[schema.Digest]bool    // came while the generation said two things, and is read once it is in its place
 	stood map[schema.Digest]covered // where a roster that this message made whole stood in for what was missing
 }
@@ -32,7 +33,7 @@ type covered struct {
 
 func newGeneration() *generation {
 	return &generation{came: map[uint64][]Message{}, placed: map[uint64]bool{}, silent: map[uint64]bool{}, parts: map[string]map[int]*schema.Roster{}, ends: map[string]uint64{},
-		out: map[schema.Digest]bool{}, gave: map[schema.Digest]bool{}, held: map[schema.Digest]bool{}, stood: map[schema.Digest]covered{}}
+		out: map[schema.Digest]bool{}, gave: map[schema.Digest]bool{}, over: map[schema.Digest]bool{}, held: map[schema.Digest]bool{}, stood: map[schema.Digest]covered{}}
 }
 
 func (g *generation) take(x Message) {

@@ -15,13 +15,14 @@ func (m *Model) Rule(head uint64, hash schema.Digest, out func(schema.Digest) bo
 	was := m.generations[m.latest]
 	g := newGeneration()
 	g.head, g.hash, g.mute, g.joined, g.pinned = was.joined, was.pinned, was.joined > 0, was.joined, was.pinned
-	g.out, g.gave, g.held = was.out, was.gave, was.held
+	g.out, g.gave, g.over, g.held = was.out, was.gave, was.over, was.held
 	for _, x := range was.order {
 		if !out(x.Hash) || g.out[x.Hash] {
 			continue
 		}
 		g.out[x.Hash] = true
 		g.gave[x.Hash] = was.placed[x.Stream.Seq] && !was.silent[x.Stream.Seq] && was.came[x.Stream.Seq][0].Hash == x.Hash
+		g.over[x.Hash] = !g.gave[x.Hash] && x.Stream.Seq <= was.head
 		if r, ok := x.Event.(*schema.Roster); ok {
 			delete(m.rosters, r.ID)
 			m.order = slices.DeleteFunc(m.order, func(id string) bool { return id == r.ID })

@@ -27,6 +27,7 @@ type said struct {
 	opened    bool // of a generation that an operator opened
 	gave      bool // it was in its place, and then an operator ruled that it is not of the chain
 	out       bool // an operator ruled that it is not of the chain
+	over      bool // and a roster, of which the same was ruled, had overtaken it
 	issued    time.Time
 }
 
@@ -48,20 +49,38 @@ type View struct {
 	// Ended: with a suspension of a branch that was ruled out as over, where that branch ended it too and the chosen one has
 	// the person as active. The numbers of two branches do not tell which of their words came later.
 	Ended bool
+	// Overtaken: without what a mover of a branch that was ruled out would take, where that branch's roster had overtaken it.
+	// It was of the roster's word by then, and that is not of the chain either.
+	Overtaken bool
 }
 
 // Views are all of those by which something may be given.
 func (m *Model) Views() []View {
-	if m.past == nil {
-		return views
+	list := []View{{}, {Unopened: true}}
+	if m.past != nil {
+		list = append(list, View{Unopened: true, Forgotten: true})
 	}
-	return viewsAfterLoss
+	if m.anyOut() {
+		list = append(list, View{Ended: true}, View{Overtaken: true}, View{Unopened: true, Overtaken: true})
+	}
+	for _, v := range list {
+		v.Pending = true
+		list = append(list, v)
+	}
+	return list
 }
 
-var (
-	views          = []View{{}, {Pending: true}, {Unopened: true}, {Pending: true, Unopened: true}, {Ended: true}, {Pending: true, Ended: true}}
-	viewsAfterLoss = append(slices.Clone(views), View{Unopened: true, Forgotten: true}, View{Pending: true, Unopened: true, Forgotten: true})
-)
+// anyOut tells whether anything that is remembered was ruled out.
+func (m *Model) anyOut() bool {
+	for ; m != nil; m = m.past {
+		for _, g := range m.generations {
+			if len(g.out) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // about lists everything that was said of a person.
 func (m *Model) about(subject string, v View) (all []said) {
@@ -116,7 +135,7 @@ func (m *Model) about(subject string, v View) (all []said) {
 			n := len(all)
 			add(x, g.gave[x.Hash] && v.Disowned, true)
 			for i := n; i < len(all); i++ {
-				all[i].gave, all[i].out = g.gave[x.Hash], true
+				all[i].gave, all[i].over, all[i].out = g.gave[x.Hash], g.over[x.Hash], true
 			}
 		}
 	}

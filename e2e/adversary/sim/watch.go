@@ -115,7 +115,7 @@ func (a *watch) judge(in *entry.Intent) {
 		return w.consumer.doubt && w.consumer.latest.After(now) && !slices.ContainsFunc(m.Views(), func(v model.View) bool {
 			was := m.At(in.Subject, w.consumer.latest, v)
 			if was.Open {
-				return group == "" || slices.Contains(was.Groups, group)
+				return group == "" || slices.Contains(was.Groups, group) || slices.Contains(was.Spare, group)
 			}
 			return was.Why != "left" && was.Why != "suspended" && was.Why != "ended"
 		})
