@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"jmlbridge/producer/outbox"
@@ -84,7 +85,7 @@ type Plan struct {
 	Changes   []Change              `json:"changes"`
 	Notes     []source.Note         `json:"notes,omitempty"`
 	Absent    int                   `json:"absent"`              // live people whom the file does not name
-	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said
+	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said, or a live person under another spelling of the id
 	Overruled []source.Held         `json:"overruled,omitempty"` // taken, but an operator's word stands against it
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
 	Unread    []string              `json:"unread,omitempty"`    // live people of whose rows none was accepted: whether they left is not known
@@ -133,13 +134,17 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		s.Elsewhere = elsewhere[id]
 		states[id] = s
 	}
-	records := p.managers(e, snap, states, now)
+	alike := respelt(snap, states)
+	records := slices.DeleteFunc(slices.Clone(snap.Records), func(r source.Record) bool {
+		return states[r.Subject].Status == "" && p.misspells(&r, alike)
+	})
+	p.managers(e, records, states, now)
 	accepted := map[string]bool{}
 	for i := range records {
 		accepted[records[i].Subject] = true
 	}
 	for subject, s := range states {
-		if s.Status.Live() && snap.Names(subject) && !accepted[subject] {
+		if s.Status.Live() && (snap.Names(subject) || alike[fold(subject)] == subject) && !accepted[subject] {
 			p.Unread = append(p.Unread, subject)
 		}
 	}
@@ -171,7 +176,7 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	}
 	var absent []Change
 	for subject, s := range states {
-		if s.Status.Live() && !snap.Names(subject) {
+		if s.Status.Live() && !snap.Names(subject) && alike[fold(subject)] != subject {
 			d := register.Absent(s, now)
 			absent = append(absent, change(subject, nil, true, s, &d))
 		}
@@ -287,17 +292,50 @@ func DropStranger(p *schema.Person, told func(subject string) bool) bool {
 	return true
 }
 
-// managers drops the references to strangers, and notes it where it would have crossed.
-func (p *Plan) managers(e Enclave, snap *source.Snapshot, states map[string]register.State, now time.Time) []source.Record {
-	joining := map[string]bool{}
+// fold is an id without what a spreadsheet, or whoever types it, makes of it: case and leading zeros.
+func fold(id string) string { return strings.ToLower(strings.TrimLeft(id, "0")) }
+
+// respelt finds the live people whom the file does not name, but an id of which nothing was announced that differs from
+// theirs in case or leading zeros alone; by the folded id.
+func respelt(snap *source.Snapshot, states map[string]register.State) map[string]string {
+	unnamed := map[string]string{}
+	for subject, s := range states {
+		if f := fold(subject); s.Status.Live() && !snap.Names(subject) && (unnamed[f] == "" || subject < unnamed[f]) {
+			unnamed[f] = subject
+		}
+	}
+	found := map[string]string{}
 	for i := range snap.Records {
-		rec := &snap.Records[i]
+		id := snap.Records[i].Subject
+		if subject := unnamed[fold(id)]; subject != "" && states[id].Status == "" {
+			found[fold(id)] = subject
+		}
+	}
+	return found
+}
+
+// misspells holds a record that may be of a live person under another spelling of the id: what it says of them, above all
+// that they left, must not be lost on a stranger, nor give them a second account.
+func (p *Plan) misspells(r *source.Record, alike map[string]string) bool {
+	subject, ok := alike[fold(r.Subject)]
+	if !ok {
+		return false
+	}
+	p.Held = append(p.Held, source.Held{Subject: r.Subject, Lines: r.Lines, Reason: fmt.Sprintf(
+		"nothing was announced of this id, and it differs in case or leading zeros alone from subject %s, who is live and has no row; correct the id, or where it is somebody else, emit the leaver of %s first", subject, subject)})
+	return true
+}
+
+// managers drops the references to strangers, and notes it where it would have crossed. records are the caller's own.
+func (p *Plan) managers(e Enclave, records []source.Record, states map[string]register.State, now time.Time) {
+	joining := map[string]bool{}
+	for i := range records {
+		rec := &records[i]
 		d := register.Diff(states[rec.Subject], rec, e.Scope.Crosses(rec.Cells), now)
 		if slices.Contains(d.Cases, register.Join) {
 			joining[rec.Subject] = true
 		}
 	}
-	records := slices.Clone(snap.Records)
 	for i := range records {
 		rec := &records[i]
 		stranger := DropStranger(&rec.Person, func(m string) bool { return joining[m] || states[m].Status != "" })
@@ -305,7 +343,6 @@ func (p *Plan) managers(e Enclave, snap *source.Snapshot, states map[string]regi
 			p.Notes = append(p.Notes, source.Note{Line: rec.Lines[0], Subject: rec.Subject, Text: "the manager is not announced to this enclave; left out"})
 		}
 	}
-	return records
 }
 
 // Result is what carrying out a plan came to.

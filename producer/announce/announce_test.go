@@ -356,3 +356,30 @@ func TestImportIsIdempotent(t *testing.T) {
 		}
 	})
 }
+
+// An id in another case, or that lost its leading zeros in a spreadsheet, is no stranger's: what the row says would be lost
+// on one, or make a second account. It is held, and that nothing is known of the live person is told.
+func TestAnIDInAnotherSpelling(t *testing.T) {
+	b := setup(t, simple(), security())
+	b.take(t, header+"E500,A,sec,a,n,\n00501,B,sec,a,n,\n7,C,sec,a,n,\n", Options{})
+	for _, c := range []struct {
+		name, rows, want string
+		held             int
+		unread           []string
+		o                Options
+	}{
+		{"leaving", "e500,A,sec,i,n,\n501,B,sec,i,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{}},
+		{"active", "e500,A,sec,a,n,\n501,B,sec,a,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{}},
+		{"in a complete file", "e500,A,sec,a,n,\n501,B,sec,a,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{Complete: true, Limits: Limits{Absences: Limit{Count: 5}}}},
+		{"two people", "E500,A,sec,a,n,\ne500,X,sec,a,n,\n00501,B,sec,i,n,\n7,C,sec,a,n,\n", "00501 leaver, e500 joiner", 0, nil, Options{}},
+		{"a stranger", "e5000,X,sec,a,n,\n7,C,sec,i,n,\n", "7 leaver, e5000 joiner", 0, nil, Options{}},
+	} {
+		if p := b.plan(t, header+c.rows, c.o); said(p) != c.want || len(p.Held) != c.held || !slices.Equal(p.Unread, c.unread) {
+			t.Errorf("%s: want %q, %d held and %v unread, got %q, %+v and %v", c.name, c.want, c.held, c.unread, said(p), p.Held, p.Unread)
+		}
+	}
+	b.take(t, header+"E500,A,sec,i,n,\n", Options{})
+	if p := b.plan(t, header+"e500,A,sec,a,n,\n", Options{}); said(p) != "e500 joiner" {
+		t.Errorf("where whoever has the other spelling has left: %q, %+v", said(p), p.Held)
+	}
+}

@@ -38,6 +38,8 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	var at place
 	if last != nil {
 		n, at = last.engagement, last.place
+	} else if v.Returned {
+		n = m.wasIn(subject)
 	}
 	for _, s := range all {
 		if l, ok := s.event.(*schema.Leaver); ok && l.Engagement >= n && in(s) && (!a.Closed || s.effective.Before(a.ClosedAt)) {

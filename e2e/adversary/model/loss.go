@@ -52,6 +52,18 @@ func (m *Model) remembered(subject string, v View) (all []said) {
 	return all
 }
 
+// wasIn is the last engagement of a person of which anything was said in its place before a database was lost; 0: none.
+func (m *Model) wasIn(subject string) (n int) {
+	for past := m.past; past != nil; past = past.past {
+		for _, s := range past.about(subject, View{}) {
+			if _, _, _, ok := desired(s.event); ok && s.sequenced {
+				n = max(n, s.engagement)
+			}
+		}
+	}
+	return n
+}
+
 // Stood tells whether a head is one that this enclave had in the generation that it followed last: a place in a chain of
 // what came, or the one that it joined at.
 func (m *Model) Stood(second bool, n int, head uint64, hash schema.Digest) bool {

@@ -43,6 +43,9 @@ type View struct {
 	Unopened bool
 	// Forgotten: with Unopened, but for what a database knew of it that was lost since.
 	Forgotten bool
+	// Returned: of a database that was lost it is known in which engagement a person was last, though not with what: a leaver
+	// of an earlier one says nothing of it.
+	Returned bool
 	// Disowned: with what was in its place until an operator ruled that it is not of the chain. It is a reason to
 	// leave somebody what he has, and none to give.
 	Disowned bool
@@ -58,7 +61,7 @@ type View struct {
 func (m *Model) Views() []View {
 	list := []View{{}, {Unopened: true}}
 	if m.past != nil {
-		list = append(list, View{Unopened: true, Forgotten: true})
+		list = append(list, View{Unopened: true, Forgotten: true}, View{Returned: true}, View{Unopened: true, Returned: true})
 	}
 	if m.anyOut() {
 		list = append(list, View{Ended: true}, View{Overtaken: true}, View{Unopened: true, Overtaken: true})
