@@ -152,3 +152,21 @@ func TestAClockThatGoesBackGivesNothingOfARoleWithoutItsApproval(t *testing.T) {
 		}
 	}
 }
+
+// A policy that wants a second signer from now on says at once who has the role by nobody's word but the producer's.
+func TestAPolicyThatBeginsToAskHoldsWhoHasTheRole(t *testing.T) {
+	b := setup(t)
+	b.config.Policy = asking(t, "")
+	b.join("1", "Ana", "admin")
+	b.join("2", "Bo", "lead")
+	b.settle()
+	b.config.Policy = asking(t, wanted)
+	if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, b.config.Policy, b.config.Now()) }); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if h := b.holds(); !slices.Equal(h, []string{string(plan.HoldUnapproved)}) || !slices.Equal(b.groups("ana.ng"), []string{"Lead"}) {
+		t.Errorf("holds %v, groups %v; want one of Ana, who keeps what she had", h, b.groups("ana.ng"))
+	}
+	b.explained()
+}

@@ -105,8 +105,7 @@ func had(s *state.Subject, v fence.View, pol *policy.Policy, at time.Time) []str
 	known, err := s.Known()
 	return slices.DeleteFunc(slices.Clone(v.Roles()), func(role string) bool {
 		unasked := err == nil && (known.ID != "" && known.Engagement == 0 || known.Engagement == v.Want.Engagement && len(known.Unasked[role]) > 0)
-		return pol.NeedsApproval(role) && !unasked &&
-			!slices.ContainsFunc(v.Approvals, func(a fence.Approval) bool { return a.Role == role && at.Before(a.Expiry) })
+		return !unasked && unapproved(role, v, pol, at)
 	})
 }
 

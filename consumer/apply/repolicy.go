@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
@@ -61,6 +62,9 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 			case slices.ContainsFunc(plan.Given(v, pol, now), func(g string) bool { return !slices.Contains(known.Groups, g) }):
 				due[s.SubjectKey] = plan.Give
 				return nil
+			case slices.ContainsFunc(v.Want.Roles, func(role string) bool { return unapproved(role, v, pol, now) }):
+				due[s.SubjectKey] = plan.Give // keeps what was had before anybody asked, and is held for the rest
+				return nil
 			}
 		}
 		if held[s.SubjectKey] {
@@ -97,6 +101,11 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// unapproved reports whether a role wants an approval that is not there, or not any more.
+func unapproved(role string, v fence.View, pol *policy.Policy, now time.Time) bool {
+	return pol.NeedsApproval(role) && !slices.ContainsFunc(v.Approvals, func(a fence.Approval) bool { return a.Role == role && now.Before(a.Expiry) })
 }
 
 // holdLosses puts what a policy takes from n persons behind holds.
