@@ -87,12 +87,15 @@ func FuzzConnection(f *testing.F) {
 
 // A dark position is read back as it was written, and no other is believed.
 func TestCursor(t *testing.T) {
-	for _, c := range []cursor{{}, {1, 2}, {1 << 62, 0}} {
+	for _, c := range []cursor{{}, {next: [2]int64{1, 2}, put: 3}, {next: [2]int64{1 << 62, 0}}} {
 		if got := parseCursor(c.position()); got != c {
 			t.Errorf("%v became %v", c, got)
 		}
 	}
-	for _, text := range []string{"", "5", "dark", "dark 5", "dark -1 2", "dark 1 -2", "dark 1 2 3", "dark x y", "dark 9223372036854775808 0"} {
+	if got := parseCursor([]byte("dark 5 6")); got != (cursor{next: [2]int64{5, 6}}) { // as it was once written
+		t.Errorf("two numbers became %v", got)
+	}
+	for _, text := range []string{"", "5", "dark", "dark 5", "dark -1 2", "dark 1 -2", "dark 1 2 3 4", "dark 1 2 -3", "dark 1 2 ", "dark x y", "dark 9223372036854775808 0"} {
 		if got := parseCursor([]byte(text)); got != (cursor{}) {
 			t.Errorf("%q became %v", text, got)
 		}

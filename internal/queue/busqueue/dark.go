@@ -23,8 +23,10 @@ const (
 	// must not wait for the traffic to end.
 	asideEvery = time.Second
 	asideAgain = 3 * time.Second // after they could not be read: each attempt is a connection
-	// Heartbeats come every minute. After so long without anything new the cursor is not believed any more: a
-	// queue that was made anew begins to count anew. What is looked at twice is known.
+	// Heartbeats come every minute. A queue that was made anew begins to count anew, and nothing of it lies behind the cursor:
+	// after so long without anything new its oldest message tells. After rewindAfter the cursor is not believed any more
+	// whatever that says. What is looked at twice is known.
+	doubtAfter  = 2 * time.Minute
 	rewindAfter = 15 * time.Minute
 )
 
@@ -39,6 +41,8 @@ type Dark struct {
 	links   [2]*link
 	cursor  cursor
 	news    time.Time // when something new last came
+	asked   time.Time // when the oldest message was last looked at
+	doubt   time.Duration
 	aside   time.Time // when the last look at the dead letters ended
 	last    [2]error  // of the last look at each
 	why     string    // they cannot be read; empty: they can
@@ -47,31 +51,36 @@ type Dark struct {
 	unread aside // has a lock of its own
 }
 
-// cursor is the next sequence number of the queue and of its dead letters. They are the service's word: a lie
-// makes us late, and the silence that follows is an alarm.
-type cursor [2]int64
+// cursor is the next sequence number of the queue and of its dead letters, and when the newest message of the queue that
+// was looked at was put there, in Unix milliseconds; 0: not known. All is the service's word: a lie makes us late, and the
+// silence that follows is an alarm.
+type cursor struct {
+	next [2]int64
+	put  int64
+}
 
 // darkPosition begins the position of a dark receiver. That of another kind says nothing about what was skipped,
 // and is not believed.
 const darkPosition = "dark "
 
 func (c cursor) position() queue.Position {
-	return queue.Position(darkPosition + strconv.FormatInt(c[0], 10) + " " + strconv.FormatInt(c[1], 10))
+	return queue.Position(fmt.Sprintf("%s%d %d %d", darkPosition, c.next[0], c.next[1], c.put))
 }
 
 func parseCursor(p queue.Position) (c cursor) {
 	text, ok := strings.CutPrefix(string(p), darkPosition)
-	a, b, two := strings.Cut(text, " ")
-	if !ok || !two {
+	list := strings.Split(text, " ")
+	if !ok || len(list) < 2 || len(list) > 3 { // of two numbers: of a version before this one
 		return cursor{}
 	}
-	var errs [2]error
-	c[0], errs[0] = strconv.ParseInt(a, 10, 64)
-	c[1], errs[1] = strconv.ParseInt(b, 10, 64)
-	if errors.Join(errs[:]...) != nil || c[0] < 0 || c[1] < 0 {
-		return cursor{}
+	var n [3]int64
+	for i, s := range list {
+		var err error
+		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil || n[i] < 0 {
+			return cursor{}
+		}
 	}
-	return c
+	return cursor{[2]int64{n[0], n[1]}, n[2]}
 }
 
 // OpenDark checks the configuration. It begins behind from, or with the oldest message where from is not the
@@ -81,7 +90,7 @@ func OpenDark(cfg Config, from queue.Position) (*Dark, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mid-point: %w", err)
 	}
-	r := &Dark{a: a, cursor: parseCursor(from), news: time.Now(), unread: aside{patience: asidePatience}}
+	r := &Dark{a: a, cursor: parseCursor(from), news: time.Now(), doubt: doubtAfter, unread: aside{patience: asidePatience}}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -151,6 +160,11 @@ func (r *Dark) Fetch(ctx context.Context, most int) ([]queue.Delivery, error) {
 			pause = min(2*pause, maxBackoff)
 		default:
 			until, pause = time.Now().Add(r.a.Patience), minBackoff
+			if r.anew(call) {
+				r.a.Log.Warn("the queue was made anew; looking at it from its beginning", "cursor", string(r.cursor.position()))
+				r.cursor, r.news = cursor{}, time.Now()
+				continue
+			}
 			if time.Since(r.news) > rewindAfter {
 				r.a.Log.Warn("nothing new for long; looking at the queue from its beginning", "cursor", string(r.cursor.position()))
 				r.cursor, r.news = cursor{}, time.Now()
@@ -158,6 +172,20 @@ func (r *Dark) Fetch(ctx context.Context, most int) ([]queue.Delivery, error) {
 			rest(call, peekEvery)
 		}
 	}
+}
+
+// anew reports, after some silence, whether the oldest message of the queue is behind the cursor and younger than what is
+// before it: then it is of another queue, whose numbers began anew.
+func (r *Dark) anew(ctx context.Context) bool {
+	l := r.links[inQueue]
+	if l == nil || r.cursor.put == 0 || time.Since(r.news) < r.doubt || time.Since(r.asked) < r.doubt {
+		return false
+	}
+	r.asked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, peekTime)
+	defer cancel()
+	got, err := l.look(ctx, 0, 1)
+	return err == nil && len(got) > 0 && got[0].seq >= 0 && got[0].seq < r.cursor.next[inQueue] && got[0].put > r.cursor.put
 }
 
 // The two that are looked at, as places of their links and cursors.
@@ -221,7 +249,7 @@ func (r *Dark) peek(ctx context.Context, i int, most int) ([]queue.Delivery, err
 	defer cancel()
 	l := r.links[i]
 	for {
-		got, err := l.look(ctx, r.cursor[i], most)
+		got, err := l.look(ctx, r.cursor.next[i], most)
 		var panicked *panicError
 		switch {
 		case errors.As(err, &panicked) && most > 1:
@@ -229,7 +257,7 @@ func (r *Dark) peek(ctx context.Context, i int, most int) ([]queue.Delivery, err
 		case errors.As(err, &panicked):
 			// One message, far longer than any of ours, and its number is not known: the next question is one further,
 			// without rest.
-			if r.cursor[i]++; ctx.Err() != nil {
+			if r.cursor.next[i]++; ctx.Err() != nil {
 				return nil, nil
 			}
 			r.a.Log.Warn("a message that makes the client panic is too long to be looked at and is skipped", "cursor", string(r.cursor.position()), "panic", fmt.Sprint(panicked.value))
@@ -256,7 +284,10 @@ func (l *link) look(ctx context.Context, from int64, most int) ([]peeked, error)
 	}
 	out := make([]peeked, len(got))
 	for i, m := range got {
-		out[i] = peeked{-1, m.Body}
+		out[i] = peeked{seq: -1, body: m.Body}
+		if m.EnqueuedTime != nil {
+			out[i].put = m.EnqueuedTime.UnixMilli()
+		}
 		if m.SequenceNumber != nil {
 			out[i].seq = *m.SequenceNumber
 		}
@@ -268,10 +299,13 @@ func (l *link) look(ctx context.Context, from int64, most int) ([]peeked, error)
 func (r *Dark) deliver(i int, got []peeked) []queue.Delivery {
 	out := make([]queue.Delivery, 0, len(got))
 	for _, m := range got {
-		if m.seq >= r.cursor[i] && m.seq < math.MaxInt64 {
-			r.cursor[i] = m.seq + 1
+		if next := &r.cursor.next[i]; m.seq >= *next && m.seq < math.MaxInt64 {
+			*next = m.seq + 1
 		} else {
-			r.cursor[i]++ // it must move on, whatever the service says
+			*next++ // it must move on, whatever the service says
+		}
+		if i == inQueue {
+			r.cursor.put = max(r.cursor.put, m.put)
 		}
 		body := m.body
 		if len(body) > queue.MaxBody { // nobody signed that: cut, it is refused and recorded

@@ -98,6 +98,40 @@ func TestDarkLooksAtBoth(t *testing.T) {
 	}
 }
 
+// A queue that was made anew begins to count anew: what lies in it is behind the cursor, and comes as soon as its oldest message
+// shows that it is younger than what was looked at. Where it is the same queue, nothing comes twice.
+func TestDarkKnowsAQueueThatWasMadeAnew(t *testing.T) {
+	s := newBus(t, broker.Queue{Lock: time.Minute, MaxDeliveries: 1})
+	p := s.publisher(s.config("sender"))
+	if _, err := p.Publish(limited(t), messages(0, 3)); err != nil {
+		t.Fatal(err)
+	}
+	open := func(from string) *busqueue.Dark {
+		d, err := busqueue.OpenDark(s.config("listener"), queue.Position(from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		d.Doubting(time.Millisecond)
+		return d
+	}
+	now := time.Now()
+	d := open(fmt.Sprintf("dark 500 0 %d", now.Add(-time.Hour).UnixMilli()))
+	got, err := d.Fetch(limited(t), 10)
+	if err != nil || len(got) != 3 || string(got[0].Body) != string(messages(0, 3)[0].Body) {
+		t.Fatalf("%d messages, %v; want the queue from its beginning", len(got), err)
+	}
+	last := string(got[2].Position)
+	for _, from := range []string{last, fmt.Sprintf("dark 500 0 %d", now.Add(time.Hour).UnixMilli()), "dark 500 0", "dark 500 0 0"} {
+		d := open(from)
+		ctx, cancel := context.WithTimeout(t.Context(), 1200*time.Millisecond) // a look, one at the oldest message, and a look
+		if got, err := d.Fetch(ctx, 10); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("from %q: %d messages came again, %v", from, len(got), err)
+		}
+		cancel()
+	}
+}
+
 // odd publishes messages that make the client panic, as anybody can who may send.
 func (s *bus) odd(n, size int) {
 	s.t.Helper()

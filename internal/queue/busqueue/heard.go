@@ -160,6 +160,7 @@ func valueSize(b []byte) (int, bool) {
 // peeked is a message of a peek's answer.
 type peeked struct {
 	seq  int64 // unbelieved; -1: it does not say
+	put  int64 // when it was put into the queue, in Unix milliseconds, unbelieved; 0: it does not say
 	body []byte
 }
 
@@ -192,7 +193,7 @@ func (h *heard) answer() []peeked {
 func peekedOf(raw []byte) peeked {
 	m, err := unmarshal(raw)
 	if err != nil {
-		return peeked{-1, bytes.Clone(raw)}
+		return peeked{seq: -1, body: bytes.Clone(raw)}
 	}
 	p := peeked{seq: -1}
 	if n, ok := m.Annotations[annSequence].(int64); ok {

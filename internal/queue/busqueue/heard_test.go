@@ -64,7 +64,7 @@ func TestAnswer(t *testing.T) {
 	h.forget()
 	h.take(frameOf(false, raw))
 	h.take(frameOf(false, []byte("another link's")))
-	if got := fmt.Sprint(h.answer()); got != fmt.Sprint([]peeked{{-1, garbage}, {7, []byte("good")}}) {
+	if got := fmt.Sprint(h.answer()); got != fmt.Sprint([]peeked{{seq: -1, body: garbage}, {seq: 7, body: []byte("good")}}) {
 		t.Errorf("heard %s", got)
 	}
 }
