@@ -48,6 +48,9 @@ func (m *Model) At(subject string, t time.Time, v View) Access {
 	}
 	switch {
 	case a.Closed:
+		if !end.IsZero() && end.Before(a.ClosedAt) {
+			a.ClosedAt = end // it was over by its own end
+		}
 		return a
 	case m.locked[subject]:
 		a.Why = "locked"
