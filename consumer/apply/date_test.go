@@ -234,3 +234,44 @@ func TestWhatWentOnSinceItWasListedIsListedAnew(t *testing.T) {
 		t.Errorf("%d accounts in the end, want 1", n)
 	}
 }
+
+// Whoever is held while the look at them is under way is not given anything by it: the limit has counted others since.
+func TestWhatIsHeldDuringItsLookIsNotGiven(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 1, 100) })
+	b.tenant.AddFaults(tenant.Fault{Name: "look", Method: "^GET$", Path: "/users", Kind: tenant.Delay, Gate: "look", Count: 1})
+	b.join("0", "Ana", "analyst")
+	joined := 1
+	b.work(func() bool {
+		switch joined {
+		case 1:
+			if err := b.tenant.WaitHeld(t.Context(), "look", 1); err != nil {
+				t.Fatal(err)
+			}
+			b.join("1", "Bo", "analyst")
+			b.join("2", "Cy", "analyst")
+			b.engine.Wake()
+			joined = 3
+		case 3:
+			if b.row("0").Held() && b.row("1").Held() && b.row("2").Held() {
+				b.join("3", "Di", "analyst")
+				b.engine.Wake()
+				joined = 4
+			}
+		case 4:
+			if b.writes("create") > 0 { // of the last: there was room for one
+				b.tenant.Release("look")
+				joined = 5
+			}
+		case 5:
+			b.engine.mu.Lock()
+			defer b.engine.mu.Unlock()
+			return len(b.engine.busy) == 0
+		}
+		return false
+	})
+	b.settle()
+	if n := b.writes("create"); n != 1 || !b.row("0").Held() {
+		t.Errorf("%d accounts in an hour, the first person held: %v; want one, and held", n, b.row("0").Held())
+	}
+	b.explained()
+}

@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -210,7 +209,7 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 	}
 	index, err := u.intend(ctx, ops)
 	if err == errOvertaken {
-		return nil // the fact left the row due
+		return nil // the fact left the row due, or the hold has it
 	}
 	if errors.Is(err, errNoName) {
 		return u.settle(ctx, plan.Plan{Holds: append(p.Holds, plan.Hold{Code: holdNoName, Target: u.row.Subject})}, plan.Idle, nil)
@@ -299,8 +298,13 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 	gives := ops[0].Kind.Gives()
 	err = u.DB.Do(ctx, func(tx *store.Tx) error {
 		// A fact that came since the plan was made may forbid it: then it is planned anew.
-		if rev, err := state.RevOf(tx, u.row.SubjectKey); err != nil || rev != u.row.Rev {
-			return cmp.Or(err, errOvertaken)
+		// What gives, or deletes, and was held in the meantime is not done either: the limit has not counted it. A cut goes on.
+		overtaken, moved, err := state.Overtaken(tx, u.row)
+		if err != nil {
+			return err
+		}
+		if overtaken || moved && u.row.Lane >= plan.Give {
+			return errOvertaken
 		}
 		if err := u.closeInterrupted(tx); err != nil {
 			return err

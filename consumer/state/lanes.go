@@ -358,8 +358,9 @@ func WakeReports(tx *store.Tx, manager SubjectKey, now time.Time) error {
 	return err
 }
 
-// RevOf is how often a person's facts were written; it changes with every fact that says anything new.
-func RevOf(r Reader, k SubjectKey) (rev int64, err error) {
-	err = r.QueryRow(`SELECT rev FROM subject WHERE iss = ? AND subject = ?`, k.Issuer, k.Subject).Scan(&rev)
-	return rev, err
+// Overtaken reports whether anything new was said of a person since s was loaded, and moved whether that, or a limit, put the
+// work elsewhere or off.
+func Overtaken(r Reader, s *Subject) (overtaken, moved bool, err error) {
+	err = r.QueryRow(`SELECT rev <> ?, lane <> ? OR due <> ? FROM subject WHERE iss = ? AND subject = ?`, s.Rev, int64(s.Lane), ms(s.Due), s.Issuer, s.Subject).Scan(&overtaken, &moved)
+	return overtaken, overtaken || moved, err
 }
