@@ -154,10 +154,15 @@ func (v *verifier) give(w who, p *person, i *entry.Intent) {
 
 // cited returns what the message at a place says of the person; only streams that the ledger opened count.
 func (v *verifier) cited(p *person, at *entry.Position) []*fact {
-	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil && !v.heads[head{at.Issuer, point{at.Generation, at.Seq}}] {
+	roster := v.heads[head{at.Issuer, point{at.Generation, at.Seq}}]
+	if v.streams[streamKey{at.Issuer, at.Stream, "", at.Generation}] == nil && !roster {
 		return nil
 	}
-	return p.stated(at.Generation, at.Seq)
+	list := p.stated(at.Generation, at.Seq)
+	if roster {
+		list = append(list, p.confirmed(at.Generation, at.Seq)...)
+	}
+	return list
 }
 
 // take: everything taken names a cause that the ledger has and that says so. Whether it was overtaken

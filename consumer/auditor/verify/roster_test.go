@@ -86,6 +86,25 @@ func TestRosters(t *testing.T) {
 			w.applies(list[0])
 			w.does("E1", "active", seq, "add-member")
 		}, nil},
+		{"two that repeat a mover, of which the first is cited", func(w *world) {
+			w.joins("E1")
+			w.hears("E1", w.mover(1, "analyst"))
+			head := w.hears("E2", w.joiner(1))
+			w.lists("000a", "", w.lives("E1", 1, "analyst"))
+			w.lists("000b", "", w.lives("E1", 1, "analyst"))
+			w.does("E1", "active", head, "add-member")
+			w.does("E1", "active", head, "remove-member")
+		}, nil},
+		{"neither of two that repeat a mover is cited", func(w *world) {
+			w.joins("E1")
+			w.hears("E1", w.mover(1, "analyst"))
+			w.hears("E2", w.joiner(1))
+			other := w.hears("E2", w.mover(1))
+			w.hears("E2", w.mover(1))
+			w.lists("000a", "", w.lives("E1", 1, "analyst"))
+			w.lists("000b", "", w.lives("E1", 1, "analyst"))
+			w.does("E1", "active", other, "remove-member")
+		}, []string{"cause-missing"}},
 		{"a stream joined late, from its first roster on", func(w *world) {
 			w.entries, w.rows = w.entries[:1], nil
 			w.say("E1", w.joiner(1))

@@ -244,5 +244,16 @@ func (p *person) stated(generation int, seq uint64) (list []*fact) {
 	return list
 }
 
+// confirmed returns what a roster with this head said again: what holds from a place before it, and was confirmed there or
+// further on. The enclave cites the head of the first roster that confirmed it.
+func (p *person) confirmed(generation int, seq uint64) (list []*fact) {
+	for i := range p.facts {
+		if f := &p.facts[i]; f.upSeq > 0 && cmp.Or(cmp.Compare(f.generation, generation), cmp.Compare(f.seq, seq)) < 0 && f.compareAt(generation, seq) > 0 {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // seconds of a time, rounded down: what messages state is in whole seconds.
 func seconds(t time.Time) int64 { return t.Unix() }
