@@ -78,7 +78,7 @@ type Limits struct {
 	GivePerDay int `yaml:"give_per_day"`
 	CutPerDay  int `yaml:"cut_per_day"`
 	// CutShare bounds the persons disabled in 24 hours to so many in a hundred of the open accounts, where they
-	// are more than CutFloor: a small crew may change as a whole. 0: no such bound.
+	// are more than CutFloor: a small crew may change as a whole. 0, where it is not said: no such bound.
 	CutShare int `yaml:"cut_share"`
 	CutFloor int `yaml:"cut_floor"` // default 10
 	// DeletePerDay: accounts deleted; past it all waiting deletes are held. Default CutPerDay.
@@ -126,7 +126,7 @@ func defaults() *Policy {
 }
 
 func (p *Policy) finish(f *config.File) (*Policy, error) {
-	if err := p.check(f.Errorf); err != nil {
+	if err := p.check(f.Errorf, f.Has); err != nil {
 		return nil, err
 	}
 	p.file = f
@@ -156,7 +156,7 @@ var (
 	field      = regexp.MustCompile(`\{[^}]*\}`)
 )
 
-func (p *Policy) check(at func(path, format string, args ...any) error) error {
+func (p *Policy) check(at func(path, format string, args ...any) error, said func(path string) bool) error {
 	if p.Version != 1 {
 		return at("$.version", "want 1, got %d", p.Version)
 	}
@@ -222,7 +222,7 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 	if p.Limits.CutPerHour < 1 {
 		return at("$.limits.cut_per_hour", "want at least 1, got %d", p.Limits.CutPerHour)
 	}
-	if err := p.Limits.checkDays(at); err != nil {
+	if err := p.Limits.checkDays(at, said); err != nil {
 		return err
 	}
 	if h := time.Duration(p.Limits.CutHold); h > time.Hour {
@@ -235,7 +235,7 @@ func (p *Policy) check(at func(path, format string, args ...any) error) error {
 }
 
 // checkDays fills and checks the limits that go over more than an hour.
-func (l *Limits) checkDays(at func(path, format string, args ...any) error) error {
+func (l *Limits) checkDays(at func(path, format string, args ...any) error, said func(path string) bool) error {
 	for _, d := range []struct {
 		key   string
 		v     *int
@@ -247,20 +247,20 @@ func (l *Limits) checkDays(at func(path, format string, args ...any) error) erro
 		{"cut_per_day", &l.CutPerDay, l.CutPerHour, 10 * l.CutPerHour},
 		{"delete_per_day", &l.DeletePerDay, 1, 10 * l.CutPerHour},
 	} {
-		if *d.v == 0 {
+		if *d.v == 0 && !said("$.limits."+d.key) {
 			*d.v = d.whole
 		}
 		if *d.v < d.hour {
 			return at("$.limits."+d.key, "want at least %d, got %d", d.hour, *d.v)
 		}
 	}
-	if l.TakePerDay == 0 {
+	if l.TakePerDay == 0 && !said("$.limits.take_per_day") {
 		l.TakePerDay = 10 * l.TakePerHour
 	}
 	if l.TakePerDay < l.TakePerHour {
 		return at("$.limits.take_per_day", "want at least %d, got %d", l.TakePerHour, l.TakePerDay)
 	}
-	if l.CutShare < 0 || l.CutShare > 100 {
+	if l.CutShare < 0 || l.CutShare > 100 || l.CutShare == 0 && said("$.limits.cut_share") {
 		return at("$.limits.cut_share", "want 1 to 100 of a hundred open accounts, or nothing for no such bound, got %d", l.CutShare)
 	}
 	if l.CutFloor < 1 {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -87,10 +88,45 @@ func Parse(name string, data []byte, into any) (_ *File, err error) {
 		return nil, f.at(bodies[1].Body.GetToken(), "a second YAML document begins here; want one a file")
 	}
 	f.tree = tree
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.CustomUnmarshaler(whole[int]), yaml.CustomUnmarshaler(whole[int64])).Decode(into); err != nil && !errors.Is(err, io.EOF) {
 		return nil, f.explain(err)
 	}
 	return f, nil
+}
+
+// whole reads a whole number as it stands: the library would cut off what follows a decimal point.
+func whole[T int | int64](into *T, text []byte) error {
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, strconv.IntSize)
+	if err != nil {
+		return &numberError{strings.TrimSpace(string(text))}
+	}
+	*into = T(n)
+	return nil
+}
+
+// numberError is a text where a whole number is wanted; the library does not say where it stands.
+type numberError struct{ text string }
+
+func (e *numberError) Error() string {
+	if _, err := strconv.ParseFloat(e.text, 64); err != nil {
+		return "want a whole number, got text"
+	}
+	return "want a whole number, got " + e.text
+}
+
+// only is the token of the one value in the file that has this text; nil where there are none or several.
+func (f *File) only(text string) (found *token.Token) {
+	n := 0
+	for _, node := range ast.FilterFile(ast.MappingValueType, f.tree) {
+		if v, ok := node.(*ast.MappingValueNode); ok && v.Value.GetToken().Value == text {
+			found = v.Value.GetToken()
+			n++
+		}
+	}
+	if n != 1 {
+		return nil
+	}
+	return found
 }
 
 func read(name string) ([]byte, error) {
@@ -195,6 +231,11 @@ func (f *File) explain(err error) error {
 	var bad *valueError
 	if errors.As(err, &bad) {
 		return f.at(bad.token, "%s", bad.reason)
+	}
+	var number *numberError
+	if errors.As(err, &number) {
+		t := f.only(number.text)
+		return f.at(t, "%s%v", keyOf(t), number)
 	}
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {

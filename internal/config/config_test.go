@@ -54,6 +54,8 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"unknown key":     {"name: a\nnmae: b\n", `a.yaml:2:1: unknown key "nmae"`},
 		"unknown deep":    {"name: a\ninner:\n  c: d\n", `a.yaml:3:3: unknown key "c"`},
+		"fraction":        {"count: 0.9\n", `a.yaml:1:8: count: want a whole number, got 0.9`},
+		"other base":      {"count: 0x1p3\n", `a.yaml:1:8: count: want a whole number, got 0x1p3`},
 		"wrong type":      {"count: many\n", `a.yaml:1:8: count: want a whole number, got text`},
 		"wrong type deep": {"inner: {every: [a]}\n", "a.yaml:1:"},
 		"list for text":   {"name: [a]\n", `a.yaml:1:7: `},
