@@ -132,6 +132,30 @@ func TestCutsPastTheLimitWaitAndHappen(t *testing.T) {
 	}
 }
 
+// Urgent leavers have an allowance of their own beside the limit of cuts, and no more than that: one after another too.
+func TestUrgentCutsPastTheirAllowanceAreCuts(t *testing.T) {
+	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 2) })
+	var people []string
+	for i := range 8 {
+		people = append(people, fmt.Sprint(i))
+		s.join(people[i], fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+	}
+	s.quiet()
+	for _, id := range people {
+		s.say(id, fence.Fact{Kind: schema.KindLeaver, Urgent: true})
+		s.quiet()
+		s.clock.Add(int64(time.Minute))
+	}
+	if n := s.disabled(people...); n != 3 || !s.standing(AlarmCutLimit) {
+		t.Errorf("%d disabled, alarm %v; want one urgent one, two more by the limit of cuts, and the alarm", n, s.standing(AlarmCutLimit))
+	}
+	s.clock.Add(int64(31 * time.Minute))
+	s.quiet()
+	if n := s.disabled(people...); n != len(people) {
+		t.Errorf("%d disabled after cut_hold, want all", n)
+	}
+}
+
 func decide(t *testing.T, b *bridge, h *state.Hold, to state.HoldState) {
 	t.Helper()
 	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {

@@ -486,10 +486,17 @@ func (u *unit) count(tx *store.Tx, gives bool, ops []plan.Op) error {
 	switch {
 	case gives:
 		class = classGive
-	case disables && u.row.Urgent:
-		class = classUrgent
 	case disables:
 		class = classCut
+		if u.row.Urgent {
+			used, err := state.Effects(tx, classUrgent, u.now.Add(-time.Hour))
+			if err != nil {
+				return err
+			}
+			if used < int64(u.Policy.Limits.UrgentPerHour) { // past their own allowance they are cuts like any other
+				class = classUrgent
+			}
+		}
 	case deletes:
 		class = classDelete
 	default:
