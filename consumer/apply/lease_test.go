@@ -10,6 +10,7 @@ import (
 
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/internal/ledger"
@@ -209,6 +210,34 @@ func TestALeaseThatRunsOutCountsAgainstTheLimitOfCuts(t *testing.T) {
 	b.work(func() bool { return b.standing(AlarmCutLimit) })
 	if !b.enabled("1") || !b.enabled("2") || !b.enabled("3") {
 		t.Error("want them held")
+	}
+}
+
+// A lease that a new policy makes shorter ends by that, also where the end of the longer one was noted.
+func TestAShorterLeaseOfANewPolicyCounts(t *testing.T) {
+	for _, was := range []string{"usage_location: US", "lead: {groups: [soc, lead]"} {
+		s := frozen(t)
+		s.join("1", "Ana", "lead")
+		s.quiet()
+		s.hear("1", s.config.Now())
+		s.clock.Add(int64(4 * 24 * time.Hour))
+		s.quiet()
+		now := was + "\nlease: 2d"
+		if strings.HasPrefix(was, "lead") {
+			now = was + ", lease: 2d"
+		}
+		p, err := policy.Parse("policy.yaml", []byte(strings.Replace(testPolicyText(1000, 1000), was, now, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, p, s.config.Now()) }); err != nil {
+			t.Fatal(err)
+		}
+		s.config.Policy = p
+		s.stepper().quiet()
+		if s.enabled("1") {
+			t.Errorf("%s: open four days after the last word, want the lease over after two", now)
+		}
 	}
 }
 

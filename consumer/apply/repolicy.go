@@ -100,7 +100,7 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return state.LookAtLeases(tx) // they may be shorter now
 }
 
 // unapproved reports whether a role wants an approval that is not there, or not any more.

@@ -68,13 +68,10 @@ func Redate(tx *store.Tx, now time.Time) error {
 			_, err = tx.Exec(`UPDATE subject SET next_at = ? WHERE iss = ? AND subject = ?`, ms(next), k.Issuer, k.Subject)
 		}
 	}
-	if err == nil {
-		_, err = tx.Exec(`UPDATE subject SET lease_at = 0`)
-	}
 	if err != nil {
 		return fmt.Errorf("wait anew for dates: %w", err)
 	}
-	return nil
+	return LookAtLeases(tx)
 }
 
 // BringForward keeps, after the clock went back by -offset, how long what is tried again, or waits behind a hold, has
