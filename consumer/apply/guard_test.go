@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -536,6 +537,85 @@ func TestADiscardedCutComesBack(t *testing.T) {
 		t.Errorf("%d are discarded still, %v", n, err)
 	}
 	b.explained()
+}
+
+// What operators discarded stays so, for its time, though somebody confirms the clock, the policy changes or the person's
+// manager gets an account: none of these is a new fact about the person.
+func TestWhatWasDiscardedStaysSo(t *testing.T) {
+	for name, happen := range map[string]func(s *stepper) *stepper{
+		"a clock that is confirmed": func(s *stepper) *stepper { s.confirmClock(); return s },
+		"a manager's account":       func(s *stepper) *stepper { s.join("9", "Boss", "analyst"); return s },
+		"a policy": func(s *stepper) *stepper {
+			p, err := policy.Parse("policy.yaml", []byte(strings.Replace(testPolicyText(2, 1), "lead: {groups: [soc, lead]}", "lead: {groups: [lead]}", 1)))
+			if err == nil {
+				err = s.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, p, s.config.Now()) })
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.config.Policy = p
+			return s.stepper()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 2, 1) })
+			say := func(kind schema.Kind, roles []string, ids ...string) {
+				for _, id := range ids {
+					p := person("Ana" + id)
+					p.PreferredAlias, p.Manager = "ana."+id, &schema.Manager{Value: "9"}
+					s.say(id, fence.Fact{Kind: kind, Person: p, Roles: roles})
+				}
+				s.quiet()
+			}
+			discard := func() {
+				t.Helper()
+				open, err := state.Holds(s.db.Read())
+				if err != nil || len(open) != 1 {
+					t.Fatalf("holds %v, %v", open, err)
+				}
+				h := open[0]
+				err = s.db.Tx(t.Context(), func(tx *store.Tx) error {
+					if _, _, err := state.DecideHold(tx, h.ID, h.Digest, state.HoldDiscarded, "ann", "wrong file", 1, s.config.Now()); err != nil {
+						return err
+					}
+					if err := state.DropHeld(tx, h.ID); err != nil || h.Code == AlarmGiveLimit {
+						return cmp.Or(err, ClearLimit(tx, h.Code, s.config.Now()))
+					}
+					return cmp.Or(ClearLimit(tx, h.Code, s.config.Now()), DiscardStands(tx, h, 2, s.config.Now().Add(24*time.Hour), s.config.Now()))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.clock.Add(int64(2 * time.Hour))
+				s.quiet()
+			}
+			say(schema.KindJoiner, []string{"lead"}, "1", "2")
+			s.clock.Add(int64(2 * time.Hour))
+			s.quiet()
+			say(schema.KindLeaver, nil, "1", "2")
+			discard()
+			say(schema.KindJoiner, []string{"analyst"}, "3")
+			s.clock.Add(int64(2 * time.Hour))
+			say(schema.KindMover, []string{"analyst", "lead"}, "3", "4", "5")
+			discard()
+			s = happen(s)
+			s.quiet()
+			if n, made := s.disabled("1", "2"), s.writes("create"); n > 0 || made > 4 || !s.standing(AlarmDiscarded) || len(s.holds()) > 0 {
+				t.Errorf("%d disabled, %d accounts made, holds %v", n, made, s.holds())
+			}
+			if g := s.user("ana.3").Groups; name == "a policy" && slices.Contains(g, "Lead") {
+				t.Errorf("groups %v", g)
+			}
+			s.clock.Add(int64(25 * time.Hour))
+			s.quiet()
+			s.clock.Add(int64(31 * time.Minute))
+			s.quiet()
+			if n := s.disabled("1", "2"); n != 2 {
+				t.Errorf("%d disabled once the discard is over, want both", n)
+			}
+			s.explained()
+		})
+	}
 }
 
 // Whoever waits behind a hold of many may be decided on alone, by a newer fact or by hand: the alarm says how many wait, and

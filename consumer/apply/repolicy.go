@@ -32,6 +32,10 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	lapsing, err := state.Lapsing(tx)
+	if err != nil {
+		return err
+	}
 	due := map[state.SubjectKey]plan.Lane{}
 	var losing sets
 	n := int64(0)
@@ -51,13 +55,17 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 			stands, _ := plan.Groups(v, pol)
 			extra := slices.DeleteFunc(slices.Clone(in), func(g string) bool { return slices.Contains(stands, g) })
 			switch {
+			case slices.ContainsFunc(lapsing, s.DiscardedWith): // comes back by itself, and is planned by the policy of then
+				return nil
 			case len(extra) > 0:
 				due[s.SubjectKey] = plan.Take
 				// What a message takes does not wait, and of what has left the allow-list nothing is taken.
-				if (s.Lane == plan.Idle || s.Lane >= plan.Give) && slices.ContainsFunc(extra, pol.Listed) && !s.Waited(plan.Take, now) {
+				if (s.Lane == plan.Idle || s.Lane >= plan.Give) && !s.Discarded() && slices.ContainsFunc(extra, pol.Listed) && !s.Waited(plan.Take, now) {
 					losing.add(s, plan.Take, until, v.Want.Position)
 					n++
 				}
+				return nil
+			case s.Discarded(): // it stays so
 				return nil
 			case slices.ContainsFunc(plan.Given(v, pol, now), func(g string) bool { return !slices.Contains(known.Groups, g) }):
 				due[s.SubjectKey] = plan.Give
@@ -67,7 +75,7 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 				return nil
 			}
 		}
-		if held[s.SubjectKey] {
+		if held[s.SubjectKey] && !s.Discarded() {
 			due[s.SubjectKey] = plan.Give
 			if !s.Doc.At(now).Access {
 				due[s.SubjectKey] = plan.Strip

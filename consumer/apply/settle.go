@@ -136,7 +136,7 @@ func (u *unit) nothingLeft(p plan.Plan, lane plan.Lane, results []done) (noCut, 
 func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	w := state.Work{Account: encode(u.known), Urgent: u.row.Urgent}
 	note := u.row.Note
-	if !u.row.Released() {
+	if !u.row.Released() && !u.row.Discarded() {
 		note = ""
 	}
 	if bad, ok := worst(results); ok {
@@ -171,6 +171,9 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	}
 	executed := len(results) > 0
 	for _, op := range p.Ops {
+		if op.Lane == plan.Give && u.row.Discarded() { // by operators, and what was taken has another reason
+			break
+		}
 		if op.Lane > lane || !executed {
 			// What one limit let through says nothing to another one.
 			if w.Note = note; op.Lane != u.row.Lane && max(op.Lane, u.row.Lane) > plan.Revoke {
@@ -233,6 +236,9 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 		if len(p.Holds) > 0 {
 			w.Note = string(p.Holds[0].Code)
 		}
+	}
+	if u.row.Discarded() {
+		w.Note = note
 	}
 	return w
 }

@@ -87,6 +87,9 @@ func (e *Engine) one(ctx context.Context, listed *state.Subject, judged time.Tim
 	if lane == plan.Take && row.Lane == plan.Give && row.Taken != row.Rev && !row.Released() && !row.Waited(plan.Take, u.now) && !u.Observe {
 		return u.settle(ctx, p, lane, nil) // only the look showed it: it is counted before it is taken
 	}
+	if lane == plan.Give && row.Discarded() && !u.Observe {
+		return u.settle(ctx, p, lane, nil) // only for what is taken
+	}
 	if lane == plan.Disable {
 		if free, err := u.mayDisable(listed, judged); err != nil {
 			return err

@@ -16,6 +16,9 @@ func discardedNote(id int64) string { return fmt.Sprintf("discarded:%d", id) }
 // Discarded reports whether a row's note says that operators dropped what waited for the person.
 func (s *Subject) Discarded() bool { return strings.HasPrefix(s.Note, "discarded:") }
 
+// DiscardedWith reports whether it was with that hold.
+func (s *Subject) DiscardedWith(h *Hold) bool { return s.Note == discardedNote(h.ID) }
+
 // DropHeld takes the work that waits behind a hold off the lanes, until a new fact comes. That one, or what is brought
 // back, waits anew: operators decided that the wait of before ends in nothing.
 func DropHeld(tx *store.Tx, id int64) error {
