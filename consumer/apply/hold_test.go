@@ -332,6 +332,48 @@ limits: {give_per_hour: 100, cut_per_hour: 3}
 	b.explained()
 }
 
+// What a policy takes does not wait behind a hold on what is given, which ends by an operator's word alone.
+func TestWhatAPolicyTakesWaitsForNoGive(t *testing.T) {
+	for _, limit := range []int{3, 1} { // within the limit of what a policy takes, and past it
+		s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 2, limit) })
+		s.join("0", "Ana", "lead")
+		s.join("1", "Bob", "lead")
+		s.quiet()
+		s.clock.Add(int64(2 * time.Hour))
+		s.quiet()
+		for _, who := range []string{"Ana", "Bob", "Cid"} {
+			p := person(who)
+			p.Title = "Chief"
+			s.say(map[string]string{"Ana": "0", "Bob": "1", "Cid": "2"}[who], fence.Fact{Kind: schema.KindMover, Person: p, Roles: []string{"lead"}})
+		}
+		s.quiet()
+		if h := s.holds(); !slices.Equal(h, []string{AlarmGiveLimit}) {
+			t.Fatalf("holds %v", h)
+		}
+		p, err := policy.Parse("policy.yaml", []byte(strings.Replace(testPolicyText(2, limit), "lead: {groups: [soc, lead]}", "lead: {groups: [soc]}", 1)))
+		if err == nil {
+			err = s.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, p, s.config.Now()) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.config.Policy = p
+		s = s.stepper()
+		s.quiet()
+		if past := slices.Contains(s.holds(), AlarmPolicyLimit); past != (limit == 1) {
+			t.Errorf("holds %v", s.holds())
+		}
+		s.clock.Add(int64(31 * time.Minute))
+		s.quiet()
+		for _, name := range []string{"ana.ng", "bob.ng"} {
+			if g := s.user(name).Groups; !slices.Equal(g, []string{"SOC"}) {
+				t.Errorf("limit %d: groups %v of %s, want what the policy gives", limit, g, name)
+			}
+		}
+		s.explained()
+	}
+}
+
 // What a policy takes from a few is taken at once, and counts for the hour.
 func TestWhatAPolicyTakesCounts(t *testing.T) {
 	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 3) })

@@ -154,6 +154,7 @@ func ClockConfirmed(tx *store.Tx, by state.By) error {
 			lapsed = append(lapsed, s.SubjectKey)
 		}
 		switch v := s.Doc.At(by.Now); {
+		case s.Held(): // when its time is over it is looked at by the clock of then
 		case s.Discarded(): // operators decided, until a new fact comes or their time is over
 		case v.Access && !v.Next.IsZero():
 			due[s.SubjectKey] = plan.Take // what is stated for a date to come may have been done

@@ -280,9 +280,10 @@ func HoldRow(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Ti
 	return nil
 }
 
-// HoldPerson puts one person, whatever waits, into lane and behind the hold with this id until a time, as HoldRow does.
+// HoldPerson puts one person, whatever waits, into lane and behind the hold with this id until a time, as HoldRow does. Who
+// waits behind another hold of what is taken stays there.
 func HoldPerson(tx *store.Tx, id int64, k SubjectKey, lane plan.Lane, until time.Time) error {
-	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?1, due = ?2, attempts = 0, note = ?3, `+byOf(lane)+` = ?2 WHERE iss = ?4 AND subject = ?5 AND note NOT LIKE 'held:%'`,
+	_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?1, due = ?2, attempts = 0, note = ?3, `+byOf(lane)+` = ?2 WHERE iss = ?4 AND subject = ?5 AND (note NOT LIKE 'held:%' OR lane = 4)`,
 		int64(lane), ms(until), heldNote(id), k.Issuer, k.Subject)
 	if err != nil {
 		return fmt.Errorf("subject %s: hold: %w", k.Subject, err)

@@ -104,14 +104,18 @@ func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
 	return nil
 }
 
-// Wake makes a person due in a lane, as if a fact came now; what waits behind a hold of many is left to it.
+// Wake makes a person due in a lane, as if a fact came now; what waits behind a hold of many is left to it, but for what is
+// to be given where something is to be taken: that hold may stand without end.
 func Wake(tx *store.Tx, k SubjectKey, lane plan.Lane, now time.Time) error {
 	s, err := LoadSubject(tx, k)
-	if err != nil || s == nil || s.Held() {
+	if err != nil || s == nil || s.Held() && (lane != plan.Take || s.Lane != plan.Give) {
 		return err
 	}
+	if s.Held() {
+		s.Note = ""
+	}
 	s.Raise(lane, now, false)
-	_, err = tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0 WHERE iss = ? AND subject = ?`, int64(s.Lane), ms(s.Due), k.Issuer, k.Subject)
+	_, err = tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, attempts = 0, note = ? WHERE iss = ? AND subject = ?`, int64(s.Lane), ms(s.Due), s.Note, k.Issuer, k.Subject)
 	if err != nil {
 		return fmt.Errorf("subject %s: make it due: %w", k.Subject, err)
 	}
