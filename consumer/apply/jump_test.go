@@ -98,6 +98,40 @@ func (b *bridge) confirmClock() {
 	}
 }
 
+// What is held, too, waits anew for every date once the clock is right: operators may discard it before that.
+func TestADateComesToWhomAHoldKeptByAClockAhead(t *testing.T) {
+	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 2, 100) })
+	s.join("0", "Ana", "analyst")
+	s.quiet()
+	start := s.config.Now()
+	s.set(10 * 24 * time.Hour)
+	s.quiet()
+	s.say("0", fence.Fact{Kind: schema.KindSuspend, Effective: start.Add(2 * 24 * time.Hour)})
+	s.say("0", fence.Fact{Kind: schema.KindResume, Effective: start.Add(4 * 24 * time.Hour)})
+	s.say("0", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst", "lead"}})
+	s.join("1", "Bob", "analyst")
+	s.join("2", "Cid", "analyst")
+	s.quiet()
+	list, err := state.Holds(s.db.Read())
+	if err != nil || len(list) != 1 || !s.row("0").Held() {
+		t.Fatalf("holds %v, %v; want all of them behind one", list, err)
+	}
+	s.set(time.Hour)
+	s.confirmClock()
+	if err := s.db.Tx(t.Context(), func(tx *store.Tx) error { return state.DropHeld(tx, list[0].ID) }); err != nil {
+		t.Fatal(err)
+	}
+	s.quiet()
+	if !s.enabled("0") {
+		t.Fatal("want access until the suspension begins")
+	}
+	s.clock.Add(int64(3 * 24 * time.Hour))
+	s.quiet()
+	if s.enabled("0") {
+		t.Error("want the account disabled while the suspension lasts")
+	}
+}
+
 // A clock that goes back gives nobody back what a date had taken before, which seems to lie ahead again: not by a further
 // word, and not to whom the tenant has no account of yet. Once the clock is right and confirmed, all goes on as it says.
 func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {

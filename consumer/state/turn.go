@@ -58,7 +58,7 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 func Redate(tx *store.Tx, now time.Time) error {
 	dates := map[SubjectKey]time.Time{}
 	err := EachSubject(tx, func(s *Subject) error {
-		if next := s.Doc.Next(now); !next.IsZero() && !s.Held() {
+		if next := s.Doc.Next(now); !next.IsZero() {
 			dates[s.SubjectKey] = next
 		}
 		return nil
