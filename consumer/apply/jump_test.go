@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"testing"
@@ -129,6 +130,46 @@ func TestADateComesToWhomAHoldKeptByAClockAhead(t *testing.T) {
 	s.quiet()
 	if s.enabled("0") {
 		t.Error("want the account disabled while the suspension lasts")
+	}
+}
+
+// What was discarded by a clock that was ahead comes back after the time that was said, and not after that by which it went back.
+func TestADiscardByAClockAheadEndsInItsTime(t *testing.T) {
+	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 1) })
+	s.join("0", "Ana", "analyst")
+	s.join("1", "Bob", "analyst")
+	s.quiet()
+	s.set(30 * 24 * time.Hour)
+	s.quiet()
+	for _, id := range []string{"0", "1"} {
+		s.say(id, fence.Fact{Kind: schema.KindLeaver, Effective: s.config.Now().Add(-31 * 24 * time.Hour)})
+	}
+	s.quiet()
+	list, err := state.Holds(s.db.Read())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("holds %v, %v", list, err)
+	}
+	err = s.db.Tx(t.Context(), func(tx *store.Tx) error {
+		h, now := list[0], s.config.Now()
+		_, _, err := state.DecideHold(tx, h.ID, h.Digest, state.HoldDiscarded, "ann", "wrong file", 1, now)
+		return cmp.Or(err, state.DropHeld(tx, h.ID), DiscardStands(tx, h, 2, now.Add(24*time.Hour), now))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(time.Hour)
+	s.confirmClock()
+	s.clock.Add(int64(23 * time.Hour))
+	s.quiet()
+	if !s.enabled("0") || !s.enabled("1") || !s.standing(AlarmDiscarded) {
+		t.Fatal("want the discard to stand for its time")
+	}
+	s.clock.Add(int64(2 * time.Hour))
+	s.quiet()
+	s.clock.Add(int64(31 * time.Minute))
+	s.quiet()
+	if s.enabled("0") || s.enabled("1") {
+		t.Error("want both cut after the time of the discard")
 	}
 }
 

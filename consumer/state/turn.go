@@ -74,8 +74,8 @@ func Redate(tx *store.Tx, now time.Time) error {
 	return LookAtLeases(tx)
 }
 
-// BringForward keeps, after the clock went back by -offset, how long what is tried again, or waits behind a hold, has
-// still to wait, and how long ago the effects were that count against limits. What was due by the clock of before is
+// BringForward keeps, after the clock went back by -offset, how long what is tried again, waits behind a hold or was discarded
+// has still to wait, and how long ago the effects were that count against limits. What was due by the clock of before is
 // due: whoever looks finds the date that it may have to wait for.
 func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
 	_, err := tx.Exec(`UPDATE subject SET due = MAX(?1, due + ?2) WHERE lane > 0 AND due > ?1 AND due < ?3 AND (attempts > 0 OR note LIKE 'held:%')`,
@@ -85,6 +85,9 @@ func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
 	}
 	if err == nil {
 		_, err = tx.Exec(`UPDATE hold SET expires = MAX(?1, expires + ?2) WHERE state = 'open' AND expires > ?1`, ms(now), offset.Milliseconds())
+	}
+	if err == nil {
+		_, err = tx.Exec(`UPDATE hold SET lapses = MAX(?1, lapses + ?2) WHERE lapses > ?1`, ms(now), offset.Milliseconds())
 	}
 	for _, by := range []string{"cut_by", "take_by"} {
 		if err == nil {
