@@ -62,10 +62,15 @@ func (s *SET) checkFact() error {
 			return err
 		}
 	}
-	if len(s.Txn) > MaxTxn {
-		return refusef(CodeTooLong, "txn", "want at most %d octets, got %d", MaxTxn, len(s.Txn))
+	return CheckTxn(s.Txn)
+}
+
+// CheckTxn returns a *RefusedError unless a fact may bear the source's ticket, or none where it is empty.
+func CheckTxn(txn string) error {
+	if len(txn) > MaxTxn {
+		return refusef(CodeTooLong, "txn", "want at most %d octets, got %d", MaxTxn, len(txn))
 	}
-	return checkCharacters("txn", s.Txn)
+	return checkCharacters("txn", txn)
 }
 
 // checkOwnWord is for what the producer says of itself: no source stated it, nobody is its subject.

@@ -59,6 +59,10 @@ func (im *Importer) record(r row) (rec Record, notes []Note, bad *RowError) {
 			rec.Reason = orElse(m.Reason.Values[v], schema.ReasonOther)
 		}
 	}
+	if schema.CheckTxn(rec.Txn) != nil { // it says nothing of the person, and no event could carry it
+		rec.Txn = ""
+		notes = append(notes, Note{r.line, rec.Subject, "the ticket cannot be one (at most 128 octets, no control characters); left out"})
+	}
 	var err error
 	if rec.Start, err = im.date(get(m.Start), im.calendar.starts); err != nil && !left {
 		return rec, nil, &RowError{Column: m.Start, Reason: err.Error()}

@@ -275,6 +275,22 @@ func TestInactiveRowNeedsLittle(t *testing.T) {
 }
 
 // Rows that contradict are told by what differs: where one says inactive nothing else was read of leave.
+// A ticket that no event could carry is left out: it must not stop the leaver, nor the people beside it.
+func TestATicketThatIsNone(t *testing.T) {
+	m := messy()
+	m.Txn, m.Roles = "Roles", nil
+	im := importer(t, m)
+	const head = "WorkerID,Status,OnLeave,FirstDay,LastDay,Manager,GivenName,FamilyName,Country,Department,Title,Roles\n"
+	for ticket, want := range map[string]string{
+		"CHG-1": "CHG-1", "": "", strings.Repeat("x", schema.MaxTxn): strings.Repeat("x", schema.MaxTxn), strings.Repeat("x", schema.MaxTxn+1): "", "\"a\nb\"": "", "a\u202eb": "",
+	} {
+		s := read(t, im, CSV, head+"1,Inactive,,,,,,,,,,"+ticket+"\n")
+		if len(s.Records) != 1 || s.Records[0].Txn != want || len(s.Notes) > 0 != (ticket != want) {
+			t.Errorf("%q: %+v, %v, %v", ticket, s.Records, s.Refused, s.Notes)
+		}
+	}
+}
+
 func TestWhatContradicts(t *testing.T) {
 	header := "WorkerID,Status,OnLeave,GivenName,FamilyName,Country,Department,Title,Manager,FirstDay,LastDay,Roles\n"
 	for rows, want := range map[string]string{
