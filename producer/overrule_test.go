@@ -154,6 +154,36 @@ func TestRestoreThatLostAJoiner(t *testing.T) {
 	}
 }
 
+// A restore that lost an enclave, which is added anew: whoever left it since is cut all the same.
+func TestRestoreThatLostAnEnclave(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	file := p.write(t, "export.csv", people)
+	p.must(t, "import", file)
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	p.must(t, "backup", copied, "--reason", "nightly")
+	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {everyone: true}
+source:
+`, 1))
+	p.must(t, "enclave", "add", "GOV-2")
+	p.must(t, "import", file)
+	text, err := os.ReadFile(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "data/producer.db", string(text))
+	p.must(t, "recover", "--force", "--reason", "disk lost")
+	p.must(t, "enclave", "add", "GOV-2")
+	out := p.must(t, "import", p.write(t, "export.csv", "id,name,dept,status\n1,A,sec,a\n2,B,sec,a\n3,C,sales,i\n"))
+	if !strings.Contains(out, "leaver   subject 3, engagement 6 ") || p.saidTo(t, 1, "3").Status != register.Closed {
+		t.Errorf("who was live there before the loss, and has left:\n%s", out)
+	}
+}
+
 // An operator's word is on a person: it goes along where the file moves them into the scope of another enclave.
 func TestAnOperatorsWordCrossesScopes(t *testing.T) {
 	p := dated(t)

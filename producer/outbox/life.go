@@ -22,7 +22,7 @@ func Init(ctx context.Context, db *store.DB, issuer, stream string, audiences []
 			return err
 		}
 		for _, a := range audiences {
-			if err := addChain(tx, a, 1); err != nil {
+			if err := addChain(tx, a, 1, false); err != nil {
 				return err
 			}
 		}
@@ -31,7 +31,8 @@ func Init(ctx context.Context, db *store.DB, issuer, stream string, audiences []
 }
 
 // AddEnclave begins a chain for an enclave that joined later. It starts in the generation of the others,
-// so that one number says how often this producer was restored.
+// so that one number says how often this producer was restored. Where the others were restored and have not heard of
+// everyone since, the enclave may be one that is lost too, with people in it of whom nothing is known here.
 func AddEnclave(ctx context.Context, db *store.DB, audience string, now time.Time, note ...entry.Body) error {
 	return db.Tx(ctx, func(tx *store.Tx) error {
 		var exists bool
@@ -42,18 +43,19 @@ func AddEnclave(ctx context.Context, db *store.DB, audience string, now time.Tim
 			return &KnownEnclaveError{audience}
 		}
 		var generation int
-		if err := tx.QueryRow("SELECT coalesce(max(generation), 1) FROM chain").Scan(&generation); err != nil {
+		var restored bool
+		if err := tx.QueryRow("SELECT coalesce(max(generation), 1), coalesce(max(restored), 0) FROM chain").Scan(&generation, &restored); err != nil {
 			return err
 		}
-		if err := addChain(tx, audience, generation); err != nil {
+		if err := addChain(tx, audience, generation, restored); err != nil {
 			return err
 		}
 		return record(tx, now, note)
 	})
 }
 
-func addChain(tx *store.Tx, audience string, generation int) error {
-	_, err := tx.Exec("INSERT INTO chain (aud, generation, seq, head) VALUES (?, ?, 0, ?)", audience, generation, make([]byte, len(schema.Digest{})))
+func addChain(tx *store.Tx, audience string, generation int, restored bool) error {
+	_, err := tx.Exec("INSERT INTO chain (aud, generation, seq, head, restored) VALUES (?, ?, 0, ?, ?)", audience, generation, make([]byte, len(schema.Digest{})), restored)
 	return err
 }
 
