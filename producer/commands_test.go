@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
+	"jmlbridge/producer/register"
 	"jmlbridge/schema"
 )
 
@@ -270,6 +272,36 @@ source:
 	}
 	if out := p.must(t, "roster", "--enclave", "GOV-2"); !strings.Contains(out, "gov-2 in 1 part, seq 6 to 6") {
 		t.Errorf("roster:\n%s", out)
+	}
+}
+
+// What one enclave was told already keeps nothing from the others.
+func TestWhatOneEnclaveKnowsTheOthersHear(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {everyone: true}
+source:
+`, 1))
+	p.must(t, "init")
+	p.must(t, "import", p.write(t, "export.csv", people))
+	for _, args := range [][]string{
+		{"emit", "suspend", "1", "--reason", "investigation"},
+		{"emit", "leaver", "1", "--effective", time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339)},
+	} {
+		p.must(t, append(slices.Clone(args), "--enclave", "GOV-1")...)
+		code, out, errs := p.try("", args...)
+		if code != exitFailed || strings.Count(out, "stored") != 1 || !strings.Contains(out, "gov-2") || !strings.Contains(errs, "not said to every enclave: enclave GOV-1: ") {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+		if code, out, errs := p.try("", args...); code != exitMisused || out != "" || !strings.Contains(errs, "enclave GOV-1: ") || !strings.Contains(errs, "enclave GOV-2: ") {
+			t.Errorf("%v, known to both: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+	if s := p.saidTo(t, 1, "1"); s.Status != register.Suspended || s.Leaves == nil {
+		t.Errorf("the other enclave: %+v", s)
 	}
 }
 

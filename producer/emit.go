@@ -233,6 +233,7 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 		note.Target = entry.ID(f.ticket)
 	}
 	var all []outbox.Sent
+	var refused error // by some enclaves' registers: the others hear of it all the same
 	for _, e := range targets {
 		event, err := given, error(nil)
 		stranger := false
@@ -258,7 +259,12 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 			if given == nil {
 				err = byFlag(err)
 			}
-			return all, fmt.Errorf("enclave %s: %w", e.Name, err)
+			err = fmt.Errorf("enclave %s: %w", e.Name, err)
+			if !errors.As(err, new(*register.NonsenseError)) {
+				return all, errors.Join(refused, err)
+			}
+			refused = errors.Join(refused, err)
+			continue
 		}
 		if !begins.IsZero() {
 			a.remark(fmt.Sprintf("subject %s, enclave %s: the leaver is before %s, the first day that was announced: the engagement never begins", subject, e.Name, begins),
@@ -269,8 +275,13 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 				"the manager is not announced to this enclave; left out", "enclave", e.Name, "subject", subject)
 		}
 	}
-	a.hintRelay(cmd.Context(), s)
-	return all, nil
+	if len(all) > 0 {
+		a.hintRelay(cmd.Context(), s)
+		if refused != nil { // no misuse: something was done
+			refused = fmt.Errorf("not said to every enclave: %s", refused.Error())
+		}
+	}
+	return all, refused
 }
 
 // readEvent reads an event of kind from standard input.
