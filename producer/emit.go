@@ -233,8 +233,15 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 		note.Target = entry.ID(f.ticket)
 	}
 	var all []outbox.Sent
-	var refused error // by some enclaves' registers: the others hear of it all the same
+	var refused error           // by some enclaves' registers: the others hear of it all the same
+	var manager *schema.Manager // of a given event: a stranger to one enclave need not be one to the next
+	if p := personOf(given); p != nil {
+		manager = p.Manager
+	}
 	for _, e := range targets {
+		if p := personOf(given); p != nil {
+			p.Manager = manager
+		}
 		event, err := given, error(nil)
 		stranger := false
 		var begins schema.Instant // of an engagement that is closed before

@@ -90,6 +90,28 @@ func TestEmitLeavesStrangersOut(t *testing.T) {
 	}
 }
 
+// A manager whom one enclave does not know is named to the next, which does.
+func TestAStrangerToOneEnclaveAlone(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {everyone: true}
+source:
+`, 1))
+	p.must(t, "init")
+	p.must(t, "import", p.write(t, "export.csv", people)) // 3 is in the second enclave only
+	const joiner = `{"engagement":1,"person":{"displayName":"D","manager":{"value":"3"}},"roles":[],"start":"2026-01-01T00:00:00Z"}`
+	code, out, errs := p.try(joiner, "emit", "joiner", "4", "-", "--enclave", "GOV-1,GOV-2")
+	if code != exitDone || strings.Count(out, "stored") != 2 || !strings.Contains(errs, "the manager of subject 4 is not announced to enclave GOV-1") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	if one, two := p.saidTo(t, 0, "4").Person.Manager, p.saidTo(t, 1, "4").Person.Manager; one != nil || two == nil || two.Value != "3" {
+		t.Errorf("%v, %v", one, two)
+	}
+}
+
 // Whoever types a flag that says nothing of the event meant another one.
 func TestEmitRefusesOtherFlags(t *testing.T) {
 	p := newPlace(t)
