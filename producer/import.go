@@ -236,7 +236,7 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		if res != nil {
 			e.Sent, e.Skipped = len(res.Sent), res.Skipped
 		}
-		if err == nil && o.Complete && len(snap.Refused)+len(snap.Held)+len(e.HeldBack)+len(e.Skipped) == 0 {
+		if err == nil && o.Complete && len(snap.Refused)+len(snap.Held)+len(e.HeldBack)+len(e.Skipped)+e.Unsaid == 0 {
 			err = s.box.Complete(ctx, e.Audience)
 		}
 		if err != nil {

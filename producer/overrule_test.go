@@ -184,6 +184,42 @@ source:
 	}
 }
 
+// A restored register has not heard of everyone while a row of somebody who is here is held, overruled or waits for their return:
+// what is lost may have them live, and their leaver must not be lost too.
+func TestARestoredRegisterWaitsForWhoIsHeld(t *testing.T) {
+	for _, name := range []string{"closed by the file", "closed by an operator", "on leave, never announced"} {
+		p := dated(t)
+		row := func(status, leave string) string {
+			const head = "id,name,dept,status,leave,contract,first\n"
+			return p.write(t, "left.csv", head+"7,A,sec,"+status+","+leave+",,2026-01-01\n8,B,sec,a,n,,2026-01-01\n")
+		}
+		leave := "n"
+		switch name {
+		case "closed by the file":
+			p.must(t, "import", row("a", "n"))
+			p.must(t, "import", row("i", "n"))
+		case "closed by an operator":
+			p.must(t, "import", row("a", "n"))
+			p.must(t, "emit", "leaver", "7")
+		default:
+			leave = "y"
+		}
+		copied := filepath.Join(t.TempDir(), "copy.db")
+		p.must(t, "backup", copied, "--reason", "nightly")
+		p.must(t, "emit", "joiner", "7", "--display-name", "A")
+		text, err := os.ReadFile(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.write(t, "data/producer.db", string(text))
+		p.must(t, "recover", "--force", "--reason", "disk lost")
+		p.must(t, "import", "--complete", row("a", leave))
+		if out := p.must(t, "import", row("i", "n")); !strings.Contains(out, "leaver-after-restore 1") {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	}
+}
+
 // An operator's word is on a person: it goes along where the file moves them into the scope of another enclave.
 func TestAnOperatorsWordCrossesScopes(t *testing.T) {
 	p := dated(t)

@@ -90,6 +90,7 @@ type Plan struct {
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
 	Unread    []string              `json:"unread,omitempty"`    // live people of whose rows none was accepted: whether they left is not known
 	Confirmed int                   `json:"-"`                   // changes of the register that say nothing
+	Unsaid    int                   `json:"-"`                   // people who are here by the file, not by the register, and of whom nothing is said
 
 	quiet []Change
 }
@@ -159,6 +160,11 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		if !in && rec.Status != source.Inactive && len(d.Events) > 0 {
 			transfers = append(transfers, c)
 			continue
+		}
+		if !d.Next.Status.Live() && slices.ContainsFunc(d.Cases, func(c register.Case) bool {
+			return c == register.Overruled || c == register.Contradict || c == register.Away
+		}) {
+			p.Unsaid++
 		}
 		if slices.ContainsFunc(d.Cases, func(c register.Case) bool { return c == register.Overruled || c == register.Kept }) {
 			p.Overruled = append(p.Overruled, source.Held{Subject: rec.Subject, Lines: rec.Lines, Reason: standing(&d)})
@@ -321,6 +327,7 @@ func (p *Plan) misspells(r *source.Record, alike map[string]string) bool {
 	if !ok {
 		return false
 	}
+	p.Unsaid++
 	p.Held = append(p.Held, source.Held{Subject: r.Subject, Lines: r.Lines, Reason: fmt.Sprintf(
 		"nothing was announced of this id, and it differs in case or leading zeros alone from subject %s, who is live and has no row; correct the id, or where it is somebody else, emit the leaver of %s first", subject, subject)})
 	return true
