@@ -154,7 +154,7 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 	for i := range records {
 		rec := &records[i]
 		last := states[rec.Subject]
-		in := e.Scope.Crosses(rec.Cells)
+		in := e.Scope.Has(rec)
 		d := register.Diff(last, rec, in, now)
 		c := change(rec.Subject, rec, in, last, &d)
 		if !in && rec.Status != source.Inactive && len(d.Events) > 0 {
@@ -338,7 +338,7 @@ func (p *Plan) managers(e Enclave, records []source.Record, states map[string]re
 	joining := map[string]bool{}
 	for i := range records {
 		rec := &records[i]
-		d := register.Diff(states[rec.Subject], rec, e.Scope.Crosses(rec.Cells), now)
+		d := register.Diff(states[rec.Subject], rec, e.Scope.Has(rec), now)
 		if slices.Contains(d.Cases, register.Join) {
 			joining[rec.Subject] = true
 		}

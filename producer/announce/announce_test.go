@@ -16,6 +16,7 @@ import (
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/envelope/seal"
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/producer/outbox"
 	"jmlbridge/producer/register"
@@ -355,6 +356,23 @@ func TestImportIsIdempotent(t *testing.T) {
 			rt.Fatalf("the same file again says %s", said(again))
 		}
 	})
+}
+
+// Of somebody who left after a restore one row in scope is enough, in whatever order the rows stand.
+func TestRowsOfALeaverThatDifferInScope(t *testing.T) {
+	b := setup(t, simple(), security())
+	b.take(t, header+"1,A,sec,a,n,\n", Options{})
+	if _, _, err := b.Recover(ctx, 0, func(int) []entry.Body { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []string{"2,B,sales,i,n,\n2,B,sec,i,n,\n", "2,B,sec,i,n,\n2,B,sales,i,n,\n", "2,B,sales,i,n,\n2,B,ir,i,n,\n2,B,sec,i,n,\n"} {
+		if p := b.plan(t, header+"1,A,sec,a,n,\n"+rows, Options{}); said(p) != "2 leaver" {
+			t.Errorf("%q: %q, %v", rows, said(p), p.Cases)
+		}
+	}
+	if p := b.plan(t, header+"1,A,sec,a,n,\n2,B,sales,i,n,\n2,B,ir,i,n,\n", Options{}); said(p) != "" {
+		t.Errorf("none of them in scope: %q", said(p))
+	}
 }
 
 // An id in another case, or that lost its leading zeros in a spreadsheet, is no stranger's: what the row says would be lost

@@ -66,3 +66,8 @@ func (r *Rules) Crosses(cells source.Cells) bool {
 	holds := func(rule Rule) bool { return len(rule.When) > 0 && source.All(rule.When, cells) }
 	return (r.Everyone || slices.ContainsFunc(r.In, holds)) && !slices.ContainsFunc(r.Out, holds)
 }
+
+// Has reports whether a record is in scope: of somebody who left, one of their rows.
+func (r *Rules) Has(rec *source.Record) bool {
+	return r.Crosses(rec.Cells) || slices.ContainsFunc(rec.Also, r.Crosses)
+}

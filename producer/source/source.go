@@ -8,6 +8,7 @@
 package source
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,7 @@ type Record struct {
 	Reason     string     // why the person leaves, where the row says so; a schema.ReasonX
 	Txn        string     // the source's ticket
 	Cells      Cells      // what scope rules look at
+	Also       []Cells    // of further rows, of somebody who left, which need not agree on that
 }
 
 // Cells are the cells of a row that some rule names, by column, after the configured value maps.
@@ -176,6 +178,8 @@ func (im *Importer) gather(rows []row) *Snapshot {
 		p.lines = append(p.lines, r.line)
 		if len(p.records) == 0 || !same(&p.records[0], &rec) {
 			p.records = append(p.records, rec)
+		} else if first := &p.records[0]; !maps.Equal(first.Cells, rec.Cells) {
+			first.Also = append(first.Also, rec.Cells)
 		}
 	}
 	for _, id := range order {
