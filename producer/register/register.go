@@ -29,8 +29,8 @@ type State struct {
 	Roles      []string        `json:"roles"`
 	Start      schema.Instant  `json:"start,omitzero"`
 	End        *schema.Instant `json:"end,omitempty"`
-	// Inferred is set when no row stated the leaver: it was made of the scope or of absence. A first day
-	// before it contradicts nothing then.
+	// Inferred is set when no row stated the leaver: it was made of the scope, of absence, or of another engagement that
+	// begins with a leave. A first day before it contradicts nothing then.
 	Inferred bool `json:"inferred,omitempty"`
 	// What an operator said, and what no file takes back. From Barred on the person has no access, in this engagement and
 	// in those after it; at Leaves this engagement, which is live, is over. Both may lie ahead: until then Status holds.
@@ -298,7 +298,7 @@ func (d *decider) enter() {
 		if d.now.Before(d.last.latest()) {
 			d.remember(d.rec.Engagement)
 		}
-	case d.last.Status == Closed && d.last.By == File && !d.last.Inferred && d.rec.Start != nil && (schema.At(*d.rec.Start).Before(d.last.Since) || !d.begins()):
+	case d.last.Status == Closed && d.last.By == File && d.rec.Start != nil && d.older():
 		d.settle(Contradict) // most likely an export that is older than the leaver
 	case d.closedElsewhere():
 		d.settle(Overruled)
@@ -309,6 +309,14 @@ func (d *decider) enter() {
 	default:
 		d.join(Join)
 	}
+}
+
+// older reports whether the record, which states a first day, is about an engagement of before the leaver that a file stated.
+func (d *decider) older() bool {
+	if d.last.Inferred {
+		return slices.Contains(d.last.Former, d.rec.Engagement)
+	}
+	return schema.At(*d.rec.Start).Before(d.last.Since) || !d.begins()
 }
 
 // closedElsewhere reports whether the latest that an operator said to any enclave of the person's coming and going is a
@@ -404,6 +412,8 @@ func (d *decider) replace() {
 		d.Next.Engagement, d.Next.Generation = d.last.reach(), d.last.Open
 		d.say(Leave, &schema.Leaver{Engagement: d.Next.Engagement, Effective: d.now, Reason: schema.ReasonEndOfContract}, nil)
 		d.Next.Status, d.Next.By, d.Next.Since = Closed, File, d.now
+		d.Next.Key, d.Next.Inferred = d.rec.Engagement, true // no row says that they left
+		d.Next.follow(&d.last)
 		d.settle(Away)
 		return
 	}
