@@ -127,6 +127,8 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		}
 		if last.Status != Closed || e.Effective.Before(last.Since) {
 			n.Since = e.Effective
+		} else { // of somebody who was not here by then: what begins before it is not news
+			n.Latest = laterOf(last.latest(), e.Effective)
 		}
 		n.Status = Closed
 	case *schema.Suspend:

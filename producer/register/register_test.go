@@ -633,3 +633,32 @@ func TestALeaverOfWhoIsOutOfScopeStands(t *testing.T) {
 		t.Errorf("a file brings them back: %+v", d)
 	}
 }
+
+// An operator's leaver of somebody who is out of scope stands as of its own date, which may be later than when they left it.
+func TestALeaverOfWhoIsOutOfScopeStandsAsOfItsDate(t *testing.T) {
+	s := Diff(say(t, active(key("a"))), active(key("a")), false, now).Next
+	ahead, err := Emit(s, Said{Event: &schema.Leaver{Effective: schema.At(*day(5)), Reason: schema.ReasonTermination}}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind, err := Emit(s, Said{Event: &schema.Leaver{Effective: schema.At(*day(5)), Reason: schema.ReasonTermination}}, *day(6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]Decision{
+		"another contract before the date":    Diff(ahead.Next, active(key("b"), unstarted), true, *day(1)),
+		"and after it":                        Diff(Diff(ahead.Next, active(key("b"), unstarted), true, *day(1)).Next, active(key("b"), unstarted), true, *day(6)),
+		"a first day before the date":         Diff(ahead.Next, active(startsIn(4)), true, *day(4)),
+		"a first day before a date gone by":   Diff(behind.Next, active(startsIn(4)), true, *day(6)),
+		"a contract from before that date on": Diff(behind.Next, active(key("b"), startsIn(4)), true, *day(6)),
+	} {
+		if !slices.Equal(d.Cases, []Case{Overruled}) {
+			t.Errorf("%s: %v", name, d.Cases)
+		}
+	}
+	for name, rec := range map[string]*source.Record{"first day": active(startsIn(6)), "contract": active(key("b"), unstarted)} {
+		if d := Diff(behind.Next, rec, true, *day(6)); !slices.Equal(d.Cases, []Case{Rehire}) {
+			t.Errorf("a %s after it: %v", name, d.Cases)
+		}
+	}
+}
