@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"jmlbridge/internal/envelope/seal"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/producer/register"
 	"jmlbridge/schema"
@@ -210,6 +211,24 @@ func TestRecover(t *testing.T) {
 	}
 	if sent := b.joins(t, gov2, "1"); sent[0].Generation != 9 || sent[0].Seq != 2 {
 		t.Errorf("every enclave's chain moved on: %+v", sent)
+	}
+}
+
+// An enclave that the configuration names no more does not keep the others from going on. Its chain moves on too, and begins
+// with a roster where it is named again.
+func TestRecoverWithoutAnEnclaveOfBefore(t *testing.T) {
+	b := setup(t)
+	b.joins(t, gov1, "1")
+	b.joins(t, gov2, "1")
+	known := b.c.Recipients
+	b.c.Recipients = map[string]*seal.Recipient{gov1: known[gov1]}
+	generation, sent, err := b.Recover(ctx, 0, func(int) []entry.Body { return nil })
+	if err != nil || generation != 2 || len(sent) != 1 || sent[0].Audience != gov1 {
+		t.Fatalf("%d, %+v, %v", generation, sent, err)
+	}
+	b.c.Recipients = known
+	if sent, err = b.Roster(ctx, gov2, 24*time.Hour); err != nil || len(sent) != 1 || sent[0].Generation != 2 || sent[0].Seq != 1 {
+		t.Errorf("named again: %+v, %v", sent, err)
 	}
 }
 

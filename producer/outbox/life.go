@@ -122,7 +122,7 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 			if err != nil {
 				return err
 			}
-			if b.c.Approvals {
+			if b.c.Approvals || b.c.Recipients[a] == nil { // nothing can be said to an enclave that the configuration names no more
 				continue
 			}
 			s, err := b.roster(tx, c)
