@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,10 +172,16 @@ func TestParkedIsDropped(t *testing.T) {
 	if code, _, errs := f.consumer(append(args, was[0].Digest.String())...); code != exitMisused || !strings.Contains(errs, "look at it again") {
 		t.Errorf("one more came: exit %d, %s", code, errs)
 	}
-	if code, _, errs := f.consumer("parked", "drop", "unknown-key", "--reason", "x", "--digest", was[0].Digest.String()); code != exitMisused || !strings.Contains(errs, "nothing is parked") {
-		t.Errorf("without its key: exit %d, %s", code, errs)
-	}
 	now := list()[0].Digest
+	for _, other := range []string{"unknown-recipient", "future"} {
+		if code, _, errs := f.consumer("parked", "drop", other, "--reason", "x", "--digest", now.String()); code != exitMisused || !strings.Contains(errs, "nothing") {
+			t.Errorf("under another code: exit %d, %s", code, errs)
+		}
+	}
+	if code, _, errs := f.consumer("parked", "drop", "unknown-key", "--key", "k2", "--reason", "x", "--digest", now.String()); code != exitMisused || !strings.Contains(errs, "with key k2") {
+		t.Errorf("of another key: exit %d, %s", code, errs)
+	}
+	args = slices.Delete(args, 3, 5) // the digest says which key's
 	if out := f.must(append(args, now.String())...); !strings.Contains(out, "3 parked under unknown-key are dropped") {
 		t.Errorf("said %q", out)
 	}

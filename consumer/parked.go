@@ -81,10 +81,10 @@ func (a *app) parkedDrop() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop CODE",
 		Short: "Give up exactly the messages that were shown",
-		Long: `drop gives up the messages that "parked list" showed under a code, a key and this digest. A leaver may be among those of
+		Long: `drop gives up the messages that "parked list" showed under a code and this digest. A leaver may be among those of
 a key that is not trusted: whatever its producer still wants to say it must send again, or say with its next roster.
 What such messages cut already stays cut.`,
-		Example: `  consumer parked drop unknown-key --key 4fJ2... --digest 9k2... --reason "nobody's key, INC-95"`,
+		Example: `  consumer parked drop unknown-key --digest 9k2... --reason "nobody's key, INC-95"`,
 		Args:    command.Exactly("CODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var shown schema.Digest
@@ -110,7 +110,7 @@ What such messages cut already stays cut.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "`id` of the key that they name, as shown; empty where none is")
+	cmd.Flags().StringVar(&key, "key", "", "`id` of the key that they name, as shown; the digest says which without it")
 	cmd.Flags().StringVar(&digest, "digest", "", "`digest` of what was shown; required")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
 	return cmd

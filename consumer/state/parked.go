@@ -104,30 +104,38 @@ func ParkedSets(r Reader) ([]*ParkedSet, error) {
 	return sets, nil
 }
 
-// DropParked gives up what is parked under a code and key, where that is what the operator was shown, and puts it on
-// the ledger. The error wraps ErrChanged where it is not, ErrNotFound where nothing is.
+// DropParked gives up what is parked under a code, and the key where one is named, where that is what the operator was shown,
+// and puts it on the ledger. The error wraps ErrChanged where it is not, ErrNotFound where nothing is.
 func DropParked(tx *store.Tx, code, kid string, shown schema.Digest, by By) (n int, err error) {
 	sets, err := ParkedSets(tx)
 	if err != nil {
 		return 0, err
 	}
+	there := false
 	for _, s := range sets {
-		if s.Code != code || s.KID != kid {
+		if s.Code != code || kid != "" && s.KID != kid {
 			continue
 		}
-		if s.Digest != shown {
-			return 0, fmt.Errorf("what is parked under %s has digest %s now: %w; look at it again", code, s.Digest, ErrChanged)
+		if there = true; s.Digest != shown {
+			continue
 		}
-		if _, err := tx.Exec(`DELETE FROM parked WHERE code = ? AND kid = ?`, code, kid); err != nil {
+		if _, err := tx.Exec(`DELETE FROM parked WHERE code = ? AND kid = ?`, code, s.KID); err != nil {
 			return 0, fmt.Errorf("drop what is parked: %w", err)
 		}
 		target := code
-		if kid != "" {
-			target += "/" + kid
+		if s.KID != "" {
+			target += "/" + s.KID
 		}
 		return s.Count, record(tx, by.Now, &entry.Operator{By: by.Login, Action: "parked-drop", Target: entry.ID(target), Digest: &shown, Reason: entry.Text(by.Reason)})
 	}
-	return 0, fmt.Errorf("nothing is parked under %s with key %q: %w", code, kid, ErrNotFound)
+	if there {
+		return 0, fmt.Errorf("nothing that is parked under %s has digest %s now: %w; look at it again", code, shown, ErrChanged)
+	}
+	of := code
+	if kid != "" {
+		of += " with key " + kid
+	}
+	return 0, fmt.Errorf("nothing is parked under %s: %w", of, ErrNotFound)
 }
 
 func listParked(r Reader, columns, where string, args ...any) (list []*Parked, err error) {
