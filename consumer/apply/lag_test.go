@@ -132,6 +132,28 @@ func TestMoverWhoseRemovalWasNotAnswered(t *testing.T) {
 	}
 }
 
+// A removal that was made and not answered is undone for whoever gets the role back at once, though the replicas show the
+// membership still.
+func TestMoverBackAfterARemovalThatWasNotAnswered(t *testing.T) {
+	b := setup(t, lagging(2*time.Second))
+	b.join("1", "Ana", "lead")
+	b.settle()
+	b.work(func() bool { // by the replicas, too
+		s, err := look(t.Context(), b.config.Cut, plan.Situation{Issuer: issuer, Subject: "1", Known: known(t, b.row("1"))})
+		return err == nil && s.account != nil && len(s.account.Groups) == 2
+	})
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^DELETE$", Kind: tenant.Drop, Applied: true, Count: 1},
+		tenant.Fault{Name: "away", Method: "^DELETE$", Kind: tenant.Error})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.work(func() bool { return b.row("1").Attempts > 0 })
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"lead"}})
+	b.settle()
+	if g := b.user("ana.ng").Groups; len(g) != 2 {
+		t.Errorf("groups %v, want both again", g)
+	}
+	b.explained()
+}
+
 // Whoever moves back while a membership is in doubt is not looked at for ever: it is given again, whatever the
 // reads show, which ends the doubt; and it is not given twice where it is there.
 func TestMoverBackWhileAMembershipIsInDoubt(t *testing.T) {

@@ -62,13 +62,7 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 		if err == nil || errors.Is(err, directory.ErrNotFound) {
 			k.Groups, k.Doubted = without(k.Groups, op.Group), without(k.Doubted, op.Group)
-			taken := []string{op.Group}
-			for _, g := range k.Taken {
-				if g != op.Group && k.JustTaken(g, now()) {
-					taken = append(taken, g)
-				}
-			}
-			k.Taken, k.TakenAt = taken, now()
+			k.Take(op.Group, now())
 		}
 	case plan.DeleteAccount:
 		r, err = t.cut.Delete(ctx, k.ID)

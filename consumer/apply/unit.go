@@ -446,6 +446,8 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 			}
 		case plan.EnableAccount:
 			k.EnablingAt = u.now
+		case plan.RemoveMember:
+			k.Take(op.Group, u.now)
 		}
 	}
 	return nil

@@ -172,6 +172,17 @@ func (k Known) JustGiven(group string, now time.Time) bool {
 	return slices.Contains(k.Groups, group) && !slices.Contains(k.Doubted, group) && within(k.GivenAt, now)
 }
 
+// Take keeps that a membership is taken, or about to be: what a read shows of it is older for a while.
+func (k *Known) Take(group string, now time.Time) {
+	taken := []string{group}
+	for _, g := range k.Taken {
+		if g != group && k.JustTaken(g, now) {
+			taken = append(taken, g)
+		}
+	}
+	k.Taken, k.TakenAt = taken, now
+}
+
 // JustTaken reports whether a membership was taken so lately that a read which shows it may be older.
 func (k Known) JustTaken(group string, now time.Time) bool {
 	return slices.Contains(k.Taken, group) && within(k.TakenAt, now)
