@@ -93,11 +93,14 @@ func (e *Engine) lease(tx *store.Tx, s *state.Subject, now time.Time) error {
 			first = index
 		}
 	}
-	taken := l.Roles
-	if was := s.Doc.Lapse; was != nil && !l.Whole {
-		taken = slices.Compact(slices.Sorted(slices.Values(slices.Concat(was.Roles, l.Roles)))) // what an operator took stays taken
+	taken, before := l.Roles, s.Doc.Lapse // what an operator took stays taken
+	if before != nil && before.Why == fence.WhyLease {
+		if !l.Whole {
+			taken = slices.Compact(slices.Sorted(slices.Values(slices.Concat(before.Roles, taken))))
+		}
+		before = before.Before
 	}
-	s.Doc.Lapse = &fence.Lapse{Why: fence.WhyLease, At: now.UTC(), Entry: first, Roles: taken}
+	s.Doc.Lapse = &fence.Lapse{Why: fence.WhyLease, At: now.UTC(), Entry: first, Roles: taken, Before: before}
 	s.FactAt = now
 	lane := plan.Disable
 	if !l.Whole {

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,6 +240,66 @@ func TestAShorterLeaseOfANewPolicyCounts(t *testing.T) {
 			t.Errorf("%s: open four days after the last word, want the lease over after two", now)
 		}
 	}
+}
+
+// What an operator takes back of a word that was disowned is taken, though a lease ran out meanwhile and was extended.
+func TestAnExtensionLeavesAnUndo(t *testing.T) {
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {soc: {id: %s}, lead: {id: %s}, other: {id: %s}}
+roles: {analyst: {groups: [soc]}, lead: {groups: [lead]}, guest: {groups: [other], lease: 1d}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 1}
+`, socID, leadID, otherID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = p })
+	for i, who := range []string{"Ana", "Bob"} {
+		s.join(strconv.Itoa(i), who, "analyst", "guest", "lead")
+	}
+	s.quiet()
+	for _, id := range []string{"0", "1"} {
+		s.hear(id, s.config.Now())
+	}
+	s.clock.Add(int64(24*time.Hour - 10*time.Minute))
+	s.quiet()
+	for _, id := range []string{"0", "1"} {
+		s.alter(id, func(r *state.Subject) {
+			r.Doc.Doubt, r.Doc.Wants[0].Doubted = &fence.Doubt{}, true
+			r.Doc = fence.Deny(r.Doc, 0, s.config.Now(), []string{"lead"})
+			r.Raise(plan.Take, s.config.Now(), false)
+		})
+	}
+	s.quiet()
+	s.clock.Add(int64(12 * time.Minute)) // the guests' lease is over, and the undo held still
+	s.quiet()
+	if g := s.user("ana.ng").Groups; !slices.Equal(g, []string{"Lead", "Other", "SOC"}) || !s.standing(AlarmTakeLimit) {
+		t.Fatalf("groups %v, want all of them, held", g)
+	}
+	err = s.db.Tx(t.Context(), func(tx *store.Tx) error {
+		k := state.SubjectKey{Issuer: issuer}
+		if _, err := state.Extend(tx, k, s.config.Now().Add(72*time.Hour), s.config.Now()); err != nil {
+			return err
+		}
+		_, err := state.RestoreLeases(tx, k, s.config.Now())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s.quiet()
+		s.clock.Add(int64(31 * time.Minute))
+	}
+	s.quiet()
+	for _, name := range []string{"ana.ng", "bob.ng"} {
+		if g := s.user(name).Groups; !slices.Equal(g, []string{"Other", "SOC"}) {
+			t.Errorf("groups %v of %s, want those that no operator took", g, name)
+		}
+	}
+	s.explained()
 }
 
 func TestAnExtensionPutsALeaseOff(t *testing.T) {

@@ -139,6 +139,13 @@ type Lapse struct {
 	At    time.Time `json:"at"`
 	Entry int64     `json:"entry"`           // of the ledger, that says so
 	Roles []string  `json:"roles,omitempty"` // what was taken; nil: all access
+	// Before is what an operator took back before a lease ran out, and outlasts the end of that; nil: nothing.
+	Before *Lapse `json:"before,omitempty"`
+}
+
+// takes reports whether a role is among those that were taken.
+func (l *Lapse) takes(role string) bool {
+	return l != nil && (slices.Contains(l.Roles, role) || l.Before.takes(role))
 }
 
 // Sure is the instant up to which all is past, though the enclave's clock, or the producer's, be ahead: it lies before
@@ -178,8 +185,12 @@ func (s *Subject) Compact(sure, now time.Time) {
 	})
 	if s.Doubt != nil && !s.Resumed.Doubted && !slices.ContainsFunc(s.Approvals, func(a Approval) bool { return a.Doubted }) && !slices.ContainsFunc(s.Wants, func(w Want) bool { return w.Doubted }) {
 		s.Doubt = nil // good words came
-		if s.Lapse != nil && s.Lapse.Why == WhyDisowned {
+		switch l := s.Lapse; {
+		case l == nil:
+		case l.Why == WhyDisowned:
 			s.Lapse = nil
+		case l.Before != nil:
+			s.Lapse = &Lapse{Why: l.Why, At: l.At, Entry: l.Entry, Roles: l.Roles}
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (s *Subject) At(t time.Time) View {
 	}
 	if l := s.Lapse; l != nil {
 		v.Lapse = l
-		v.Want.Roles = slices.DeleteFunc(slices.Clone(v.Want.Roles), func(r string) bool { return slices.Contains(l.Roles, r) })
+		v.Want.Roles = slices.DeleteFunc(slices.Clone(v.Want.Roles), l.takes)
 	}
 	if s.doubted(v.Want) {
 		v.Doubt = s.Doubt

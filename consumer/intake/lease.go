@@ -15,7 +15,7 @@ func (b *batch) renew(s *subject, issued time.Time) {
 	}
 	s.SaidAt = issued
 	if l := s.Doc.Lapse; l != nil && l.Why == fence.WhyLease {
-		s.Doc.Lapse = nil
+		s.Doc.Lapse = l.Before
 		s.changed, s.FactAt = true, b.now
 		s.Raise(plan.Give, b.now, false)
 	}

@@ -143,7 +143,7 @@ func RestoreLeases(tx *store.Tx, k SubjectKey, now time.Time) (n int64, err erro
 		if s.Doc.Lapse.Why != fence.WhyLease {
 			continue
 		}
-		s.Doc.Lapse, s.FactAt = nil, now
+		s.Doc.Lapse, s.FactAt = s.Doc.Lapse.Before, now
 		s.Raise(plan.Give, now, false)
 		if err := SaveFacts(tx, s); err != nil {
 			return n, err
