@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,10 +162,19 @@ func whose(r state.Reader, subject string, fl lockFlags) (state.SubjectKey, erro
 	if fl.issuer != "" {
 		k := state.SubjectKey{Issuer: fl.issuer, Subject: subject}
 		known, err := isKnown(r, k)
-		if err == nil && !known && !fl.unknown {
-			err = unknownSubject(subject, fl.to)
+		if err != nil || known {
+			return k, err
 		}
-		return k, err
+		issuers, err := state.Issuers(r)
+		switch { // a lock on somebody of a producer who does not exist would keep nobody out
+		case err != nil:
+			return k, err
+		case len(issuers) > 0 && !slices.Contains(issuers, fl.issuer):
+			return k, command.Misusef("nothing was done about subject %s: no stream of %s is followed; --issuer is one of %s", subject, fl.issuer, strings.Join(issuers, ", "))
+		case !fl.unknown:
+			return k, unknownSubject(subject, fl.to)
+		}
+		return k, nil
 	}
 	issuers, err := state.Issuers(r)
 	if err != nil {

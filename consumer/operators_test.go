@@ -36,6 +36,12 @@ func TestCutWithoutRunner(t *testing.T) {
 			t.Errorf("%v: exit %d, %s", args[len(args)-2], code, errs)
 		}
 	}
+	for _, args := range [][]string{{}, {"--unknown"}} {
+		args = append([]string{"cut", "100001", "--reason", "INC-91", "--issuer", issuer + "/"}, args...)
+		if code, _, errs := f.consumer(args...); code != exitMisused || !strings.Contains(errs, "--issuer is one of "+issuer) {
+			t.Errorf("%v: exit %d, %s; want it said that there is no such producer", args, code, errs)
+		}
+	}
 	if n := len(entries[*entry.Operator](t, db)); n != 0 {
 		t.Fatalf("%d operator entries of nothing done", n)
 	}
