@@ -15,9 +15,6 @@ import (
 	"jmlbridge/internal/store"
 )
 
-// maxExtension bounds how long an operator may put leases off at once: it ends by itself.
-const maxExtension = 30 * 24 * time.Hour
-
 func (a *app) leaseCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "lease", Short: "How long access outlives the last word on a person", GroupID: "ops", Args: command.NoArgs, RunE: command.Help,
 		Long: `Access lasts for a time after the last event or roster that named the person ("lease" in the policy, 7 days).
@@ -42,8 +39,8 @@ suspended for a lease gets access back, inside the limits. It ends by itself, af
 				return command.Usagef("name the subjects, or say --all")
 			}
 			d, err := config.ParseDuration(length)
-			if err != nil || d.D() <= 0 || d.D() > maxExtension {
-				return command.Usagef("--for: want a time like 3d, at most %v, got %q", config.Duration(maxExtension), length)
+			if err != nil || d.D() <= 0 || d.D() > state.MaxExtension {
+				return command.Usagef("--for: want a time like 3d, at most %v, got %q", config.Duration(state.MaxExtension), length)
 			}
 			return a.acting(cmd.Context(), reason, "say why", func(db *state.DB, _ *Config, by state.By) error {
 				return a.extend(cmd.Context(), db, args, issuer, by.Now.Add(d.D()), by)

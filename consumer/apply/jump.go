@@ -188,6 +188,9 @@ func ClockConfirmed(tx *store.Tx, by state.By) error {
 			return err
 		}
 	}
+	if err := state.BoundExtensions(tx, by.Now); err != nil {
+		return err
+	}
 	if err := state.Redate(tx, by.Now); err != nil {
 		return err
 	}

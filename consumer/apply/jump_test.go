@@ -173,6 +173,35 @@ func TestADiscardByAClockAheadEndsInItsTime(t *testing.T) {
 	}
 }
 
+// What was extended by a clock that was ahead ends once as much has passed as may be extended.
+func TestAnExtensionByAClockAheadIsBounded(t *testing.T) {
+	s := frozen(t)
+	s.join("1", "Ana", "analyst")
+	s.quiet()
+	s.hear("1", s.config.Now())
+	s.set(300 * 24 * time.Hour)
+	err := s.db.Tx(t.Context(), func(tx *store.Tx) error {
+		_, err := state.Extend(tx, state.SubjectKey{Issuer: issuer}, s.config.Now().Add(3*24*time.Hour), s.config.Now())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(time.Hour)
+	s.confirmClock()
+	s.quiet()
+	s.clock.Add(int64(state.MaxExtension - time.Hour))
+	s.quiet()
+	if !s.enabled("1") {
+		t.Fatal("want access until then")
+	}
+	s.clock.Add(int64(2 * time.Hour))
+	s.quiet()
+	if s.enabled("1") {
+		t.Error("want the lease over")
+	}
+}
+
 // A clock that goes back gives nobody back what a date had taken before, which seems to lie ahead again: not by a further
 // word, and not to whom the tenant has no account of yet. Once the clock is right and confirmed, all goes on as it says.
 func TestAClockThatGoesBackGivesNothingBack(t *testing.T) {

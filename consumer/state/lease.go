@@ -67,6 +67,17 @@ func LeasesEnding(r Reader, now time.Time) (list []Ending, err error) {
 	return list, nil
 }
 
+// MaxExtension bounds how long an operator may put leases off at once: it ends by itself.
+const MaxExtension = 30 * 24 * time.Hour
+
+// BoundExtensions shortens what was extended by a clock that was ahead to what may be extended now.
+func BoundExtensions(tx *store.Tx, now time.Time) error {
+	if _, err := tx.Exec(`UPDATE subject SET extended = ?1 WHERE extended > ?1`, ms(now.Add(MaxExtension))); err != nil {
+		return fmt.Errorf("bound the extension of leases: %w", err)
+	}
+	return nil
+}
+
 // Extend lets the leases of a person, or with an empty subject those of everybody of the issuer, last at least
 // until a time, and returns of how many: whoever left has none. What lapsed stays so until something is said, or the lapse is taken
 // back with Restore.
