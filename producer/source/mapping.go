@@ -146,6 +146,16 @@ func New(m Mapping, scope []string, fits func(subject string, j *schema.Joiner) 
 	if l := m.Leave; l != nil && (l.Column == "" || len(l.OnLeave) == 0 || len(l.Present) == 0) {
 		return nil, wrong("leave", "want column, on_leave and present")
 	}
+	if s := m.Status; s != nil {
+		if v, twice := repeated(s.Active, s.Inactive, s.Suspended); twice {
+			return nil, wrong("status", "%q stands in two lists; a value means one of active, inactive and suspended", v)
+		}
+	}
+	if l := m.Leave; l != nil {
+		if v, twice := repeated(l.OnLeave, l.Present); twice {
+			return nil, wrong("leave", "%q stands in two lists; a value means either on_leave or present", v)
+		}
+	}
 	if r := m.Reason; r != nil {
 		if r.Column == "" {
 			return nil, wrong("reason", "want column")
@@ -181,6 +191,18 @@ func New(m Mapping, scope []string, fits func(subject string, j *schema.Joiner) 
 		}
 	}
 	return im, nil
+}
+
+// repeated finds a value that stands in more than one of the lists.
+func repeated(lists ...[]config.Text) (v config.Text, found bool) {
+	for i, l := range lists {
+		for _, v := range l {
+			if slices.ContainsFunc(lists[:i], func(other []config.Text) bool { return slices.Contains(other, v) }) {
+				return v, true
+			}
+		}
+	}
+	return "", false
 }
 
 // columns lists every column that is read, sorted.

@@ -305,17 +305,19 @@ func TestWhatContradicts(t *testing.T) {
 
 func TestMappingMistakes(t *testing.T) {
 	for want, change := range map[string]func(*Mapping){
-		"subject: ":         func(m *Mapping) { m.Subject = "" },
-		"person: ":          func(m *Mapping) { m.Person = Person{GivenName: "x"} },
-		"status: ":          func(m *Mapping) { m.Status.Inactive = nil },
-		"leave: ":           func(m *Mapping) { m.Leave.Column = "" },
-		"delimiter: ":       func(m *Mapping) { m.Delimiter = "|" },
-		"dates.zone: ":      func(m *Mapping) { m.Dates.Zone = "Mars/Olympus" },
-		"dates.formats: ":   func(m *Mapping) { m.Dates.Formats = []string{"DD.MM."} },
-		"dates.ends: ":      func(m *Mapping) { m.Dates.Ends = "25:00" },
-		"roles[0]: ":        func(m *Mapping) { m.Roles = []RoleRule{{Role: "a", Column: "b"}} },
-		"roles[0].when[0]:": func(m *Mapping) { m.Roles = []RoleRule{{Role: "a", When: []Condition{{Column: "b", Matches: "("}}}} },
-		"reason.values: ":   func(m *Mapping) { m.Reason = &ReasonColumn{Column: "a", Values: map[string]string{"x": "fired"}} },
+		"subject: ":          func(m *Mapping) { m.Subject = "" },
+		"person: ":           func(m *Mapping) { m.Person = Person{GivenName: "x"} },
+		"status: ":           func(m *Mapping) { m.Status.Inactive = nil },
+		"leave: ":            func(m *Mapping) { m.Leave.Column = "" },
+		`status: "Inactive"`: func(m *Mapping) { m.Status.Active = []config.Text{"Active", "Inactive"} },
+		`leave: "No"`:        func(m *Mapping) { m.Leave.OnLeave = []config.Text{"Yes", "No"} },
+		"delimiter: ":        func(m *Mapping) { m.Delimiter = "|" },
+		"dates.zone: ":       func(m *Mapping) { m.Dates.Zone = "Mars/Olympus" },
+		"dates.formats: ":    func(m *Mapping) { m.Dates.Formats = []string{"DD.MM."} },
+		"dates.ends: ":       func(m *Mapping) { m.Dates.Ends = "25:00" },
+		"roles[0]: ":         func(m *Mapping) { m.Roles = []RoleRule{{Role: "a", Column: "b"}} },
+		"roles[0].when[0]:":  func(m *Mapping) { m.Roles = []RoleRule{{Role: "a", When: []Condition{{Column: "b", Matches: "("}}}} },
+		"reason.values: ":    func(m *Mapping) { m.Reason = &ReasonColumn{Column: "a", Values: map[string]string{"x": "fired"}} },
 	} {
 		m := messy()
 		change(&m)
