@@ -298,11 +298,14 @@ func DropStranger(p *schema.Person, told func(subject string) bool) bool {
 	return true
 }
 
-// fold is an id without what a spreadsheet, or whoever types it, makes of it: case and leading zeros.
-func fold(id string) string { return strings.ToLower(strings.TrimLeft(id, "0")) }
+// fold is an id without what a spreadsheet, or whoever types it, makes of it: case, leading zeros, the apostrophe that keeps
+// them, and the .0 of a number that was taken for a fraction.
+func fold(id string) string {
+	return strings.ToLower(strings.TrimLeft(strings.TrimPrefix(strings.TrimSuffix(id, ".0"), "'"), "0"))
+}
 
 // respelt finds the live people whom the file does not name, but an id of which nothing was announced that differs from
-// theirs in case or leading zeros alone; by the folded id.
+// theirs in spelling alone; by the folded id.
 func respelt(snap *source.Snapshot, states map[string]register.State) map[string]string {
 	unnamed := map[string]string{}
 	for subject, s := range states {
@@ -329,7 +332,7 @@ func (p *Plan) misspells(r *source.Record, alike map[string]string) bool {
 	}
 	p.Unsaid++
 	p.Held = append(p.Held, source.Held{Subject: r.Subject, Lines: r.Lines, Reason: fmt.Sprintf(
-		"nothing was announced of this id, and it differs in case or leading zeros alone from subject %s, who is live and has no row; correct the id, or where it is somebody else, emit the leaver of %s first", subject, subject)})
+		"nothing was announced of this id, and it differs in case, leading zeros, an apostrophe or a final .0 alone from subject %s, who is live and has no row; correct the id, or where it is somebody else, emit the leaver of %s first", subject, subject)})
 	return true
 }
 

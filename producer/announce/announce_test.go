@@ -387,6 +387,7 @@ func TestAnIDInAnotherSpelling(t *testing.T) {
 		o                Options
 	}{
 		{"leaving", "e500,A,sec,i,n,\n501,B,sec,i,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{}},
+		{"of numbers", "'00501,B,sec,a,n,\n7.0,C,sec,i,n,\n", "", 2, []string{"00501", "7"}, Options{}},
 		{"active", "e500,A,sec,a,n,\n501,B,sec,a,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{}},
 		{"in a complete file", "e500,A,sec,a,n,\n501,B,sec,a,n,\n7,C,sec,a,n,\n", "", 2, []string{"00501", "E500"}, Options{Complete: true, Limits: Limits{Absences: Limit{Count: 5}}}},
 		{"two people", "E500,A,sec,a,n,\ne500,X,sec,a,n,\n00501,B,sec,i,n,\n7,C,sec,a,n,\n", "00501 leaver, e500 joiner", 0, nil, Options{}},
