@@ -662,3 +662,23 @@ func TestALeaverOfWhoIsOutOfScopeStandsAsOfItsDate(t *testing.T) {
 		}
 	}
 }
+
+// After a restore an operator's leaver ahead reaches a rehire that is lost: whoever left by HR's word before that date is cut then.
+func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
+	s := say(t, active(), active(inactive))
+	s.Open, s.Restored = 2, true
+	planned, err := Emit(s, Said{Event: &schema.Leaver{Effective: schema.At(*day(90)), Reason: schema.ReasonOther}}, *day(1))
+	if err != nil || planned.Next.Engagement != 1+lostStep {
+		t.Fatalf("%+v, %v", planned, err)
+	}
+	d := Diff(planned.Next, active(inactive), true, *day(2))
+	if !slices.Equal(d.Cases, []Case{Leave}) {
+		t.Fatalf("%v", d.Cases)
+	}
+	if e := d.Events[0].Event.(*schema.Leaver); e.Engagement != 1+lostStep || e.Effective != schema.At(*day(2)) {
+		t.Errorf("%+v", e)
+	}
+	if d := Diff(planned.Next, active(startsIn(30)), true, *day(30)); !slices.Equal(d.Cases, []Case{Overruled}) {
+		t.Errorf("a first day before it: %v", d.Cases)
+	}
+}
