@@ -12,6 +12,7 @@ import (
 	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/config"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -476,5 +477,31 @@ limits: {give_per_hour: 100, cut_per_hour: 100}
 	}
 	if n := len(b.tenant.Journal()) - before; n > 10 {
 		t.Errorf("%d requests about one person for whom nothing can be done", n)
+	}
+}
+
+// Another grace is that of everybody who left: a delete that is planned is put to its date.
+func TestAnotherGraceHoldsForWhoLeft(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.clock.Store(int64(plan.Settling + time.Minute)) // the cut is confirmed, and what is left is stripped
+	b.settle()
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		grace time.Duration
+		lane  plan.Lane
+	}{{30 * day, plan.Delete}, {day, plan.Delete}, {60 * day, plan.Delete}, {0, plan.Idle}, {2 * day, plan.Delete}} {
+		p := *b.config.Policy
+		p.Grace = config.Duration(c.grace)
+		if err := b.db.Tx(t.Context(), func(tx *store.Tx) error { return PolicyChanged(tx, &p, b.config.Now()) }); err != nil {
+			t.Fatal(err)
+		}
+		row := b.row("1")
+		if left := row.Due.Sub(b.config.Now()); row.Lane != c.lane || c.lane == plan.Delete && (left > c.grace+time.Hour || left < c.grace-time.Hour) {
+			t.Errorf("grace %v: lane %v, in %v", c.grace, row.Lane, left)
+		}
 	}
 }

@@ -36,7 +36,12 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	uptime, err := Uptime(tx)
+	if err != nil {
+		return err
+	}
 	due := map[state.SubjectKey]plan.Lane{}
+	deletes := map[state.SubjectKey]time.Time{}
 	var losing sets
 	n := int64(0)
 	until := now.Add(time.Duration(pol.Limits.CutHold))
@@ -75,6 +80,11 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 				return nil
 			}
 		}
+		if (s.Lane == plan.Delete || s.Lane == plan.Idle) && s.Attempts == 0 && s.Note == "" && s.Doc.At(now).Closed {
+			if at := plan.DeleteAt(known, pol, now, uptime); s.Lane == plan.Delete || !at.IsZero() {
+				deletes[s.SubjectKey] = at
+			}
+		}
 		if held[s.SubjectKey] && !s.Discarded() {
 			due[s.SubjectKey] = plan.Give
 			if !s.Doc.At(now).Access {
@@ -85,6 +95,11 @@ func PolicyChanged(tx *store.Tx, pol *policy.Policy, now time.Time) error {
 	})
 	if err != nil {
 		return err
+	}
+	for k, at := range deletes { // grace is another one
+		if err := state.DeleteAt(tx, k, at); err != nil {
+			return err
+		}
 	}
 	used, err := state.Effects(tx, classPolicy, now.Add(-time.Hour))
 	if err != nil {

@@ -54,6 +54,18 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 	return nil
 }
 
+// DeleteAt puts a delete that is planned to another date; zero: it is planned no more.
+func DeleteAt(tx *store.Tx, k SubjectKey, at time.Time) error {
+	lane := plan.Delete
+	if at.IsZero() {
+		lane = plan.Idle
+	}
+	if _, err := tx.Exec(`UPDATE subject SET lane = ?, due = ? WHERE iss = ? AND subject = ?`, int64(lane), ms(at), k.Issuer, k.Subject); err != nil {
+		return fmt.Errorf("subject %s: put the delete to another date: %w", k.Subject, err)
+	}
+	return nil
+}
+
 // Redate waits anew for every date that is still to come and looks anew at every lease, by a clock that was put right.
 func Redate(tx *store.Tx, now time.Time) error {
 	dates := map[SubjectKey]time.Time{}
