@@ -44,7 +44,27 @@ func Approve(s Subject, a Approval) (_ Subject, changed bool) {
 		kept = slices.DeleteFunc(kept, func(x Approval) bool { return x == first })
 	}
 	s.Approvals = kept
+	if a.Engagement == s.DesiredFence.Engagement && !slices.ContainsFunc(s.Wants, func(w Want) bool { return s.doubted(w) }) {
+		s.Lapse = s.Lapse.giveBack(a.Role)
+	}
 	return s, true
+}
+
+// giveBack is l without a role that an operator took since an approval of it was disowned: a good one came. What else was
+// taken waits for its own.
+func (l *Lapse) giveBack(role string) *Lapse {
+	if l == nil || l.Roles == nil {
+		return l
+	}
+	n := *l
+	n.Before = l.Before.giveBack(role)
+	if l.Why == WhyDisowned {
+		n.Roles = without(l.Roles, func(r string) bool { return r == role })
+		if n.Roles == nil {
+			return n.Before
+		}
+	}
+	return &n
 }
 
 // approved lists the approvals for an engagement.

@@ -40,6 +40,34 @@ func TestTheLastApprovalOfAStreamCounts(t *testing.T) {
 	})
 }
 
+// A role that was taken back with its approval is given by a good one of whatever stream, though other roles wait for theirs.
+func TestAGoodApprovalGivesBackItsRole(t *testing.T) {
+	s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"x", "y"}})
+	for i, role := range s.Wants[0].Roles {
+		s, _ = Approve(s, Approval{Stream: "a", Generation: 1, Seq: uint64(i + 1), Engagement: 1, Role: role, Expiry: day(20)})
+	}
+	s, roles := DisownApprovals(s, 9, func(Approval) bool { return true })
+	s = Deny(s, 10, day(1), roles)
+	for _, stream := range []string{"a", "b"} {
+		good, _ := Approve(s, Approval{Stream: stream, Generation: 1, Seq: 7, Engagement: 1, Role: "x", Expiry: day(20)})
+		good.Compact(day(1), day(2))
+		if v := good.At(day(3)); !slices.Equal(v.Want.Roles, []string{"x"}) || len(v.Approvals) != 1 {
+			t.Errorf("stream %s: roles %v, approvals %+v; want the one that is approved anew", stream, v.Want.Roles, v.Approvals)
+		}
+		good, _ = Approve(good, Approval{Stream: stream, Generation: 1, Seq: 8, Engagement: 1, Role: "y", Expiry: day(20)})
+		if v := good.At(day(3)); !slices.Equal(v.Want.Roles, []string{"x", "y"}) || good.Lapse != nil {
+			t.Errorf("stream %s: roles %v; want both", stream, v.Want.Roles)
+		}
+	}
+	whole := Deny(s, 10, day(1), nil)
+	if whole, _ = Approve(whole, Approval{Stream: "b", Generation: 1, Seq: 7, Engagement: 1, Role: "x", Expiry: day(20)}); whole.At(day(3)).Access {
+		t.Error("an approval gave back all access")
+	}
+	if v := s.At(day(3)); len(v.Want.Roles) != 0 {
+		t.Errorf("the record of before was changed: %+v", v)
+	}
+}
+
 func TestApprovalsOfAPerson(t *testing.T) {
 	s, _ := Accept(Subject{}, Fact{Position: at(2, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"x"}})
 	for e := 1; e <= 2; e++ {
