@@ -76,6 +76,10 @@ func Trust(s Subject) Subject {
 	for i := range s.Approvals {
 		s.Approvals[i].Doubted = false
 	}
+	s.Suspensions = slices.Clone(s.Suspensions)
+	for i := range s.Suspensions {
+		s.Suspensions[i].Doubted = false // else the same suspension, told again, begins anew
+	}
 	s.Resumed.Doubted, s.Doubt = false, nil
 	return s
 }

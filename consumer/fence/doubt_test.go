@@ -103,6 +103,19 @@ func ending(t *rapid.T, engagement, n int) (facts []Fact) {
 	return facts
 }
 
+// A resume that was disowned and let stand ends its suspension for good, also where a heartbeat repeats that.
+func TestATrustedResumeStands(t *testing.T) {
+	s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a"}})
+	suspend := Fact{Position: at(1, 2), Kind: schema.KindSuspend, Sequenced: true, Effective: day(1)}
+	s, _ = Accept(s, suspend)
+	s, _ = Accept(s, Fact{Position: at(1, 3), Kind: schema.KindResume, Sequenced: true, Effective: day(2)})
+	s, _ = Disown(s, 7, func(p Position) bool { return p.Seq == 3 })
+	s, _ = Accept(Trust(s), suspend)
+	if v := s.At(day(3)); !v.Access {
+		t.Errorf("want access, got %+v", v)
+	}
+}
+
 func TestDoubtEnds(t *testing.T) {
 	joiner := Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b"}}
 	s, _ := Accept(Subject{}, joiner)
