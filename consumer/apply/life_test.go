@@ -9,6 +9,7 @@ import (
 
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/policy"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
 	"jmlbridge/internal/directory"
@@ -16,6 +17,47 @@ import (
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
+
+// An intent holds so many operations: what is more follows in the next one, until nothing is left.
+func TestMorePlannedThanAnIntentHolds(t *testing.T) {
+	var seed []tenant.SeedGroup
+	var list, names []string
+	for i := range entry.MaxOps + 20 {
+		id, name := fmt.Sprintf("44444444-4444-4444-8444-%012d", i), fmt.Sprintf("g%d", i)
+		seed = append(seed, tenant.SeedGroup{ID: id, DisplayName: name})
+		list, names = append(list, fmt.Sprintf("%s: {id: %s}", name, id)), append(names, name)
+	}
+	p, err := policy.Parse("policy.yaml", fmt.Appendf(nil, `version: 1
+upn: {template: "{alias}", domain: rehearsal.example}
+usage_location: US
+groups: {%s}
+roles: {all: {groups: [%s]}, one: {groups: [g1]}}
+protected: [breakglass@rehearsal.example]
+limits: {give_per_hour: 100, cut_per_hour: 100}
+`, strings.Join(list, ", "), strings.Join(names, ", ")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, func(s *tenant.Config, c *Config) { s.Seed.Groups, c.Policy = seed, p })
+	want := func(n int) {
+		t.Helper()
+		if g := b.user("ana.ng").Groups; len(g) != n || b.standing(AlarmInternal) {
+			t.Errorf("in %d groups, want %d", len(g), n)
+		}
+	}
+	b.join("1", "Ana", "all")
+	b.settle()
+	want(len(seed))
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"one"}})
+	b.settle()
+	want(1)
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"all"}})
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	want(0)
+	b.explained()
+}
 
 func TestJoinerMoverLeaver(t *testing.T) {
 	b := setup(t)

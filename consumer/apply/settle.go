@@ -170,11 +170,11 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 		later(l, at)
 	}
 	executed := len(results) > 0
-	for _, op := range p.Ops {
+	for i, op := range p.Ops {
 		if op.Lane == plan.Give && u.row.Discarded() { // by operators, and what was taken has another reason
 			break
 		}
-		if op.Lane > lane || !executed {
+		if op.Lane > lane || !executed || i == entry.MaxOps {
 			// What one limit let through says nothing to another one.
 			if w.Note = note; op.Lane != u.row.Lane && max(op.Lane, u.row.Lane) > plan.Revoke {
 				w.Note = ""
