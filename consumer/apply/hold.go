@@ -55,7 +55,8 @@ func (l *sets) add(s *state.Subject, lane plan.Lane, until time.Time, cause fenc
 // open puts each set behind a hold of its own, as of now, and returns the last of these with until when it lasts.
 func (l sets) open(tx *store.Tx, code string, lane plan.Lane, cause *entry.Cause, now time.Time) (h *state.Hold, until *time.Time, err error) {
 	slices.SortFunc(l, func(a, b set) int { return a.until.Compare(b.until) })
-	for n, x := range l {
+	n := 0 // of the holds of this moment
+	for _, x := range l {
 		shown := shownHold{Code: code, Lane: lane.String(), Count: len(x.persons), Subjects: x.persons}
 		if x.until != state.Never {
 			shown.Until = &x.until
@@ -65,9 +66,19 @@ func (l sets) open(tx *store.Tx, code string, lane plan.Lane, cause *entry.Cause
 			return nil, nil, err
 		}
 		// The time makes the key: a second hold of the same kind must not end the first.
-		key := now.UTC().Format("20060102T150405.000")
-		if n > 0 {
-			key += fmt.Sprintf("-%d", n)
+		moment := now.UTC().Format("20060102T150405.000")
+		key := moment
+		for ; ; n++ {
+			if n > 0 {
+				key = fmt.Sprintf("%s-%d", moment, n)
+			}
+			standing, err := state.HeldAs(tx, state.SubjectKey{Subject: key})
+			if err != nil {
+				return nil, nil, err
+			}
+			if !slices.Contains(standing, code) {
+				break
+			}
 		}
 		h, until = &state.Hold{SubjectKey: state.SubjectKey{Subject: key}, Code: code, Shown: list, Created: now, Cause: cause}, shown.Until
 		if until != nil {

@@ -132,6 +132,31 @@ func TestCutsPastTheLimitWaitAndHappen(t *testing.T) {
 	}
 }
 
+// A second hold of one moment, as by a clock that stands or went back, leaves the first.
+func TestTwoHoldsOfOneMoment(t *testing.T) {
+	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 1, 100) })
+	for i := range 4 {
+		s.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+		if i%2 == 0 {
+			continue
+		}
+		if _, err := s.engine.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := state.Holds(s.db.Read())
+	if err != nil || len(list) != 2 {
+		t.Fatalf("holds %v, %v; want both, for what waits behind either ends by a word on it alone", list, err)
+	}
+	for _, h := range list {
+		decide(t, s.bridge, h, state.HoldReleased)
+	}
+	s.quiet()
+	if n := s.writes("create"); n != 4 {
+		t.Errorf("%d accounts after the release, want 4", n)
+	}
+}
+
 // Urgent leavers have an allowance of their own beside the limit of cuts, and no more than that: one after another too.
 func TestUrgentCutsPastTheirAllowanceAreCuts(t *testing.T) {
 	s := frozen(t, func(_ *tenant.Config, c *Config) { c.Policy = testPolicy(t, 100, 2) })
