@@ -98,6 +98,9 @@ func (a *app) trustAdd() *cobra.Command {
 				}
 				var added []string
 				err := db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
+					if err := c.foretold(tx, expect); err != nil {
+						return err
+					}
 					if added, err = addCard(tx, c, pin, by); err != nil {
 						return err
 					}
@@ -106,12 +109,7 @@ func (a *app) trustAdd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				for _, kid := range added {
-					fmt.Fprintf(a.out, "Trusted %s\n", kid)
-				}
-				if expect == "" && len(added) > 0 {
-					fmt.Fprintln(a.err, "consumer: the card came without a key id to compare it with (--expect): read each id above out to the producer's people now, and `consumer trust revoke KEY --from-seq 1` what is not theirs")
-				}
+				a.tellTrusted(added, expect)
 				_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed, generation %d.\n", c.Stream, c.Issuer, c.Generation)
 				return err
 			})
@@ -119,7 +117,7 @@ func (a *app) trustAdd() *cobra.Command {
 	}
 	s.flags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger: how the card came; required")
-	cmd.Flags().StringVar(&expect, "expect", "", "`id` of a key that must be on the card, as it was told by another way")
+	cmd.Flags().StringVar(&expect, "expect", "", "`id` of the key that must be on the card, and the only new one on it, as it was told by another way")
 	return cmd
 }
 
@@ -139,6 +137,31 @@ func (c *card) fits(cfg *Config, expect string) error {
 		ids = append(ids, k.ID)
 	}
 	return command.Misusef("key %s is not on the card, which has %s: do not trust it before you know why", expect, strings.Join(ids, ", "))
+}
+
+// foretold refuses a card by which a key would be trusted beside the one that was announced.
+func (c *card) foretold(r state.Reader, expect string) error {
+	for _, k := range c.Keys {
+		if expect == "" || k.ID == expect {
+			continue
+		}
+		if _, err := state.KeyByID(r, k.ID); errors.Is(err, state.ErrNotFound) {
+			return command.Misusef("key %s is on the card beside the one of --expect, and is not known: do not trust it before you know why", k.ID)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellTrusted says which keys are trusted from now on.
+func (a *app) tellTrusted(added []string, expect string) {
+	for _, kid := range added {
+		fmt.Fprintf(a.out, "Trusted %s\n", kid)
+	}
+	if expect == "" && len(added) > 0 {
+		fmt.Fprintln(a.err, "consumer: the card came without a key id to compare it with (--expect): read each id above out to the producer's people now, and `consumer trust revoke KEY --from-seq 1` what is not theirs")
+	}
 }
 
 // addCard trusts the keys that are new, and opens the stream where it is not followed yet.
@@ -212,11 +235,15 @@ Make sure with the producer's people that this is what happened: whoever stole i
 				if err := c.fits(cfg, expect); err != nil {
 					return err
 				}
-				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
+				var added []string
+				err := db.Tx(cmd.Context(), func(tx *store.Tx) (err error) {
+					if err := c.foretold(tx, expect); err != nil {
+						return err
+					}
 					if err := state.TrustGeneration(tx, c.Issuer, c.Stream, pin, by); err != nil {
 						return command.Misuse(err)
 					}
-					_, err := addCard(tx, c, state.Pin{}, by)
+					added, err = addCard(tx, c, state.Pin{}, by)
 					if err != nil && !errors.As(err, new(*command.MisuseError)) { // else the keys stay the same: the usual case
 						return err
 					}
@@ -225,6 +252,7 @@ Make sure with the producer's people that this is what happened: whoever stole i
 				if err != nil {
 					return err
 				}
+				a.tellTrusted(added, expect)
 				_, err = fmt.Fprintf(a.out, "Stream %s of %s is followed in generation %d from number %d.\n", c.Stream, c.Issuer, c.Generation, s.atSeq)
 				return err
 			})
@@ -232,7 +260,7 @@ Make sure with the producer's people that this is what happened: whoever stole i
 	}
 	s.flags(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the ledger; required")
-	cmd.Flags().StringVar(&expect, "expect", "", "`id` of a key that must be on the card")
+	cmd.Flags().StringVar(&expect, "expect", "", "`id` of the key that must be on the card; no other new one may be")
 	return cmd
 }
 

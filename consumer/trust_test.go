@@ -44,6 +44,29 @@ func TestTrust(t *testing.T) {
 		t.Errorf("something is trusted: %s", list)
 	}
 
+	two := func(name, one, beside string) string { // a card with a key beside its own
+		t.Helper()
+		c, err := readCard(f.path(one))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := readCard(f.path(beside))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Keys = append(c.Keys, b.Keys...)
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.write(name, string(text), 0o644)
+		return f.path(name)
+	}
+	misuse("is on the card beside the one of --expect", "trust", "add", two("two.json", "card.json", "second.json"), "--expect", id, "--reason", "x")
+	if list := f.must("trust", "list", "-o", "json"); strings.TrimSpace(list) != "[]" {
+		t.Errorf("something is trusted: %s", list)
+	}
+
 	if _, _, errs := f.consumer("trust", "add", f.path("card.json"), "--expect", id, "--reason", "handed over"); errs != "" {
 		t.Errorf("a card that was compared: %s", errs)
 	}
@@ -63,7 +86,10 @@ func TestTrust(t *testing.T) {
 		}
 		return nil
 	})
-	f.must("trust", "generation", f.path("restored.json"), "--reason", "CHG-118")
+	misuse("is on the card beside the one of --expect", "trust", "generation", two("two.json", "restored.json", "card.json"), "--expect", id, "--reason", "CHG-118")
+	if code, out, errs := f.consumer("trust", "generation", f.path("restored.json"), "--reason", "CHG-118"); code != exitDone || !strings.Contains(out, "Trusted ") || !strings.Contains(errs, "read each id above out") {
+		t.Errorf("a generation with a key that was not compared: exit %d, %s%s", code, out, errs)
+	}
 	if standing, err := state.Alarms(over.Read()); err != nil || len(standing) > 0 {
 		t.Errorf("alarms of the generation that is over: %+v, %v", standing, err)
 	}
