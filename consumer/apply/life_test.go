@@ -59,6 +59,23 @@ limits: {give_per_hour: 100, cut_per_hour: 100}
 	b.explained()
 }
 
+// A name that is protected is nobody's, also where no account bears it: whoever had it could not be cut.
+func TestNobodyGetsAProtectedName(t *testing.T) {
+	b := setup(t)
+	p := person("Ana")
+	p.PreferredAlias = "breakglass"
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Person: p, Roles: []string{"analyst"}})
+	b.settle()
+	if u := b.user("breakglass2"); !u.Enabled {
+		t.Error("want the account open")
+	}
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if b.user("breakglass2").Enabled || len(b.holds()) > 0 {
+		t.Errorf("holds %v; want the account cut", b.holds())
+	}
+}
+
 func TestJoinerMoverLeaver(t *testing.T) {
 	b := setup(t)
 	b.join("1222", "Ana", "lead")

@@ -430,7 +430,7 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 		case plan.CreateAccount:
 			ok := false
 			var err error
-			if k.UPN != "" { // from before: taken again, for the reserve of a name ends while it is in use
+			if k.UPN != "" && !u.Policy.IsProtected("", k.UPN) { // from before: taken again, for the reserve of a name ends while it is in use
 				if ok, err = state.TakeName(tx, k.UPN, u.row.SubjectKey, u.now); err != nil {
 					return err
 				}
@@ -464,6 +464,9 @@ const codeHidden = "account-hidden"
 func (u *unit) reserve(tx *store.Tx) (string, error) {
 	for nth := u.known.Passed; nth < maxNames; nth++ {
 		upn := u.Policy.Nickname(u.view.Want.Person, u.row.Subject, nth) + "@" + u.Policy.UPN.Domain
+		if u.Policy.IsProtected("", upn) { // whoever bore it could not be cut
+			continue
+		}
 		ok, err := state.TakeName(tx, upn, u.row.SubjectKey, u.now)
 		if err != nil {
 			return "", err
