@@ -256,6 +256,41 @@ source:
 	}
 }
 
+// What one enclave heard of a person is no news in another: an older file, from before they changed contract and scope, brings nobody
+// back whom an operator closed since.
+func TestAnOlderFileCrossesNoScopes(t *testing.T) {
+	p := dated(t)
+	text, err := os.ReadFile(p.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "producer.yaml", strings.Replace(string(text), "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {in: [{when: [{column: dept, equals: ir}]}]}
+source:
+`, 1))
+	p.must(t, "enclave", "add", "GOV-2")
+	file := func(dept, contract string) string {
+		t.Helper()
+		return p.write(t, "rows.csv", "id,name,dept,status,leave,contract,first\n7,A,"+dept+",a,n,"+contract+",2026-01-01\n8,B,sec,a,n,k-1,2026-01-01\n9,C,ir,a,n,k-1,2026-01-01\n")
+	}
+	p.must(t, "import", file("sec", "k-1"))
+	p.must(t, "import", file("ir", "k-2"))
+	p.must(t, "emit", "leaver", "7", "--reason", "termination")
+	for _, dept := range []string{"sec", "ir"} {
+		if out := p.must(t, "import", file(dept, "k-1")); !strings.Contains(out, "operator-overrules 1") {
+			t.Errorf("the old contract, in %s:\n%s", dept, out)
+		}
+		for i := range 2 {
+			if s := p.saidTo(t, i, "7"); s.Status != register.Closed {
+				t.Errorf("the old contract, in %s: enclave %d has %+v", dept, i, s)
+			}
+		}
+	}
+}
+
 // Of what operators said of a person to any enclave the latest counts.
 func TestTheLatestWordCountsForWhoEnters(t *testing.T) {
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)

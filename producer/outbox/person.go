@@ -25,7 +25,7 @@ func state(tx *store.Tx, c *chain, subject string) (register.State, error) {
 		err = json.Unmarshal([]byte(doc), &s)
 	}
 	if err == nil {
-		err = tx.Each(wordsElsewhere+" AND subject = ?", []any{c.audience, subject}, func(scan func(...any) error) error {
+		err = tx.Each(wordsElsewhere+" AND person.subject = ?", []any{c.audience, subject}, func(scan func(...any) error) error {
 			_, e, err := elsewhere(scan)
 			s.Elsewhere = append(s.Elsewhere, e)
 			return err
@@ -37,9 +37,10 @@ func state(tx *store.Tx, c *chain, subject string) (register.State, error) {
 	return s, nil
 }
 
-// wordsElsewhere finds the states in the other enclaves in which there is a word of an operator's.
+// wordsElsewhere finds the states in the other enclaves of people of whom there is a word of an operator's in any.
 const wordsElsewhere = `SELECT subject, aud, doc FROM chain JOIN person ON chain = ref WHERE aud <> ?
-	AND (doc ->> 'said_end' IS NOT NULL OR doc ->> 'said_bar' IS NOT NULL OR doc ->> 'by' = 'operator')`
+	AND EXISTS (SELECT 1 FROM chain AS c JOIN person AS word ON word.chain = c.ref WHERE word.subject = person.subject
+		AND (word.doc ->> 'said_end' IS NOT NULL OR word.doc ->> 'said_bar' IS NOT NULL OR word.doc ->> 'by' = 'operator'))`
 
 func elsewhere(scan func(...any) error) (subject string, e register.Elsewhere, err error) {
 	var doc string
@@ -49,7 +50,7 @@ func elsewhere(scan func(...any) error) (subject string, e register.Elsewhere, e
 	return subject, e, json.Unmarshal([]byte(doc), &e.State)
 }
 
-// Elsewhere is what operators said of people to the other enclaves, by subject.
+// Elsewhere is what stands in the other enclaves' registers, of people of whom an operator said something, by subject.
 func (b *Box) Elsewhere(ctx context.Context, audience string) (map[string][]register.Elsewhere, error) {
 	words := map[string][]register.Elsewhere{}
 	err := b.db.Read().Each(wordsElsewhere, []any{audience}, func(scan func(...any) error) error {

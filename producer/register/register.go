@@ -49,7 +49,7 @@ type State struct {
 	Generation int  `json:"generation,omitempty"`
 	Open       int  `json:"-"`
 	Restored   bool `json:"-"`
-	// Elsewhere is what stands in the other enclaves' registers, where an operator said something of the person. It is the
+	// Elsewhere is what stands in the other enclaves' registers, where an operator said something of the person to any. It is the
 	// outbox's, and not stored here.
 	Elsewhere []Elsewhere `json:"-"`
 }
@@ -293,7 +293,7 @@ func (d *decider) leave(reason string, otherwise Case) {
 // enter announces a new engagement of someone who is not live.
 func (d *decider) enter() {
 	switch {
-	case d.last.Status == Closed && d.last.By == Operator && !d.newer():
+	case d.last.Status == Closed && d.last.By == Operator && !d.newerThan(d.last):
 		d.settle(Overruled)
 		if d.now.Before(d.last.latest()) {
 			d.remember(d.rec.Engagement)
@@ -335,7 +335,7 @@ func (d *decider) closedElsewhere() bool {
 		if over.Status != Closed || over.By != Operator || e.SaidEnd.Before(latest) {
 			continue
 		}
-		if there := (&decider{last: over, rec: d.rec, now: d.now}); !there.newer() {
+		if !d.newerThan(over) {
 			d.Stands = &Elsewhere{e.Audience, over}
 			return true
 		}
@@ -375,6 +375,16 @@ func (d *decider) newer() bool {
 	return d.rec.Start != nil && d.last.Since.Before(schema.At(*d.rec.Start)) && d.begins()
 }
 
+// newerThan is newer for an engagement that an operator closed, here or in another enclave, and by what any of them heard: what is
+// old in one is no news in the next.
+func (d *decider) newerThan(closed State) bool {
+	closed.hear(&d.last)
+	for i := range d.last.Elsewhere {
+		closed.hear(&d.last.Elsewhere[i].State)
+	}
+	return (&decider{last: closed, rec: d.rec, now: d.now}).newer()
+}
+
 // begins reports whether the record states a first day after every one that was said: the first day of what was closed
 // may itself be after the leaver.
 func (d *decider) begins() bool {
@@ -403,6 +413,17 @@ func (s *State) follow(last *State) {
 	if last.Key != "" && last.Key != s.Key && !slices.Contains(s.Former, last.Key) {
 		s.Former = append(slices.Clone(s.Former), last.Key)
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
+	}
+}
+
+// hear adds what tells old from new in another state of the person.
+func (s *State) hear(other *State) {
+	s.Latest = laterOf(s.latest(), other.latest())
+	s.Former = slices.Clone(s.Former)
+	for _, key := range append(slices.Clone(other.Former), other.Key) {
+		if key != "" && key != s.Key && !slices.Contains(s.Former, key) {
+			s.Former = append(s.Former, key)
+		}
 	}
 }
 
