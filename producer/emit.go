@@ -220,9 +220,13 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 		return nil, err
 	}
 	defer s.close()
-	targets, err := s.targets(cmd.Context(), kind, subject, f)
+	targets, lost, err := s.targets(cmd.Context(), kind, subject, f)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range lost {
+		a.remark(fmt.Sprintf("subject %s may be live in enclave %s by what is lost since the backup, and this leaver is not said there: say it with --enclave %s too where they were in its scope", subject, name, name),
+			"the subject may be live in this enclave by what is lost since the backup, and the leaver is not said there", "enclave", name, "subject", subject)
 	}
 	by, err := a.login()
 	if err != nil {
@@ -381,38 +385,40 @@ func reasons() string {
 }
 
 // targets are the enclaves that an event goes to: those that were named, the only one, or all that know
-// the person.
-func (s *opened) targets(ctx context.Context, kind schema.Kind, subject string, f *emitFlags) ([]*Enclave, error) {
-	var all []*Enclave
+// the person. lost names those where a leaver may be missing, since the register was restored and may have forgotten the person.
+func (s *opened) targets(ctx context.Context, kind schema.Kind, subject string, f *emitFlags) (all []*Enclave, lost []string, err error) {
 	for _, name := range f.enclaves {
 		e, err := s.cfg.enclave(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, e)
 	}
 	switch {
 	case len(all) > 0:
-		return all, nil
+		return all, lost, nil
 	case len(s.cfg.Enclaves) == 1:
-		return []*Enclave{&s.cfg.Enclaves[0]}, nil
+		return []*Enclave{&s.cfg.Enclaves[0]}, nil, nil
 	case kind == schema.KindJoiner || kind == schema.KindMover:
-		return nil, command.Usagef("a %s goes to one enclave; name it with --enclave", kind)
+		return nil, nil, command.Usagef("a %s goes to one enclave; name it with --enclave", kind)
 	}
 	for i := range s.cfg.Enclaves {
 		e := &s.cfg.Enclaves[i]
 		state, err := s.box.State(ctx, e.Audience, subject)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if state.Status.Live() {
+		switch {
+		case state.Status.Live():
 			all = append(all, e)
+		case kind == schema.KindLeaver && state.MayBeLost():
+			lost = append(lost, e.Name)
 		}
 	}
 	if len(all) == 0 {
-		return nil, command.Misusef("no enclave has a live engagement of subject %s; name one with --enclave to say it all the same", subject)
+		return nil, nil, command.Misusef("no enclave has a live engagement of subject %s; name one with --enclave to say it all the same", subject)
 	}
-	return all, nil
+	return all, lost, nil
 }
 
 // event makes the event of the flags. A mover begins with what was said last.

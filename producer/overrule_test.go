@@ -184,6 +184,31 @@ source:
 	}
 }
 
+// After a restore a leaver goes to the enclaves that are known to have the person, and it is said which others may.
+func TestALeaverAfterARestoreNamesWhereItIsNotSaid(t *testing.T) {
+	p := newPlace(t)
+	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: {in: [{when: [{column: dept, equals: ir}]}]}
+source:
+`, 1))
+	p.must(t, "init")
+	p.must(t, "import", p.write(t, "export.csv", people))
+	if code, out, errs := p.try("", "emit", "leaver", "2"); code != exitDone || strings.Count(out, "stored") != 1 || strings.Contains(errs, "--enclave") {
+		t.Errorf("before it: exit %d\n%s%s", code, out, errs)
+	}
+	p.must(t, "recover", "--force", "--reason", "disk lost")
+	code, out, errs := p.try("", "emit", "leaver", "1")
+	if code != exitDone || strings.Count(out, "stored") != 1 || !strings.Contains(errs, "say it with --enclave GOV-2 too") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := p.try("", "emit", "leaver", "1", "--enclave", "GOV-2"); code != exitDone || strings.Count(out, "stored") != 1 || strings.Contains(errs, "say it with") {
+		t.Errorf("said there: exit %d\n%s%s", code, out, errs)
+	}
+}
+
 // A restored register has not heard of everyone while a row of somebody who is here is held, overruled or waits for their return:
 // what is lost may have them live, and their leaver must not be lost too.
 func TestARestoredRegisterWaitsForWhoIsHeld(t *testing.T) {

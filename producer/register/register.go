@@ -182,7 +182,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	case rec.Status == source.Unstated:
 		d.settle(Unchanged)
 	case rec.Status == source.Inactive:
-		d.lost = in && d.mayBeLost()
+		d.lost = in && d.last.MayBeLost()
 		d.leave(orElse(rec.Reason, schema.ReasonTermination), Never)
 		d.Next.Inferred = false // stated now
 		if d.Next.Status == Closed {
@@ -192,7 +192,7 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 		d.leave(schema.ReasonTransfer, OutOfScope)
 		d.Next.Inferred = last.Inferred || last.Status.Live()
 	case over:
-		d.lost = d.mayBeLost()
+		d.lost = d.last.MayBeLost()
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)
 	case !last.Status.Live():
 		d.enter()
@@ -242,10 +242,10 @@ func decide(last State, rec *source.Record, now time.Time) *decider {
 	return &decider{last: last, rec: rec, now: schema.At(now), Decision: Decision{Next: last}}
 }
 
-// mayBeLost reports whether a register that was restored may have forgotten that the person is live: nothing is known of
+// MayBeLost reports whether a register that was restored may have forgotten that the person is live: nothing is known of
 // them, or that they had left before. It is so until a leaver is said, in the present generation.
-func (d *decider) mayBeLost() bool {
-	return d.last.Restored && (d.last.Status == "" || d.last.Status == Closed && d.last.lost() > 0)
+func (s *State) MayBeLost() bool {
+	return s.Restored && (s.Status == "" || s.Status == Closed && s.lost() > 0)
 }
 
 func (d *decider) settle(c Case) { d.Cases = append(d.Cases, c) }
