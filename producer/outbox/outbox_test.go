@@ -362,3 +362,27 @@ func TestWritersBesideEachOther(t *testing.T) {
 		t.Errorf("%d messages", len(sets))
 	}
 }
+
+// What stands elsewhere is of everybody of whom an operator said something to any enclave: also a suspension that an older program
+// stored, of somebody who has left that scope since.
+func TestElsewhere(t *testing.T) {
+	b := setup(t)
+	at := schema.At(b.clock.now())
+	keep := func(aud, subject string, s register.State) {
+		t.Helper()
+		_, err := b.Update(ctx, aud, []string{subject}, func(string, register.State) (register.Decision, error) {
+			return register.Decision{Cases: []register.Case{register.Unchanged}, Next: s}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(gov1, "1", register.State{Engagement: 1, Status: register.Closed, By: register.File, Since: at, Barred: &at})
+	keep(gov1, "2", register.State{Engagement: 1, Status: register.Active, By: register.File, Since: at})
+	keep(gov1, "3", register.State{Engagement: 1, Status: register.Active, By: register.File, Since: at})
+	keep(gov2, "3", register.State{Engagement: 1, Status: register.Closed, By: register.Operator, Since: at, SaidEnd: at})
+	words, err := b.Elsewhere(ctx, gov2)
+	if err != nil || len(words) != 2 || len(words["1"]) != 1 || len(words["3"]) != 1 || words["1"][0].Audience != gov1 {
+		t.Errorf("%+v, %v", words, err)
+	}
+}

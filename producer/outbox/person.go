@@ -40,7 +40,8 @@ func state(tx *store.Tx, c *chain, subject string) (register.State, error) {
 // wordsElsewhere finds the states in the other enclaves of people of whom there is a word of an operator's in any.
 const wordsElsewhere = `SELECT subject, aud, doc FROM chain JOIN person ON chain = ref WHERE aud <> ?
 	AND EXISTS (SELECT 1 FROM chain AS c JOIN person AS word ON word.chain = c.ref WHERE word.subject = person.subject
-		AND (word.doc ->> 'said_end' IS NOT NULL OR word.doc ->> 'said_bar' IS NOT NULL OR word.doc ->> 'by' = 'operator'))`
+		AND (word.doc ->> 'said_end' IS NOT NULL OR word.doc ->> 'said_bar' IS NOT NULL OR word.doc ->> 'by' = 'operator'
+			OR word.doc ->> 'barred' IS NOT NULL))`
 
 func elsewhere(scan func(...any) error) (subject string, e register.Elsewhere, err error) {
 	var doc string

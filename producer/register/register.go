@@ -93,6 +93,7 @@ func (s State) At(now time.Time) State {
 	if !s.Status.Live() {
 		return s
 	}
+	s.Barred = s.bar()
 	if s.Leaves != nil && !t.Before(*s.Leaves) {
 		over := *s.Leaves
 		if s.End != nil && s.End.Before(over) {
@@ -109,6 +110,16 @@ func (s State) At(now time.Time) State {
 		s.Status, s.By = Suspended, Operator
 	}
 	return s
+}
+
+// bar is from when on the person has no access by an operator's word. An older program stored an operator's suspension as the
+// status alone.
+func (s *State) bar() *schema.Instant {
+	if s.Barred == nil && s.Status == Suspended && s.By == Operator {
+		since := s.Since
+		return &since
+	}
+	return s.Barred
 }
 
 // Status of a person as announced.
@@ -350,16 +361,17 @@ func (d *decider) barred() *schema.Instant {
 	if !d.last.Status.Live() {
 		for i := range d.last.Elsewhere {
 			e := &d.last.Elsewhere[i]
-			if word.SaidBar.Before(e.SaidBar) || word.Barred == nil && word.SaidBar == e.SaidBar {
+			if word.SaidBar.Before(e.SaidBar) || word.bar() == nil && word.SaidBar == e.SaidBar {
 				word = &e.State
 				d.Stands = e
 			}
 		}
 	}
-	if word.Barred == nil {
+	bar := word.bar()
+	if bar == nil {
 		d.Stands = nil
 	}
-	return word.Barred
+	return bar
 }
 
 // newer reports whether the record is about an engagement that cannot be the one which an operator closed, or one

@@ -682,3 +682,31 @@ func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
 		t.Errorf("a first day before it: %v", d.Cases)
 	}
 }
+
+// A suspension by an operator that an older program stored holds as one of today does.
+func TestASuspensionOfAnOlderProgram(t *testing.T) {
+	old := say(t, active(key("a")), &schema.Suspend{Effective: schema.At(now), Reason: schema.ReasonInvestigation})
+	old.Barred, old.SaidBar = nil, schema.Instant{}
+	closed := Diff(old, active(key("a")), false, now).Next
+	moved := State{Elsewhere: []Elsewhere{{Audience: "other", State: old}}}
+	for name, d := range map[string]Decision{
+		"another contract":               Diff(old, active(key("b")), true, *day(1)),
+		"out of the scope, back in it":   Diff(closed, active(key("a")), true, *day(1)),
+		"into another enclave's scope":   Diff(moved, active(key("a")), true, *day(1)),
+		"out of one, and into the other": Diff(State{Elsewhere: []Elsewhere{{Audience: "other", State: closed}}}, active(key("a")), true, *day(1)),
+	} {
+		if d.Cases[0] != Kept || d.Next.Status != Suspended || d.Next.By != Operator {
+			t.Errorf("%s: %v %+v", name, d.Cases, d.Next)
+		}
+	}
+	if _, err := Emit(old, Said{Event: &schema.Suspend{Effective: schema.At(*day(1)), Reason: schema.ReasonOther}}, *day(1)); err == nil {
+		t.Error("suspended twice")
+	}
+	d, err := Emit(old, Said{Event: &schema.Resume{Effective: schema.At(*day(1)), Reason: "return"}}, *day(1))
+	if err != nil || d.Next.Status != Active || d.Next.At(*day(2)).Barred != nil {
+		t.Errorf("resumed: %+v, %v", d.Next, err)
+	}
+	if d := Diff(old, active(key("a"), present), true, *day(1)); !slices.Equal(d.Cases, []Case{Overruled}) {
+		t.Errorf("present by the file: %v", d.Cases)
+	}
+}
