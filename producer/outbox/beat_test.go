@@ -214,6 +214,25 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// A leaver that waited in an old backup is in the roster that stands for it, however long ago it was said.
+func TestRecoverSaysWhatWaitedInAnOldBackup(t *testing.T) {
+	b := setup(t)
+	b.joins(t, gov1, "1", "2", "3")
+	m := &midpoint{}
+	b.leave(t, gov1, "2")
+	b.drain(t, gov1, m)
+	b.leave(t, gov1, "3")
+	b.clock.pass(15 * 24 * time.Hour)
+	if _, _, err := b.Recover(ctx, 0, func(int) []entry.Body { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	b.drain(t, gov1, m)
+	sets := b.chainOf(t, gov1, m.messages())
+	if r := sets[len(sets)-1].Event.(*schema.Roster); len(r.Live) != 1 || len(r.Closed) != 1 || r.Closed[0].Subject != "3" {
+		t.Errorf("%+v", r)
+	}
+}
+
 // An enclave that the configuration names no more does not keep the others from going on. Its chain moves on too, and begins
 // with a roster where it is named again.
 func TestRecoverWithoutAnEnclaveOfBefore(t *testing.T) {

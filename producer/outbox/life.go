@@ -103,6 +103,10 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 		if err != nil {
 			return err
 		}
+		// What waited is said by the roster, also of somebody who left so long ago that rosters name them no more.
+		if _, err := tx.Exec("UPDATE person SET said = ? WHERE (chain, subject) IN (SELECT chain, subject FROM outbox WHERE sent IS NULL)", b.c.Now().Unix()); err != nil {
+			return err
+		}
 		for _, q := range []string{
 			"DELETE FROM outbox WHERE sent IS NULL", "DELETE FROM cut",
 			// The clock may have been ahead when it last spoke: a new generation begins with what it says now.
