@@ -332,7 +332,7 @@ func (p *Plan) misspells(r *source.Record, alike map[string]string) bool {
 	}
 	p.Unsaid++
 	p.Held = append(p.Held, source.Held{Subject: r.Subject, Lines: r.Lines, Reason: fmt.Sprintf(
-		"nothing was announced of this id, and it differs in case, leading zeros, an apostrophe or a final .0 alone from subject %s, who is live and has no row; correct the id, or where it is somebody else, emit the leaver of %s first", subject, subject)})
+		"nothing was announced of this id, and it differs in case, leading zeros, an apostrophe or a final .0 alone from subject %s, who is live and has no row; correct the id, or where it was changed for good, emit the leaver of %s first; where it is somebody else, emit the joiner of %s, and the file is taken from then on", subject, subject, r.Subject)})
 	return true
 }
 

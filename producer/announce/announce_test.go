@@ -402,3 +402,25 @@ func TestAnIDInAnotherSpelling(t *testing.T) {
 		t.Errorf("where whoever has the other spelling has left: %q, %+v", said(p), p.Held)
 	}
 }
+
+// Two people whose ids differ in spelling alone may stand in two files: what the reason names leaves the live one alone.
+func TestAnIDInAnotherSpellingOfSomebodyElse(t *testing.T) {
+	b := setup(t, simple(), security())
+	b.take(t, header+"501,A,sec,a,n,\n", Options{})
+	const other = header + "00501,B,sec,a,n,\n"
+	if p := b.plan(t, other, Options{}); said(p) != "" || len(p.Held) != 1 || !strings.Contains(p.Held[0].Reason, "emit the joiner of 00501") {
+		t.Fatalf("%q %+v", said(p), p.Held)
+	}
+	_, err := b.Update(ctx, aud, []string{"00501"}, func(_ string, last register.State) (register.Decision, error) {
+		return register.Emit(last, register.Said{Event: &schema.Joiner{Person: schema.Person{DisplayName: "B", Department: "sec"}, Roles: []string{}, Start: schema.At(now)}}, now)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := b.plan(t, other, Options{}); len(p.Held) != 0 || len(p.Unread) != 0 {
+		t.Errorf("%+v, %v", p.Held, p.Unread)
+	}
+	if p := b.plan(t, header+"501,A,sec,i,n,\n", Options{}); said(p) != "501 leaver" {
+		t.Errorf("the live one: %q", said(p))
+	}
+}
