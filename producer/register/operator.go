@@ -125,10 +125,11 @@ func emit(last State, said Said, now time.Time) (Decision, error) {
 		if reaches {
 			n.Generation = last.Open
 		}
+		if last.Status == Closed && !e.Effective.Before(last.Since) { // what begins before then is not news
+			n.Latest = laterOf(last.latest(), e.Effective)
+		}
 		if last.Status != Closed || reaches || e.Effective.Before(last.Since) { // what it reaches may be live until then
 			n.Since = e.Effective
-		} else { // of somebody who was not here by then: what begins before it is not news
-			n.Latest = laterOf(last.latest(), e.Effective)
 		}
 		n.Status = Closed
 	case *schema.Suspend:

@@ -90,6 +90,9 @@ const maxFormer = 16
 // At is s at an instant: what an operator announced ahead has come where its date has. The enclave knows it already.
 func (s State) At(now time.Time) State {
 	t := schema.At(now)
+	if s.Status == Closed && s.By == Operator && t.Before(s.Since) { // as an older program stored it of the live, too
+		s.Latest = laterOf(s.latest(), s.Since)
+	}
 	if !s.Status.Live() {
 		return s
 	}

@@ -665,13 +665,13 @@ func TestALeaverOfWhoIsOutOfScopeStandsAsOfItsDate(t *testing.T) {
 
 // After a restore an operator's leaver ahead reaches a rehire that is lost: whoever left by HR's word before that date is cut then.
 func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
-	s := say(t, active(), active(inactive))
+	s := say(t, active(key("a")), active(key("a"), inactive))
 	s.Open, s.Restored = 2, true
 	planned, err := Emit(s, Said{Event: &schema.Leaver{Effective: schema.At(*day(90)), Reason: schema.ReasonOther}}, *day(1))
 	if err != nil || planned.Next.Engagement != 1+lostStep {
 		t.Fatalf("%+v, %v", planned, err)
 	}
-	d := Diff(planned.Next, active(inactive), true, *day(2))
+	d := Diff(planned.Next, active(key("a"), inactive), true, *day(2))
 	if !slices.Equal(d.Cases, []Case{Leave}) {
 		t.Fatalf("%v", d.Cases)
 	}
@@ -680,6 +680,27 @@ func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
 	}
 	if d := Diff(planned.Next, active(startsIn(30)), true, *day(30)); !slices.Equal(d.Cases, []Case{Overruled}) {
 		t.Errorf("a first day before it: %v", d.Cases)
+	}
+	if d := Diff(planned.Next, active(key("b"), unstarted), true, *day(30)); !slices.Equal(d.Cases, []Case{Overruled}) {
+		t.Errorf("another contract before it: %v", d.Cases)
+	}
+}
+
+// A leaver ahead that an older program stored, as closed from then on, is not passed over by what begins before it.
+func TestAPlannedLeaverOfAnOlderProgram(t *testing.T) {
+	old := say(t, active(key("a")), leaver())
+	old.Since = schema.At(*day(10))
+	for at, start := range map[int]func(*source.Record){1: unstarted, 3: startsIn(2)} {
+		d := Diff(old, active(key("b"), start), true, *day(at))
+		if !slices.Equal(d.Cases, []Case{Overruled}) {
+			t.Errorf("another contract on day %d: %v", at, d.Cases)
+		}
+		if d := Diff(d.Next, active(key("b"), start), true, *day(11)); !slices.Equal(d.Cases, []Case{Overruled}) {
+			t.Errorf("and when the day has come: %v", d.Cases)
+		}
+	}
+	if d := Diff(old, active(key("b"), startsIn(12)), true, *day(12)); !slices.Equal(d.Cases, []Case{Rehire}) {
+		t.Errorf("after it: %v", d.Cases)
 	}
 }
 
