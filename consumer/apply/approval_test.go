@@ -145,6 +145,7 @@ func TestAClockThatGoesBackGivesNothingOfARoleWithoutItsApproval(t *testing.T) {
 		s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 1}, Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"lead"}})
 		s.Doc, _ = fence.Accept(s.Doc, fence.Fact{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 2}, Kind: schema.KindMover, Sequenced: true, Roles: []string{"admin"}, Effective: at})
 		s.Doc.Approvals = []fence.Approval{{Stream: "approvals", Generation: 1, Seq: 1, Engagement: 1, Role: "admin", Expiry: c.expiry}}
+		s.Doc.Ceilings = []fence.Ceiling{{Position: fence.Position{Engagement: 1, Generation: 1, Seq: 9}, Roles: []string{"lead"}}} // which names none of the roles then, and stands for all their groups
 		s.Account = encode(plan.Known{Engagement: 1})
 		v := standing(s, pol, at.Add(-time.Minute), at.Add(time.Second))
 		if got, _ := plan.Groups(v, pol); !slices.Equal(got, c.groups) {

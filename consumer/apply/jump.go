@@ -88,7 +88,7 @@ func standing(s *state.Subject, pol *policy.Policy, now, high time.Time) fence.V
 	case fence.WhyLeft, fence.WhySuspended, fence.WhyEnded:
 		return was
 	case fence.WhyActive:
-		v.Caps = append(slices.Clip(v.Caps), had(s, was, pol, high))
+		v.Caps = append(slices.Concat(v.Caps, was.Caps), had(s, was, pol, high))
 	}
 	v.Approvals = slices.Clone(v.Approvals)
 	for i := range v.Approvals {
@@ -99,11 +99,11 @@ func standing(s *state.Subject, pol *policy.Policy, now, high time.Time) fence.V
 	return v
 }
 
-// had are the roles of a view that stood for anything at a time: not those that wanted an approval which had ended, or never
-// came.
+// had are the roles of a view that stood for anything at a time, whatever capped them: not those that wanted an approval which
+// had ended, or never came.
 func had(s *state.Subject, v fence.View, pol *policy.Policy, at time.Time) []string {
 	known, err := s.Known()
-	return slices.DeleteFunc(slices.Clone(v.Roles()), func(role string) bool {
+	return slices.DeleteFunc(slices.Clone(v.Want.Roles), func(role string) bool {
 		unasked := err == nil && (known.ID != "" && known.Engagement == 0 || known.Engagement == v.Want.Engagement && len(known.Unasked[role]) > 0)
 		return !unasked && unapproved(role, v, pol, at)
 	})

@@ -164,12 +164,13 @@ func (c *consumer) recorded(batch []*message) {
 	there, missing := 0, 0
 	var fresh []*message
 	for _, x := range batch {
-		if x.truth == nil || w.watch.delivered[x] {
+		if x.truth == nil || w.watch.had(x) {
 			continue
 		}
 		if c.present(x) {
 			there++
 			fresh = append(fresh, x)
+			delete(c.dropped, x) // there was room this time
 		} else {
 			missing++
 		}

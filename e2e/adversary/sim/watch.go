@@ -31,6 +31,16 @@ type openIntent struct {
 	ops  []entry.Op
 }
 
+// had tells whether a message, or another copy of it, was the enclave's already.
+func (a *watch) had(x *message) bool {
+	for o, yes := range a.delivered {
+		if yes && (o == x || o.truth != nil && o.truth.Hash == x.truth.Hash) {
+			return true
+		}
+	}
+	return false
+}
+
 func digest(b []byte) []byte { d := schema.DigestOf(b); return d[:] }
 
 // begin follows a new ledger from its first entry.
