@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"jmlbridge/internal/ledger/entry"
@@ -278,7 +279,7 @@ func (v *verifier) settle(x *roster, w who) {
 	}
 	now := v.now
 	defer func() { v.now = now }()
-	if len(list) == 2 && list[0].stated && p.says(&list[0], &list[1], seconds(now)) {
+	if list[0].stated && p.says(&list[0], &list[1], seconds(now)) && !slices.ContainsFunc(list[2:], func(f fact) bool { return f.kind != leaver || f.engagement >= list[0].engagement || !p.left(&f) }) {
 		p.confirm(&list[0], x.from)
 		return
 	}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -25,6 +26,20 @@ func (w *world) applies(s *said) {
 	p := s.set.Stream
 	w.add(&entry.Lease{Action: entry.LeaseRenewed, Issuer: s.set.Issuer, Count: 1,
 		Cause: &entry.Cause{Type: entry.CauseMessage, Position: &entry.Position{Issuer: s.set.Issuer, Stream: "hr", Generation: p.Generation, Seq: p.Seq}}})
+}
+
+// listsBoth is a roster of one part that is taken and applied; it returns the number of its head.
+func (w *world) listsBoth(id string, live []schema.LiveEngagement, closed []schema.ClosedEngagement) uint64 {
+	w.t.Helper()
+	head := w.seq
+	parts, err := schema.SplitRoster("0192f0c1-0000-7000-8000-00000000"+id, schema.RosterHead{Generation: w.gen, Seq: head, Hash: w.prev}, live, closed)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := w.say("", parts[0])
+	w.take(s, entry.DispositionAdmitted, "")
+	w.applies(s)
+	return head
 }
 
 func (w *world) lives(subject string, n int, roles ...string) schema.LiveEngagement {
@@ -105,6 +120,19 @@ func TestRosters(t *testing.T) {
 			w.lists("000b", "", w.lives("E1", 1, "analyst"))
 			w.does("E1", "active", other, "remove-member")
 		}, []string{"cause-missing"}},
+		{"many that repeat a mover of somebody hired again, of which the first is cited", func(w *world) {
+			w.joins("E1")
+			w.leaves("E1")
+			w.does("E1", "active", w.hears("E1", w.joiner(2, "analyst")), "enable")
+			w.hears("E1", w.mover(2, "lead"))
+			first := w.seq + 1
+			w.hears("E2", w.joiner(1))
+			for n := range 60 {
+				w.wait(24 * time.Hour)
+				w.listsBoth(fmt.Sprintf("%04x", n), []schema.LiveEngagement{w.lives("E1", 2, "lead")}, []schema.ClosedEngagement{gone("E1")})
+			}
+			w.does("E1", "active", first, "add-member")
+		}, nil},
 		{"a stream joined late, from its first roster on", func(w *world) {
 			w.entries, w.rows = w.entries[:1], nil
 			w.say("E1", w.joiner(1))
