@@ -70,6 +70,7 @@ const (
 	lateGive      = 5                // failures in a row after which a give that does not succeed is an alarm
 	lateCut       = 3                // failures in a row after which a cut that does not succeed is an alarm
 	goneAfter     = 6                // failures in a row after which an account that is not found is gone, if it is not new
+	maxOps        = 128              // operations of one intent: its outcome, with what was sent for each, has to fit an entry of the ledger
 	maxNames      = 64               // candidates for one user principal name
 	holdLook      = time.Hour        // between two looks at a person whom something in the tenant holds
 	showAhead     = 1000             // persons read at once by run --observe

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
 	"jmlbridge/e2e/sandbox/tenant"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
@@ -308,6 +310,38 @@ func TestFactBetweenPlanAndIntent(t *testing.T) {
 	if n, _ := b.explained(); n != 0 {
 		t.Errorf("%d intents", n)
 	}
+}
+
+// oddCutter answers one disable with what the ledger does not take.
+type oddCutter struct {
+	Cutter
+	answered bool
+}
+
+func (c *oddCutter) Disable(ctx context.Context, id string) (directory.Receipt, error) {
+	r, err := c.Cutter.Disable(ctx, id)
+	if !c.answered {
+		c.answered, r.Requests[0].Status = true, 7
+	}
+	return r, err
+}
+
+// A cut that was done and cannot be recorded is answered for by the next attempt, and is the bridge's own.
+func TestACutThatCannotBeRecorded(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.config.Cut = &oddCutter{Cutter: b.config.Cut}
+	s := b.stepper()
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	s.pass(time.Second)
+	s.pass(longestCut + time.Second)
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	s.pass(time.Minute)
+	if h := b.holds(); !b.user("ana.ng").Enabled || len(h) > 0 {
+		t.Errorf("holds %v; want the account open again", h)
+	}
+	b.explained()
 }
 
 // One person whose work cannot be recorded, or for whom there is no name left, is set aside; the others go on.

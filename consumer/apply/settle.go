@@ -174,7 +174,7 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 		if op.Lane == plan.Give && u.row.Discarded() { // by operators, and what was taken has another reason
 			break
 		}
-		if op.Lane > lane || !executed || i == entry.MaxOps {
+		if op.Lane > lane || !executed || i == maxOps {
 			// What one limit let through says nothing to another one.
 			if w.Note = note; op.Lane != u.row.Lane && max(op.Lane, u.row.Lane) > plan.Revoke {
 				w.Note = ""
@@ -439,8 +439,19 @@ func (u *unit) gone(ctx context.Context) error {
 func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) error {
 	e.Log.Error("work failed", "subject", s.Subject, "lane", s.Lane.String(), "err", safe(cause))
 	now := e.Now()
+	var opened []*state.Intent
 	err := e.DB.Do(ctx, func(tx *store.Tx) error {
-		w := state.Work{Account: s.Account, Lane: s.Lane, Due: now.Add(longestCut), Urgent: s.Urgent, Attempts: s.Attempts + 1, Note: codeInternal}
+		row, err := state.LoadSubject(tx, s.SubjectKey) // what was noted of the account before it failed stands
+		if err != nil {
+			return err
+		}
+		w := state.Work{Account: row.Account, Lane: s.Lane, Due: now.Add(longestCut), Urgent: s.Urgent, Attempts: s.Attempts + 1, Note: codeInternal}
+		if s.Released() {
+			w.Note = s.Note
+		}
+		if opened, err = state.OpenIntents(tx); err != nil {
+			return err
+		}
 		if _, err := state.Settle(tx, s.SubjectKey, s.Rev, w); err != nil {
 			return err
 		}
@@ -452,6 +463,9 @@ func (e *Engine) postpone(ctx context.Context, s *state.Subject, cause error) er
 	if err != nil {
 		return errors.Join(cause, err)
 	}
+	e.mu.Lock()
+	e.opened[s.SubjectKey] = slices.DeleteFunc(opened, func(o *state.Intent) bool { return o.SubjectKey != s.SubjectKey })
+	e.mu.Unlock()
 	e.Committed()
 	return nil
 }

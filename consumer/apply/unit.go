@@ -210,7 +210,7 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			ops = append(ops, op)
 		}
 	}
-	ops = ops[:min(len(ops), entry.MaxOps)] // what is more is found by the next look
+	ops = ops[:min(len(ops), maxOps)] // what is more is found by the next look
 	index, err := u.intend(ctx, ops)
 	if err == errOvertaken {
 		return nil // the fact left the row due, or the hold has it
