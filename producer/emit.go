@@ -157,7 +157,7 @@ years ahead at most.`,
 	fl.StringVar(&f.reason, "reason", "", "`word` for the record (default other). "+reasons())
 	fl.StringVar(&f.ticket, "ticket", "", "the source's `ticket` number")
 	fl.BoolVar(&f.urgent, "urgent", false, "of a leaver: inside the enclave's small allowance it goes before all others")
-	fl.StringArrayVar(&f.roles, "role", nil, "role `name`; may be repeated; the enclave decides what it means")
+	fl.StringArrayVar(&f.roles, "role", nil, "role `name`; may be repeated; the enclave decides what it means; \"\" alone: none")
 	fl.StringVar(&f.person.DisplayName, "display-name", "", "`name` as it is shown")
 	fl.StringVar(&f.person.Name.GivenName, "given-name", "", "given `name`")
 	fl.StringVar(&f.person.Name.FamilyName, "family-name", "", "family `name`")
@@ -193,6 +193,9 @@ func (a *app) reportSent(sent []outbox.Sent, inJSON bool) error {
 	return unreported("stored and numbered, and will be sent: "+strings.Join(stored, ", "), err)
 }
 
+// occurredAhead is by how much the source's clock may be ahead of ours.
+const occurredAhead = 5 * time.Minute
+
 func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInput bool, f *emitFlags) ([]outbox.Sent, error) {
 	if !slices.Contains(emitKinds, kind) {
 		return nil, command.Usagef("emit: want one of %v, got %q", emitKinds, kind)
@@ -204,6 +207,9 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 	occurred, err := optional("--occurred", f.occured, now)
 	if err != nil {
 		return nil, err
+	}
+	if occurred != nil && occurred.Time().Sub(now) > occurredAhead {
+		return nil, command.Usagef("--occurred: want when it became true, which is past, got %s; a date to come is --effective", *occurred)
 	}
 	var given schema.Event
 	if fromInput {
@@ -436,6 +442,9 @@ func (f *emitFlags) event(cmd *cobra.Command, kind schema.Kind, last register.St
 		return &schema.Resume{Engagement: f.engagement, Effective: effective, Reason: orElse(f.reason, schema.ReasonOther)}, nil
 	}
 	person, roles, start, end := f.person, f.roles, schema.At(now), (*schema.Instant)(nil)
+	if len(roles) == 1 && roles[0] == "" {
+		roles = []string{}
+	}
 	if f.manager != "" {
 		person.Manager = &schema.Manager{Value: f.manager}
 	}

@@ -129,6 +129,7 @@ func TestEmitRefusesOtherFlags(t *testing.T) {
 		"--effective: want an instant like":                         {"leaver", "1", "--effective", "none"},
 		"--start: want an instant like":                             {"joiner", "2", "--display-name", "x", "--start", "none"},
 		"standard input: want the JSON of one leaver":               {"leaver", "1", "-"},
+		"--occurred: want when it became true, which is past":       {"leaver", "1", "--occurred", "2999-01-01T00:00:00Z"},
 		"an object with at least engagement, person, roles, start,": {"mover", "1", "-"},
 	} {
 		in := joiner
@@ -147,6 +148,17 @@ func TestEmitRefusesOtherFlags(t *testing.T) {
 	}
 }
 
+// One empty role is none: whoever had some has none after it.
+func TestEmitTakesAllRoles(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	p.must(t, "emit", "joiner", "1", "--display-name", "Ada", "--role", "a", "--role", "b")
+	p.must(t, "emit", "mover", "1", "--role", "")
+	if s := p.saidTo(t, 0, "1"); len(s.Roles) != 0 {
+		t.Errorf("roles %v, want none", s.Roles)
+	}
+}
+
 // What the schema refuses is told by the flag that was typed.
 func TestEmitNamesTheFlag(t *testing.T) {
 	p := newPlace(t)
@@ -158,7 +170,7 @@ func TestEmitNamesTheFlag(t *testing.T) {
 		"--title: want at most 256 octets":         {"mover", "1", "--title", long},
 		"--given-name: ":                           {"joiner", "2", "--display-name", "x", "--given-name", "a\tb"},
 		"--family-name: want at most":              {"joiner", "2", "--display-name", "x", "--family-name", long},
-		"--role: ":                                 {"mover", "1", "--role", ""},
+		"--role: ":                                 {"mover", "1", "--role", "SOC Lead"},
 		"--manager): want somebody else":           {"joiner", "2", "--display-name", "x", "--manager", "2"},
 		"--country): want an ISO 3166-1":           {"joiner", "2", "--display-name", "x", "--country", "XX"},
 		"--reason: want one of leave, ":            {"suspend", "1", "--reason", "termination"},

@@ -187,7 +187,7 @@ switched back: a key that was in force before is named as the next one again.`,
 				_, werr := fmt.Fprintf(a.out, "In %s, when it is up to number %d (not where the old key was revoked, which ended it already):\n  consumer trust retire --at-seq %d --generation %d --reason TEXT -- %s\n", e.Audience, e.Last, e.Last, e.Generation, w.Old)
 				err = cmp.Or(err, werr)
 			}
-			_, werr := fmt.Fprintln(a.out, "Then name the key under signing.key and leave signing.next out.")
+			_, werr := fmt.Fprintln(a.out, "Then name the key under signing.key and leave signing.next out. From now on hand out what `producer card` prints: producer-card.json of init has the old key.")
 			return unreported("the key signs from here on", cmp.Or(err, werr))
 		},
 	}

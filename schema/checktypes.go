@@ -83,6 +83,9 @@ func checkClaimTime(path string, i Instant) error {
 	return nil
 }
 
+// CheckRole returns a *RefusedError unless role may be a role's name.
+func CheckRole(role string) error { return checkRoles([]string{role}) }
+
 func checkRoles(roles []string) error {
 	if len(roles) > MaxRoles {
 		return refusef(CodeTooLong, "roles", "want at most %d role names, got %d", MaxRoles, len(roles))

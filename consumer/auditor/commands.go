@@ -86,7 +86,7 @@ Exit codes: 0 the ledger verifies, 1 it could not be checked, 2 misuse, 3 it doe
 	f.StringArrayVar(&fl.trust, "trust", nil, "a producer's card, JWK or PEM public key; repeat for each `file`")
 	f.StringArrayVar(&fl.copies, "copy", nil, "a checkpoint `file` kept elsewhere, which the ledger must extend; may repeat")
 	f.BoolVar(&fl.tilesOnly, "tiles-only", false, "the archive is not at hand: check everything but the messages' signatures")
-	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "`time` after which a cut that was due and not done is a finding, like 1h; 0: none")
+	f.DurationVar(&fl.cutLimit, "cut-limit", 0, "`time` after which a cut that was due (received, or effective if that is later) and not done is a finding, like 1h; 0: none")
 	f.DurationVar(&fl.grace, "grace", verify.DefaultGrace, "`time` for which what is open when the ledger ends counts as under way; 0s for a ledger that goes on no more")
 	command.OutputFlag(cmd, &fl.output)
 	return cmd

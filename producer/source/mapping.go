@@ -173,6 +173,11 @@ func New(m Mapping, scope []string, fits func(subject string, j *schema.Joiner) 
 		if (r.Role == "") == (r.Column == "") || r.Column != "" && r.When != nil {
 			return nil, wrong(key, "want either role with when, or column with split")
 		}
+		if r.Role != "" {
+			if err := schema.CheckRole(r.Role); err != nil {
+				return nil, wrong(key+".role", "want a role name of a-z, 0-9, '.', '_' and '-' that begins with a letter or digit, of at most %d octets, got %q", schema.MaxRole, r.Role)
+			}
+		}
 		r.When = slices.Clone(r.When)
 		for j := range r.When {
 			if err := r.When[j].Compile(); err != nil {

@@ -421,3 +421,13 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A role that no message may bear is a mistake of the mapping, and not of the rows.
+func TestARoleNameIsChecked(t *testing.T) {
+	m := messy()
+	m.Roles[1].Role = "SOC Lead!"
+	var wrong *MappingError
+	if _, err := New(m, nil, fits); !errors.As(err, &wrong) || wrong.Key != "roles[1].role" {
+		t.Errorf("want it refused at roles[1].role, got %v", err)
+	}
+}

@@ -85,6 +85,9 @@ func (v *verifier) cutBy(w who, p *person, f fact, issued schema.Instant, occurr
 	}
 	c := &Cut{Issuer: w.issuer, Subject: w.subject, Engagement: f.engagement, Kind: kind, Seq: f.seq, Recalled: f.recalled, generation: f.generation,
 		True: entry.At(later(stated, effective)), Due: entry.At(later(v.now, effective))}
+	if f.kind == leaver { // what was stated as the end is not waited for
+		overtake(p, func(o *Cut) bool { return o.Kind == "end" && o.Engagement <= f.engagement && o.Due.Unix() > begins })
+	}
 	v.cut(p, c)
 	if ends {
 		v.endsOn(until, w, c)

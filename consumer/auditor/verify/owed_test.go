@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -208,5 +209,24 @@ func TestTheClockGoesBack(t *testing.T) {
 			w.publish()
 			wants(t, w.verify(w.options()), tc.want...)
 		})
+	}
+}
+
+// The end that an engagement stated is not waited for once a leaver ended it before.
+func TestALeaverOvertakesTheStatedEnd(t *testing.T) {
+	w := newWorld(t).begin()
+	j := w.joiner(1)
+	end := schema.At(w.now.Add(1000 * time.Hour))
+	j.End = &end
+	w.does("E1", "active", w.hears("E1", j), "create")
+	w.wait(time.Hour)
+	w.leaves("E1")
+	r := w.publish().verify(w.options())
+	var states []string
+	for _, c := range r.Cuts {
+		states = append(states, c.Kind+" "+string(c.State))
+	}
+	if want := []string{"end overtaken", "leaver done"}; !slices.Equal(states, want) || len(r.Findings) > 0 {
+		t.Errorf("cuts %q, findings %v; want %q and none", states, r.Findings, want)
 	}
 }
