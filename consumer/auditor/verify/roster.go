@@ -302,26 +302,35 @@ func (v *verifier) settle(x *roster, w who) {
 	}
 }
 
-// says reports whether what a roster states of a person is what holds already.
+// says reports whether what a roster states of a person is what holds already. It overtakes what was said before it for a date to
+// come.
 func (p *person) says(desired, status *fact, t int64) bool {
 	now := p.at(t)
 	w := now.want
-	if w == nil || w.content == 0 || w.content != desired.content || w.engagement != desired.engagement || w.compareAt(desired.generation, desired.seq) > 0 {
+	if w == nil || w != p.at(1<<60).want || w.content == 0 || w.content != desired.content || w.engagement != desired.engagement || w.compareAt(desired.generation, desired.seq) > 0 {
 		return false
 	}
-	suspended := false
+	var open *fact // of the suspensions without an end, the one that begins first
+	ends := false  // one does on a date to come
 	for i := range p.facts {
 		f := &p.facts[i]
 		if f.kind == leaver && f.engagement >= w.engagement {
 			return false
 		}
-		if f.kind == suspend && f.engagement == w.engagement {
-			if _, over := p.ends(f); !over {
-				suspended = true
-			}
+		if f.kind != suspend || f.engagement != w.engagement {
+			continue
+		}
+		switch until, over := p.ends(f); {
+		case over:
+			ends = ends || until > t
+		case open == nil || f.from < open.from:
+			open = f
 		}
 	}
-	return suspended == (status.kind == suspend)
+	if status.kind == suspend {
+		return open != nil && open.from <= status.from
+	}
+	return open == nil && !ends
 }
 
 // confirm notes up to which place what is wanted of a person is known to be the last word.

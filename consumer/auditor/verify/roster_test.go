@@ -133,6 +133,79 @@ func TestRosters(t *testing.T) {
 			}
 			w.does("E1", "active", first, "add-member")
 		}, nil},
+		{"one that overtakes a mover to come", func(w *world) {
+			w.joins("E1")
+			m := w.mover(1, "lead")
+			m.Effective = schema.At(w.now.Add(10 * 24 * time.Hour))
+			w.hears("E1", m)
+			head := w.lists("000a", "", w.lives("E1", 1, "analyst"))
+			w.does("E1", "active", head, "add-member")
+			w.wait(20 * 24 * time.Hour)
+			w.does("E1", "active", head, "add-member")
+		}, nil},
+		{"a mover that was overtaken before its date is given", func(w *world) {
+			w.joins("E1")
+			m := w.mover(1, "lead")
+			m.Effective = schema.At(w.now.Add(10 * 24 * time.Hour))
+			seq := w.hears("E1", m)
+			w.hears("E2", w.joiner(1))
+			w.lists("000a", "", w.lives("E1", 1, "analyst"))
+			w.wait(20 * 24 * time.Hour)
+			w.does("E1", "active", seq, "add-member")
+		}, []string{"cause-mismatch"}},
+		{"one that has a suspension to come begin at once", func(w *world) {
+			w.joins("E1")
+			e := w.suspend(1)
+			e.Effective = schema.At(w.now.Add(10 * 24 * time.Hour))
+			w.hears("E1", e)
+			w.hears("E2", w.joiner(1))
+			l := w.lives("E1", 1, "analyst")
+			l.State, l.Since = schema.StateSuspended, schema.At(w.now)
+			head := w.lists("000a", "", l)
+			w.does("E1", "suspended", head, "disable")
+			w.does("E1", "suspended", head, "revoke-sessions")
+			for n := range 20 {
+				w.wait(24 * time.Hour)
+				w.lists(fmt.Sprintf("%04x", n+16), "", l)
+			}
+		}, nil},
+		{"one that has a suspension to come begin at once, which is not done", func(w *world) {
+			w.joins("E1")
+			e := w.suspend(1)
+			e.Effective = schema.At(w.now.Add(10 * 24 * time.Hour))
+			w.hears("E1", e)
+			w.hears("E2", w.joiner(1))
+			l := w.lives("E1", 1, "analyst")
+			l.State, l.Since = schema.StateSuspended, schema.At(w.now)
+			w.lists("000a", "", l)
+			w.wait(time.Hour)
+			w.hears("E2", w.mover(1))
+		}, []string{"cut-missing"}},
+		{"one that ends a suspension before its date", func(w *world) {
+			w.joins("E1")
+			cut := w.hears("E1", w.suspend(1))
+			w.does("E1", "suspended", cut, "disable")
+			w.does("E1", "suspended", cut, "revoke-sessions")
+			w.hears("E1", w.resumes(w.now.Add(10*24*time.Hour)))
+			w.wait(time.Hour)
+			l := w.lives("E1", 1, "analyst")
+			l.Since = schema.At(w.now)
+			head := w.lists("000a", "", l)
+			w.does("E1", "active", head, "enable")
+		}, nil},
+		{"one that lets a suspension go on past its date", func(w *world) {
+			seq := w.joins("E1")
+			e := w.suspend(1)
+			cut := w.hears("E1", e)
+			w.does("E1", "suspended", cut, "disable")
+			w.does("E1", "suspended", cut, "revoke-sessions")
+			w.hears("E1", w.resumes(w.now.Add(10*24*time.Hour)))
+			l := w.lives("E1", 1, "analyst")
+			l.State, l.Since = schema.StateSuspended, e.Effective
+			w.lists("000a", "", l)
+			w.wait(20 * 24 * time.Hour)
+			w.does("E1", "active", seq, "enable")
+		}, []string{"give-after-cut"}},
 		{"a stream joined late, from its first roster on", func(w *world) {
 			w.entries, w.rows = w.entries[:1], nil
 			w.say("E1", w.joiner(1))
