@@ -63,6 +63,7 @@ func (v *verifier) intent(i *entry.Intent) {
 		return // what it states is in the archive, which is not at hand
 	}
 	if gives {
+		v.restored(w, p)
 		v.give(w, p, i)
 	}
 	if takes {

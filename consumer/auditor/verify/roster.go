@@ -255,6 +255,20 @@ func (v *verifier) cites(w who, c *entry.Cause) {
 	}
 }
 
+// restored settles a person to whom something is given against what holds by the pending rosters that have the person as
+// live. The enclave may have taken in one of them: where it ends a lease that ran out or a suspension, the cause is what is wanted
+// of the person, which may stand elsewhere than at its head.
+func (v *verifier) restored(w who, p *person) {
+	for _, x := range v.pending {
+		if p.at(seconds(v.now)).access && !p.lapsed {
+			return
+		}
+		if list := x.facts[w.subject]; len(list) > 0 && list[0].stated {
+			v.settle(x, w)
+		}
+	}
+}
+
 // byRoster reports whether a cause names the head of a whole roster.
 func (v *verifier) byRoster(c *entry.Cause) bool {
 	return c.Position != nil && v.heads[head{c.Position.Issuer, point{c.Position.Generation, c.Position.Seq}}]

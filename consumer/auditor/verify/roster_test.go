@@ -271,6 +271,37 @@ func TestRosters(t *testing.T) {
 			w.applies(list[0])
 			w.does("E1", "active", seq, "enable")
 		}, nil},
+		{"a lease that ran out, and a roster that restores it and is not all applied yet", func(w *world) {
+			seq := w.joins("E1")
+			w.joins("E2")
+			w.wait(8 * 24 * time.Hour)
+			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
+			for _, op := range []string{"disable", "revoke-sessions"} {
+				in := w.intends("E1", "lease", seq, op)
+				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
+				w.answers("E1", in, entry.ResultApplied)
+			}
+			w.wait(time.Hour)
+			list := w.rosters([]schema.LiveEngagement{w.lives("E1", 1, "analyst")}, nil)
+			w.take(list[0], entry.DispositionAdmitted, "")
+			w.does("E1", "active", seq, "enable")
+			w.applies(list[0])
+		}, nil},
+		{"a lease that ran out, and a roster that is not all applied yet and has others", func(w *world) {
+			seq := w.joins("E1")
+			w.joins("E2")
+			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
+			for _, op := range []string{"disable", "revoke-sessions"} {
+				in := w.intends("E1", "lease", seq, op)
+				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
+				w.answers("E1", in, entry.ResultApplied)
+			}
+			w.wait(time.Hour)
+			list := w.rosters([]schema.LiveEngagement{w.lives("E2", 1, "analyst")}, nil)
+			w.take(list[0], entry.DispositionAdmitted, "")
+			w.does("E1", "active", seq, "enable")
+			w.applies(list[0])
+		}, []string{"give-after-cut"}},
 		{"given while a lease had run out", func(w *world) {
 			seq := w.joins("E1")
 			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
