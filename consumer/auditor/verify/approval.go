@@ -57,7 +57,7 @@ func (v *verifier) approved(w who, p *person, i *entry.Intent) {
 			v.findWho(GiveDisowned, w, "it rests on approval %d of stream %s, whose word was disowned", at.Seq, at.Stream)
 		case a.engagement != i.Engagement:
 			v.findWho(ApprovalMissing, w, "approval %d is for engagement %d, and engagement %d is given", at.Seq, a.engagement, i.Engagement)
-		case a.expiry <= t:
+		case a.expiry <= t-int64(look/time.Second):
 			v.findWho(ApprovalMissing, w, "approval %d was good until %s", at.Seq, time.Unix(a.expiry, 0).UTC().Format(time.RFC3339))
 		}
 	}

@@ -96,10 +96,16 @@ func TestApprovalsAreReadAgain(t *testing.T) {
 			seq := s.joins("E1")
 			s.gives("E1", seq, s.approves("E1", 2, time.Hour, "admin"))
 		}, []string{"approval-missing"}},
+		{"while it ends", func(s *second) {
+			seq := s.joins("E1")
+			at := s.approves("E1", 1, time.Minute, "admin")
+			s.wait(61 * time.Second)
+			s.gives("E1", seq, at)
+		}, nil},
 		{"after it ended", func(s *second) {
 			seq := s.joins("E1")
 			at := s.approves("E1", 1, time.Minute, "admin")
-			s.wait(2 * time.Minute)
+			s.wait(4 * time.Minute)
 			s.gives("E1", seq, at)
 		}, []string{"approval-missing"}},
 		{"on one by a key that was stolen", func(s *second) {
