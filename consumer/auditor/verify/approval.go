@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -38,6 +39,19 @@ func (p *person) approvalAt(at *entry.Position) *approval {
 	return nil
 }
 
+// lastWord is the last approval of a role for an engagement in the stream of a: a, or one after it.
+func (p *person) lastWord(a *approval, role string) *approval {
+	last := a
+	for i := range p.approvals {
+		b := &p.approvals[i]
+		if !b.disowned && b.stream == a.stream && b.engagement == a.engagement && slices.Contains(b.roles, role) &&
+			cmp.Or(cmp.Compare(b.generation, last.generation), cmp.Compare(b.seq, last.seq)) > 0 {
+			last = b
+		}
+	}
+	return last
+}
+
 // approved holds the approvals that an intent names against those that came: each is of this person and engagement,
 // not over, and the word of another key in another stream than the fact's.
 func (v *verifier) approved(w who, p *person, i *entry.Intent) {
@@ -59,6 +73,8 @@ func (v *verifier) approved(w who, p *person, i *entry.Intent) {
 			v.findWho(ApprovalMissing, w, "approval %d is for engagement %d, and engagement %d is given", at.Seq, a.engagement, i.Engagement)
 		case a.expiry <= t-int64(look/time.Second):
 			v.findWho(ApprovalMissing, w, "approval %d was good until %s", at.Seq, time.Unix(a.expiry, 0).UTC().Format(time.RFC3339))
+		case !slices.ContainsFunc(a.roles, func(role string) bool { return p.lastWord(a, role).expiry > t-int64(look/time.Second) }):
+			v.findWho(ApprovalMissing, w, "approval %d was taken back by a later one of its stream, which is over", at.Seq)
 		}
 	}
 }

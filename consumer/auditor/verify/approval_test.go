@@ -96,6 +96,19 @@ func TestApprovalsAreReadAgain(t *testing.T) {
 			seq := s.joins("E1")
 			s.gives("E1", seq, s.approves("E1", 2, time.Hour, "admin"))
 		}, []string{"approval-missing"}},
+		{"on one that a later one took back", func(s *second) {
+			seq := s.joins("E1")
+			at := s.approves("E1", 1, time.Hour, "admin")
+			s.approves("E1", 1, -time.Hour, "admin")
+			s.gives("E1", seq, at)
+		}, []string{"approval-missing"}},
+		{"on one of which a later one took one role back", func(s *second) {
+			seq := s.joins("E1")
+			at := s.approves("E1", 1, time.Hour, "admin", "lead")
+			s.approves("E1", 1, -time.Hour, "admin")
+			s.approves("E1", 2, -time.Hour, "lead")
+			s.gives("E1", seq, at)
+		}, nil},
 		{"while it ends", func(s *second) {
 			seq := s.joins("E1")
 			at := s.approves("E1", 1, time.Minute, "admin")
