@@ -92,6 +92,17 @@ func TestRulingsAreReadAgain(t *testing.T) {
 			w.gen, w.seq, w.prev = 2, 0, schema.Digest{}
 			w.hears("E4", w.joiner(1))
 		}, nil},
+		{"what was ruled out goes on after a later generation is followed", func(w *forked) {
+			w.rules(w.b[0])
+			w.add(&entry.Trust{Action: entry.TrustGeneration, Issuer: issuer, Stream: "hr", Generation: 2, AtSeq: 1, By: "op"})
+			w.seq, w.prev = w.b[2].set.Stream.Seq, w.b[2].digest
+			w.take(w.say("E5", w.joiner(1)), entry.DispositionGeneration, "old-generation")
+			w.seq, w.prev = 4, w.a[1].digest
+			w.take(w.say("E5", w.joiner(1)), entry.DispositionFork, "ruled-out")
+			s := w.say("E2", w.leaver(1))
+			w.take(s, entry.DispositionFork, "ruled-out")
+			w.take(s, entry.DispositionDuplicate, "replay")
+		}, nil},
 		{"what was ruled out still cuts", func(w *forked) {
 			w.rules(w.b[0])
 			w.does("E2", "active", 3, "create", "add-member")

@@ -77,9 +77,11 @@ func (s *stream) judge(w waiting) place {
 		return repeat
 	}
 	switch {
+	case w.seq > 0 && s.outAt[w.seq-1] && s.out[short(w.prev)]:
+		return fork
 	case s.closed:
 		return outdate
-	case s.forked || w.seq > 0 && s.outAt[w.seq-1] && s.out[short(w.prev)]:
+	case s.forked:
 		return fork
 	case w.seq >= s.joined && w.seq <= s.head && s.known[w.seq-s.joined] == 0 && (w.seq < s.head || w.payload == s.hash):
 		return late
