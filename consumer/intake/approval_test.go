@@ -1,14 +1,17 @@
 package intake
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/keys"
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
 )
@@ -105,5 +108,43 @@ func TestWhoApprovesSignsNothingElse(t *testing.T) {
 	})
 	if err == nil || !strings.Contains(err.Error(), "stream of their own") {
 		t.Errorf("a fact's key in the stream of approvals: %v", err)
+	}
+}
+
+// Both keys are stolen, and are revoked one after the other before anybody decides: what the first ruling had in question is in the
+// hold of the second one, and is taken back with it.
+func TestASecondRulingKeepsWhatTheFirstHadInQuestion(t *testing.T) {
+	w := newWorld(t)
+	p, second := newProducer(t, "hr", w.to), newProducer(t, "approvals", w.to)
+	w.trust(p)
+	w.trust(second, schema.KindApproval)
+	w.give(p.joiner("ann", 1, "analyst"), p.joiner("bob", 1, "analyst"), second.approval("bob", 1, time.Hour, "lead"))
+	w.given("bob", 2, entry.Op{Op: string(plan.CreateAccount)}, entry.Op{Op: string(plan.AddMember), Target: "g1"})
+	var holds []*state.Hold
+	for _, stolen := range []struct {
+		of   *producer
+		from uint64
+	}{{p, 2}, {second, 1}} {
+		w.update(func(tx *store.Tx) error {
+			kid, _ := keys.ID(stolen.of.key.Public())
+			h, err := ruling.Revoke(t.Context(), w.db, tx, kid, admit.Point{Generation: 1, Seq: stolen.from}, w.by())
+			holds = append(holds, h)
+			return err
+		})
+		w.sweep()
+	}
+	if h, err := state.HoldByID(w.db.Read(), holds[0].ID); err != nil || h.State != state.HoldEnded {
+		t.Errorf("want the first hold to end, since the second has him, got %+v, %v", h, err)
+	}
+	shown, _ := ruling.ParseShown(holds[1])
+	if len(shown.Subjects) != 1 || !shown.Subjects[0].Opened || !slices.Equal(shown.Subjects[0].Groups, []string{"g1"}) {
+		t.Fatalf("want what was given by both in question, got %+v", shown.Subjects)
+	}
+	w.update(func(tx *store.Tx) error {
+		_, err := ruling.Undo(tx, holds[1].ID, holds[1].Digest, nil, roles(t), w.by())
+		return err
+	})
+	if v := w.view("bob"); v.Access || w.subject("bob").Lane != plan.Disable {
+		t.Errorf("want his account disabled, got %+v", v)
 	}
 }

@@ -163,13 +163,21 @@ func ParseShown(h *state.Hold) (s Shown, ok bool) {
 // is nobody. ruled is the entry of the ruling.
 func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, ruled int64, by state.By) (*state.Hold, error) {
 	var marked, renewed []*state.Subject
-	err := state.EachSubject(tx, func(s *state.Subject) error {
+	before, err := undecided(tx)
+	if err != nil {
+		return nil, err
+	}
+	was := map[state.SubjectKey]given{} // by an earlier ruling of which nobody has decided
+	err = state.EachSubject(tx, func(s *state.Subject) error {
 		if s.Issuer != d.issuer {
 			return nil
 		}
 		if s.SaidAt.After(d.first) && d.last(s) {
 			s.SaidAt = d.first
 			renewed = append(renewed, s)
+		}
+		if q := s.Doc.Doubt; q != nil && !q.Denied {
+			was[s.SubjectKey] = before[q.Entry][s.SubjectKey]
 		}
 		doc, ok := fence.Disown(s.Doc, ruled, d.bad(s))
 		doc, roles := fence.DisownApprovals(doc, ruled, func(a fence.Approval) bool {
@@ -211,7 +219,7 @@ func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, rul
 		if s.Doc.Question(by.Now) == nil {
 			continue // whatever it gave is over
 		}
-		g := list[s.SubjectKey.Subject]
+		g := list[s.SubjectKey.Subject].and(was[s.SubjectKey])
 		shown.Subjects = append(shown.Subjects, Person{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement, Seq: v.Want.Seq,
 			Roles: s.Doc.Desired(by.Now).Roles, Opened: g.opened, Groups: g.groups})
 		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement})
@@ -249,6 +257,38 @@ func inDoubt(h *state.Hold, shown Shown, open []Person, now time.Time) state.Ala
 type given struct {
 	opened bool
 	groups []string
+}
+
+// and is what both were.
+func (g given) and(o given) given {
+	all := given{opened: g.opened || o.opened, groups: slices.Clone(g.groups)}
+	for _, id := range o.groups {
+		if !slices.Contains(all.groups, id) {
+			all.groups = append(all.groups, id)
+		}
+	}
+	return all
+}
+
+// undecided is what the open holds show as given, by the entry of the ruling and by person: the next ruling on a person takes the
+// place of the one before, and what that was about goes on to be in question.
+func undecided(r state.Reader) (map[int64]map[state.SubjectKey]given, error) {
+	open, err := state.Holds(r)
+	if err != nil {
+		return nil, err
+	}
+	list := map[int64]map[state.SubjectKey]given{}
+	for _, h := range open {
+		shown, ok := ParseShown(h)
+		if !ok {
+			continue
+		}
+		list[shown.Entry] = map[state.SubjectKey]given{}
+		for _, p := range shown.Subjects {
+			list[shown.Entry][state.SubjectKey{Issuer: p.Issuer, Subject: p.Subject}] = given{p.Opened, p.Groups}
+		}
+	}
+	return list, nil
 }
 
 // given reads from the ledger what was given on the word since it came. The caller holds the database for
