@@ -63,8 +63,12 @@ func (s *Subject) Question(t time.Time) *Doubt {
 	return nil
 }
 
-// Trust takes a doubt back: what was given on the word may stay, and what it says counts.
+// Trust takes a doubt back: what was given on the word may stay, and what it says counts. Where an operator took something back by
+// an earlier ruling, that stands, and waits for a good word.
 func Trust(s Subject) Subject {
+	if s.Lapse.disowned() != nil {
+		return Spare(s)
+	}
 	s.Wants = slices.Clone(s.Wants)
 	for i := range s.Wants {
 		s.Wants[i].Doubted = false
@@ -106,8 +110,23 @@ func Deny(s Subject, entry int64, now time.Time, roles []string) Subject {
 		return s
 	}
 	s.Doubt = &Doubt{s.Doubt.Entry, true}
+	if l := s.Lapse.disowned(); l != nil && roles != nil { // by an earlier ruling, of which no good word came
+		if l.Roles == nil {
+			roles = nil
+		} else {
+			roles = slices.Compact(slices.Sorted(slices.Values(slices.Concat(l.Roles, roles))))
+		}
+	}
 	s.Lapse = &Lapse{Why: WhyDisowned, At: now, Entry: entry, Roles: roles}
 	return s
+}
+
+// disowned is what an operator took back of it; nil: nothing.
+func (l *Lapse) disowned() *Lapse {
+	for l != nil && l.Why != WhyDisowned {
+		l = l.Before
+	}
+	return l
 }
 
 // Spare ends the question of a person to whom nothing was given on a word in doubt: nothing will be.

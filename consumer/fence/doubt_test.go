@@ -116,6 +116,39 @@ func TestATrustedResumeStands(t *testing.T) {
 	}
 }
 
+// What an operator took back by one ruling stays taken whatever is decided of the next one, until a good word comes.
+func TestWhatWasTakenBackOutlastsAnotherRuling(t *testing.T) {
+	for _, tc := range []struct {
+		name         string
+		first, taken []string // nil: all access
+		decide       func(Subject) Subject
+	}{
+		{"all, then a role", nil, nil, func(s Subject) Subject { return Deny(s, 10, day(2), []string{"b"}) }},
+		{"a role, then another", []string{"a"}, []string{"a", "b"}, func(s Subject) Subject { return Deny(s, 10, day(2), []string{"b"}) }},
+		{"a role, then all", []string{"a"}, nil, func(s Subject) Subject { return Deny(s, 10, day(2), nil) }},
+		{"all, then nothing", nil, nil, Spare},
+		{"all, then it is let stand", nil, nil, Trust},
+	} {
+		s, _ := Accept(Subject{}, Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b", "c"}})
+		s, _ = Approve(s, Approval{Stream: "one", Generation: 1, Seq: 1, Engagement: 1, Role: "a", Expiry: day(40)})
+		s, _ = Approve(s, Approval{Stream: "two", Generation: 1, Seq: 1, Engagement: 1, Role: "b", Expiry: day(40)})
+		s, _ = DisownApprovals(s, 7, func(a Approval) bool { return a.Stream == "one" })
+		s = Deny(s, 8, day(1), tc.first)
+		s, _ = DisownApprovals(s, 9, func(a Approval) bool { return a.Stream == "two" })
+		s = tc.decide(s)
+		if s.Lapse == nil || !slices.Equal(s.Lapse.Roles, tc.taken) || (s.Lapse.Roles == nil) != (tc.taken == nil) || s.Doubt == nil || !s.Doubt.Denied {
+			t.Errorf("%s: got %+v, %+v", tc.name, s.Lapse, s.Doubt)
+		}
+		for _, stream := range []string{"one", "two"} {
+			s, _ = Approve(s, Approval{Stream: stream, Generation: 1, Seq: 2, Engagement: 1, Role: map[string]string{"one": "a", "two": "b"}[stream], Expiry: day(40)})
+		}
+		s.Compact(day(2), day(3))
+		if v := s.At(day(3)); !v.Access || len(v.Want.Roles) != 3 || v.Doubt != nil || s.Doubt != nil {
+			t.Errorf("%s: want good words to restore all, got %+v, %+v", tc.name, v, s.Lapse)
+		}
+	}
+}
+
 func TestDoubtEnds(t *testing.T) {
 	joiner := Fact{Position: at(1, 1), Kind: schema.KindJoiner, Sequenced: true, Roles: []string{"a", "b"}}
 	s, _ := Accept(Subject{}, joiner)
