@@ -31,7 +31,7 @@ func (v *verifier) disown(issuer string, bad func(generation int, from source) b
 		}
 		for i := range p.facts {
 			f := &p.facts[i]
-			if f.kind == leaver || f.kind == suspend || !bad(f.generation, f.source) || f.upSeq > 0 && !bad(f.upGeneration, f.up) {
+			if f.kind == leaver || f.kind == suspend || !bad(f.generation, f.source) || f.upSeq > 0 && !bad(f.upGeneration, f.up) || f.kind == resume && p.vouched(f, bad) {
 				continue
 			}
 			if u, ok := v.unseen[issuer]; ok && f.compareAt(u.generation, u.seq) <= 0 {
@@ -45,6 +45,17 @@ func (v *verifier) disown(issuer string, bad func(generation int, from source) b
 			}
 		}
 	}
+}
+
+// vouched reports whether a roster that counts had the person back after a resume: what it confirmed stands behind that.
+func (p *person) vouched(f *fact, bad func(generation int, from source) bool) bool {
+	for i := range p.facts {
+		g := &p.facts[i]
+		if g.disowned == 0 && g.upSeq > 0 && !bad(g.upGeneration, g.up) && g.engagement == f.engagement && f.compareAt(g.upGeneration, g.upSeq) <= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // kept is told that an operator lets stand what a disowned word says of a person.

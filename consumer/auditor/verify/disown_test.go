@@ -2,7 +2,9 @@ package verify
 
 import (
 	"testing"
+	"time"
 
+	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
@@ -165,6 +167,42 @@ func TestRulingsAreReadAgain(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newForked(t)
 			tc.make(w)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
+
+// A key was stolen, and the next one's roster says again what it had said: that somebody is back, and what the person is to have.
+func TestWhatAGoodRosterSaysAgainIsNotDisowned(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		roster bool
+		want   []string
+	}{
+		{"vouched for", true, nil},
+		{"not vouched for", false, []string{"give-after-cut"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t).begin()
+			w.joins("E1")
+			w.joins("E2")
+			seq := w.hears("E1", w.suspend(1))
+			w.does("E1", "suspended", seq, "disable")
+			w.does("E1", "suspended", seq, "revoke-sessions")
+			w.wait(time.Hour)
+			w.hears("E1", w.resume(1))
+			stolen := w.signer.KID()
+			key, next := newSigner(t, keys.ES256)
+			w.trust, w.signer = cardOf(t, issuer, w.key, key), next
+			w.trusts(next.KID(), 0)
+			w.hears("E2", w.mover(1, "lead"))
+			if tc.roster {
+				w.lists("000a", "", w.lives("E1", 1, "analyst"))
+			}
+			w.add(&entry.Trust{Action: entry.TrustRevoke, Key: stolen, Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, By: "op"})
+			w.wait(time.Hour)
+			w.does("E1", "active", 1, "enable")
 			w.publish()
 			wants(t, w.verify(w.options()), tc.want...)
 		})
