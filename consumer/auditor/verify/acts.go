@@ -22,6 +22,7 @@ type openIntent struct {
 	who
 	ops     []string
 	observe bool
+	takes   bool
 	at      time.Time
 }
 
@@ -53,6 +54,7 @@ func (v *verifier) intent(i *entry.Intent) {
 			v.report.Checked.Takes++
 		}
 	}
+	o.takes = takes
 	v.open[v.index], p.intent = o, v.index
 	if v.policy.IsZero() || i.Policy != v.policy {
 		v.findWho(PolicyUnrecorded, w, "it was planned by policy %s; the ledger has %s in force", i.Policy, v.policy)
@@ -263,6 +265,13 @@ func (v *verifier) beforeUs(at *entry.Position) bool {
 		}
 	}
 	return false
+}
+
+// waitsForWord reports whether an intent that gives may have been cut short by the end of a run, and the next one waits, with all
+// that gives, for a word of an issuer that is silent: only then it looks what became of it.
+func (v *verifier) waitsForWord(o *openIntent) bool {
+	heard, ok := v.heard[o.issuer]
+	return !o.takes && len(v.report.Starts) > 0 && v.report.Starts[len(v.report.Starts)-1].Time.After(o.at) && (!ok || v.now.Sub(heard) <= v.Grace)
 }
 
 // outcome answers an intent.

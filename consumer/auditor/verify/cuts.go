@@ -364,7 +364,7 @@ func (v *verifier) revoked(p *person, at time.Time) {
 func (v *verifier) end(ctx context.Context) error {
 	r := v.report
 	for i, o := range v.open {
-		if v.now.Sub(o.at) <= v.Grace {
+		if v.now.Sub(o.at) <= v.Grace || v.waitsForWord(o) {
 			r.Open.Intents++
 			continue
 		}

@@ -104,6 +104,9 @@ func (v *verifier) openStream(t *entry.Trust) {
 // received judges a message that the enclave took: its signature, its place, and what it says.
 func (v *verifier) received(ctx context.Context, r *entry.Received) error {
 	v.report.Counts.Dispositions[r.Disposition]++
+	if _, ok := v.heard[r.Issuer]; !ok && !r.Stale && r.Disposition != entry.DispositionDuplicate {
+		v.heard[r.Issuer] = v.now
+	}
 	key := streamKey{r.Issuer, r.Stream, "", r.Generation}
 	s := v.streams[key]
 	if s == nil {

@@ -291,7 +291,8 @@ type verifier struct {
 	surveyed     bool                 // the tenant was looked through: whoever has an account in it is named here
 	denied       bool                 // the tenant refuses the credential that cuts
 	stale        map[string]time.Time
-	parked       map[string]bool // issuers of whom a verified message was parked
+	heard        map[string]time.Time // by issuer: when one that was not silent was first heard in this run
+	parked       map[string]bool      // issuers of whom a verified message was parked
 	rosters      map[rosterKey]*roster
 	pending      []*roster         // whole, and not said to be applied
 	endings      []ending          // suspensions that end on a date to come, by date
@@ -305,7 +306,7 @@ type verifier struct {
 func newVerifier(o Options) *verifier {
 	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, signers: map[string]int32{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
 		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
-		alarms: map[[2]string][]who{}, stale: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[head]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
+		alarms: map[[2]string][]who{}, stale: map[string]time.Time{}, heard: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[head]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
 }
 
 func (v *verifier) find(f Finding) {
@@ -428,6 +429,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 
 func (v *verifier) start(s *entry.Started) {
 	v.resumed()
+	clear(v.heard)
 	v.report.Starts = append(v.report.Starts, Start{Entry: v.index, Time: entry.At(v.now), Program: s.Program, Version: s.Version, FIPS: s.FIPS.Enabled, Module: s.FIPS.Version, Mode: s.Mode})
 	if v.started == nil {
 		v.started = s

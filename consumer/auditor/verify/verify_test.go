@@ -569,6 +569,68 @@ func TestWhatIsNoFault(t *testing.T) {
 	}
 }
 
+// The machine died while something was given, and came back while the issuer was silent: until it is heard again nobody looks what
+// became of that.
+func TestAnIntentOfARunThatEnded(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(w *world, dies func(ops ...string), beats func(stale bool))
+		want []string
+	}{
+		{"the issuer is silent still", func(w *world, dies func(...string), beats func(bool)) {
+			dies("create")
+			beats(true)
+		}, nil},
+		{"the issuer was heard again, and it was not looked at", func(w *world, dies func(...string), beats func(bool)) {
+			dies("create")
+			beats(true)
+			beats(false)
+			w.wait(time.Hour)
+			beats(false)
+		}, []string{"intent-unanswered"}},
+		{"the issuer has just been heard again", func(w *world, dies func(...string), beats func(bool)) {
+			dies("create")
+			beats(true)
+			beats(false)
+		}, nil},
+		{"a cut waits for nobody", func(w *world, dies func(...string), beats func(bool)) {
+			dies("disable")
+			beats(true)
+		}, []string{"intent-unanswered"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t).begin()
+			w.joins("E2")
+			again := *w.entries[2].Body.(*entry.Started)
+			dies := func(ops ...string) {
+				subject, seq := "E1", w.seq+1
+				if ops[0] == "disable" {
+					subject = "E2"
+					w.hears(subject, w.leaver(1))
+				} else {
+					w.hears(subject, w.joiner(1, "analyst"))
+				}
+				w.intends(subject, map[bool]string{true: "left", false: "active"}[ops[0] == "disable"], seq, ops...)
+				w.wait(8 * time.Hour)
+				w.add(&again)
+				w.add(&entry.Alarm{Code: "stale", Key: issuer, State: entry.AlarmRaised, Severity: "critical", Issuer: issuer})
+				w.wait(time.Hour)
+				if subject == "E2" {
+					w.does(subject, "left", seq, "disable")
+				}
+			}
+			beats := func(stale bool) {
+				i := w.take(w.say("", &schema.Heartbeat{Cuts: []schema.CutNotice{}}), entry.DispositionAdmitted, "")
+				w.entries[i].Body.(*entry.Received).Stale = stale
+			}
+			tc.make(w, dies, beats)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
+
 func TestCutLimit(t *testing.T) {
 	w := newWorld(t).begin()
 	w.joins("E1")
