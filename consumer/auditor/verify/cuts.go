@@ -268,7 +268,7 @@ func (p *person) over(c *Cut, t int64) bool {
 // back ends the cuts that match, since access comes back. One that should long have been done is a finding.
 func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
 	for _, c := range p.cuts {
-		if !match(c) || !v.undone(p, c) || v.excuse(p, c) != "" || v.now.Sub(c.Due.Time) <= v.Grace {
+		if !match(c) || !v.undone(p, c) || v.excuse(p, c) != "" || !v.owed(c.Due.Time) {
 			continue
 		}
 		if c.Roster != nil {
@@ -278,6 +278,11 @@ func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
 		}
 	}
 	overtake(p, match)
+}
+
+// owed reports whether what was to be done since a time should have been done: the enclave ran for longer than that takes.
+func (v *verifier) owed(since time.Time) bool {
+	return v.now.Sub(since) > v.Grace && v.ran(since) > v.Grace
 }
 
 func overtake(p *person, match func(*Cut) bool) {
@@ -364,7 +369,7 @@ func (v *verifier) revoked(p *person, at time.Time) {
 func (v *verifier) end(ctx context.Context) error {
 	r := v.report
 	for i, o := range v.open {
-		if v.now.Sub(o.at) <= v.Grace || v.waitsForWord(o) {
+		if !v.owed(o.at) || v.waitsForWord(o) {
 			r.Open.Intents++
 			continue
 		}
@@ -427,7 +432,7 @@ func (v *verifier) endPerson(w who, p *person) {
 				c.State = CutAlready
 			case why != "":
 				c.State = why
-			case v.now.Sub(c.Due.Time) <= v.Grace:
+			case !v.owed(c.Due.Time):
 				c.State = CutUnderWay
 			case c.Roster != nil:
 				c.State = CutUnknown
@@ -437,9 +442,9 @@ func (v *verifier) endPerson(w who, p *person) {
 			default:
 				c.State = CutNever
 			}
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && c.Roster != nil:
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time) && c.Roster != nil:
 			c.State = CutUnknown
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.now.Sub(c.Disabled.Time) > v.Grace && !found:
+		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time) && !found:
 			found = true
 			i := c.Entry
 			v.find(Finding{Code: RevokeMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,

@@ -136,7 +136,7 @@ func (v *verifier) mayChange(x *roster) {
 			if c.Roster != nil || !u.mayEnd(c) {
 				continue
 			}
-			if v.undone(p, c) && v.excuse(p, c) == "" && v.now.Sub(c.Due.Time) > v.Grace {
+			if v.undone(p, c) && v.excuse(p, c) == "" && v.owed(c.Due.Time) {
 				v.missed(w, c)
 			}
 			c.Roster = &u.entry

@@ -631,6 +631,64 @@ func TestAnIntentOfARunThatEnded(t *testing.T) {
 	}
 }
 
+// The machine stood still with something to do: the time counts in which it ran.
+func TestWhatIsOwedAfterAStop(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(w *world, stops func())
+		want []string
+	}{
+		{"a leaver, and the ledger is read as it starts again", func(w *world, stops func()) {
+			w.hears("E1", w.leaver(1))
+			stops()
+		}, nil},
+		{"a leaver who is not cut then", func(w *world, stops func()) {
+			w.hears("E1", w.leaver(1))
+			stops()
+			w.wait(time.Hour)
+			w.hears("E2", w.joiner(1))
+		}, []string{"cut-missing"}},
+		{"a leaver who was not cut before", func(w *world, stops func()) {
+			w.hears("E1", w.leaver(1))
+			w.wait(time.Hour)
+			w.hears("E2", w.joiner(1))
+			stops()
+		}, []string{"cut-missing"}},
+		{"a suspension that is over with what came meanwhile", func(w *world, stops func()) {
+			w.hears("E1", w.suspend(1))
+			stops()
+			w.hears("E1", w.resume(1))
+		}, nil},
+		{"a cut whose sessions are to be revoked", func(w *world, stops func()) {
+			w.does("E1", "left", w.hears("E1", w.leaver(1)), "disable")
+			stops()
+		}, nil},
+		{"an intent, and the ledger is read as it starts again", func(w *world, stops func()) {
+			w.intends("E1", "left", w.hears("E1", w.leaver(1)), "disable")
+			stops()
+		}, nil},
+		{"it starts again and again and cuts nobody", func(w *world, stops func()) {
+			w.hears("E1", w.leaver(1))
+			for range 7 {
+				stops()
+			}
+		}, []string{"cut-missing"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t).begin()
+			w.joins("E1")
+			again := *w.entries[2].Body.(*entry.Started)
+			tc.make(w, func() {
+				w.wait(8 * time.Hour)
+				w.add(&again)
+			})
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
+
 func TestCutLimit(t *testing.T) {
 	w := newWorld(t).begin()
 	w.joins("E1")
