@@ -225,3 +225,18 @@ func TestABranchFromTheVeryBeginningIsReadAgain(t *testing.T) {
 	w.publish()
 	wants(t, w.verify(w.options()))
 }
+
+// Of a person of whom much was said, what a disowned word had overtaken is not forgotten.
+func TestADisownedWordOvertakesNothing(t *testing.T) {
+	p := &person{}
+	p.add(fact{kind: joiner, sequenced: true, engagement: 1, generation: 1, seq: 1})
+	p.add(fact{kind: mover, sequenced: true, engagement: 1, generation: 1, seq: 2, from: 2})
+	p.add(fact{kind: mover, sequenced: true, engagement: 1, generation: 1, seq: 3, from: 2})
+	p.facts[2].disowned = 9
+	for seq := uint64(4); len(p.facts) < pruneAt; seq++ {
+		p.add(fact{kind: resume, sequenced: true, engagement: 1, generation: 1, seq: seq, from: 3})
+	}
+	if w := p.at(10).want; w == nil || w.seq != 2 {
+		t.Errorf("want message 2 to hold, got %+v", w)
+	}
+}

@@ -215,7 +215,7 @@ func (p *person) prune() {
 	}
 	var last *fact
 	for i := range p.facts {
-		if f := &p.facts[i]; (f.kind == mover || f.kind == joiner) && f.sequenced && (last == nil || f.compare(last) > 0) {
+		if f := &p.facts[i]; (f.kind == mover || f.kind == joiner) && f.sequenced && f.disowned == 0 && (last == nil || f.compare(last) > 0) {
 			last = f
 		}
 	}
