@@ -209,6 +209,42 @@ func TestWhatAGoodRosterSaysAgainIsNotDisowned(t *testing.T) {
 	}
 }
 
+// What a stolen key said past a gap waits still as the key is revoked. It does not go into sequence, and the next key's message does.
+func TestWhatWaitedOfARevokedKey(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(w *world, revokes func())
+		want []string
+	}{
+		{"it was revoked", func(w *world, revokes func()) { revokes() }, nil},
+		{"it was not", func(w *world, _ func()) {}, []string{"chain-broken"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t).begin()
+			w.joins("E1")
+			key, next := newSigner(t, keys.ES256)
+			w.trusts(next.KID(), 0)
+			stolen := w.signer.KID()
+			missing := w.say("E2", w.joiner(1))
+			seq, prev := w.seq, w.prev
+			forged := w.say("E3", w.joiner(1))
+			w.take(forged, entry.DispositionGap, "gap")
+			tc.make(w, func() {
+				w.add(&entry.Trust{Action: entry.TrustRevoke, Key: stolen, Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: seq, By: "op"})
+			})
+			w.take(missing, entry.DispositionFilled, "")
+			w.add(&entry.Received{Message: w.recorded(forged), Disposition: entry.DispositionHeld, Code: "key-retired"})
+			w.trust, w.signer = cardOf(t, issuer, w.key, key), next
+			w.seq, w.prev = seq, prev
+			w.now = w.now.Add(time.Second)
+			w.joins("E4")
+			w.joins("E5")
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
+	}
+}
+
 // Two histories differ from their first message on; of the one that was chosen it comes last.
 func TestABranchFromTheVeryBeginningIsReadAgain(t *testing.T) {
 	w := newWorld(t).begin()

@@ -38,6 +38,7 @@ func (v *verifier) trust(t *entry.Trust) {
 		}
 		if r := k.retired; r == nil || t.Generation < r.generation || t.Generation == r.generation && t.AtSeq < r.seq {
 			k.retired = &point{t.Generation, t.AtSeq}
+			v.blockRetired(t)
 		}
 		if t.Action == entry.TrustRevoke {
 			v.revokedKey(t)
@@ -46,6 +47,26 @@ func (v *verifier) trust(t *entry.Trust) {
 		v.openStream(t)
 	case entry.TrustBranch:
 		v.branch(t)
+	}
+}
+
+// past reports whether a place is past the one at which the key was retired.
+func (k *trusted) past(generation int, seq uint64) bool {
+	return k != nil && k.retired != nil && (generation > k.retired.generation || generation == k.retired.generation && seq > k.retired.seq)
+}
+
+// blockRetired is told that a key is good up to a place: what waits of it past that does not go into sequence.
+func (v *verifier) blockRetired(t *entry.Trust) {
+	for k, s := range v.streams {
+		if k.issuer != t.Issuer || k.stream != t.Stream || k.audience != "" {
+			continue
+		}
+		for seq, list := range s.early {
+			for i := range list {
+				m, ok := v.again[list[i].payload]
+				list[i].blocks = list[i].blocks || ok && m.received != nil && m.received.Key == t.Key && v.trusted[t.Key].past(k.generation, seq)
+			}
+		}
 	}
 }
 
@@ -145,6 +166,9 @@ func (v *verifier) received(ctx context.Context, r *entry.Received) error {
 			return nil
 		}
 		s.early[r.Seq] = slices.DeleteFunc(s.early[r.Seq], func(e waiting) bool { return e.payload == w.payload })
+		if r.Disposition == entry.DispositionHeld && r.Code == string(KeyRetired) && v.trusted[r.Key].past(r.Generation, r.Seq) {
+			return nil // refused since: another message is the one at its place
+		}
 	}
 	v.place(s, w, r, &m)
 	return nil
@@ -341,7 +365,7 @@ func (v *verifier) trustedNow(r *entry.Received, m *message) {
 		v.findAt(KeyNotTrusted, &r.Message, "key %s was not trusted for this stream then", r.Key)
 	case !k.notBefore.IsZero() && v.now.Before(k.notBefore) || !k.notAfter.IsZero() && v.now.After(k.notAfter.Add(time.Second)):
 		v.findAt(KeyWindow, &r.Message, "key %s was outside its window then", r.Key)
-	case k.retired != nil && (r.Generation > k.retired.generation || r.Generation == k.retired.generation && r.Seq > k.retired.seq):
+	case k.past(r.Generation, r.Seq):
 		v.findAt(KeyRetired, &r.Message, "key %s was retired at generation %d, seq %d", r.Key, k.retired.generation, k.retired.seq)
 	}
 }
