@@ -136,6 +136,9 @@ func (m *Memory) trust(t *entry.Trust) {
 		if r := k.retired; r == nil || last.Generation < r.Generation || last.Generation == r.Generation && last.Seq < r.Seq {
 			k.retired = &last
 		}
+		if s := m.streams[streamName{k.trust.Issuer, k.trust.Stream}]; s != nil { // what waits of it does not come into sequence
+			maps.DeleteFunc(s.ahead, func(_ uint64, x *waiting) bool { return x.word.key == t.Key && x.word.after(last) })
+		}
 	case entry.TrustGeneration:
 		m.open(name, t)
 	}

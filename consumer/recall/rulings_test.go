@@ -403,6 +403,34 @@ func orders(n int) (list [][]int) {
 
 // What an operator took back of a thief's word is taken after the loss too, where it was not seen to be, and the next
 // good word ends that.
+// What a stolen key said past a gap waited still as the key was ended: it brings nobody back, and the stream goes on where the next key went
+// on.
+func TestWhatWaitedOfAnEndedKey(t *testing.T) {
+	for _, action := range []string{entry.TrustRevoke, entry.TrustRetire} {
+		l, kid := newLost(t)
+		next := l.trust(entry.Trust{})
+		said := func(key string, kind schema.Kind, subject string, n int, seq uint64, payload byte, disposition, code string) {
+			effective := schema.At(t0.Add(-time.Hour))
+			l.add(&entry.Received{Message: entry.Message{Position: entry.Position{Issuer: iss, Stream: "hr", Generation: 1, Seq: seq}, Event: string(kind) + ":v1", Subject: subject, Engagement: n,
+				Payload: schema.Digest{payload}, Effective: &effective, Key: key}, Disposition: disposition, Code: code})
+		}
+		said(kid, schema.KindLeaver, "bob", 1, 1, 1, entry.DispositionAdmitted, "")
+		said(kid, schema.KindJoiner, "bob", 2, 3, 33, entry.DispositionGap, "gap")
+		l.add(&entry.Trust{Action: action, Use: entry.UseSign, Key: kid, Issuer: iss, Stream: "hr", Generation: 1, AtSeq: 2})
+		said(kid, schema.KindJoiner, "ann", 1, 2, 2, entry.DispositionFilled, "")
+		said(kid, schema.KindJoiner, "bob", 2, 3, 33, entry.DispositionHeld, "key-retired")
+		said(next, schema.KindJoiner, "cyd", 1, 3, 3, entry.DispositionFilled, "")
+		db, made := l.restore()
+		streams, err := state.Streams(db.Read())
+		if err != nil || len(streams) != 1 || streams[0].Head != 3 || streams[0].HeadHash != (schema.Digest{3}) {
+			t.Errorf("%s: want the stream to go on from message 3 of the next key, got %+v, %v", action, streams[0].Stream, err)
+		}
+		if v := subjectOf(t, db, "bob").Doc.At(t0.Add(time.Hour)); made.Closed != 1 || v.Why != fence.WhyLeft {
+			t.Errorf("%s: want bob to have left still, got %+v, %+v", action, made, v)
+		}
+	}
+}
+
 func TestWhatWasUndoneIsUndone(t *testing.T) {
 	l, _ := newLost(t)
 	thief := l.trust(entry.Trust{})
