@@ -14,10 +14,11 @@ import (
 
 // roster is the statements of one, of the parts that are at hand, until the ledger says that it was applied.
 type roster struct {
-	id     string
-	last   uint64 // number of its last part
-	words  []stated
-	unread *word // of a part that is not at hand, about nobody; nil: all are
+	id         string
+	generation int    // that its parts are of
+	last       uint64 // number of its last part
+	words      []stated
+	unread     *word // of a part that is not at hand, about nobody; nil: all are
 }
 
 type stated struct {
@@ -76,9 +77,9 @@ func (m *Memory) collect(r *entry.Received, e *schema.Roster) {
 	if s == nil || r.Roster == nil || s.generation != r.Generation || !inPlace && r.Disposition != entry.DispositionGap {
 		return
 	}
-	i := slices.IndexFunc(s.rosters, func(x *roster) bool { return x.id == r.Roster.ID })
+	i := slices.IndexFunc(s.rosters, func(x *roster) bool { return x.id == r.Roster.ID && x.generation == r.Generation })
 	if i < 0 {
-		s.rosters = append(s.rosters, &roster{id: r.Roster.ID})
+		s.rosters = append(s.rosters, &roster{id: r.Roster.ID, generation: r.Generation})
 		if len(s.rosters) > keptRosters {
 			s.rosters = s.rosters[1:]
 		}
@@ -104,13 +105,13 @@ func (m *Memory) collect(r *entry.Received, e *schema.Roster) {
 	}
 }
 
-// applied is told that the roster whose last part is at a place was applied.
+// applied is told that the roster whose last part is at a place was applied. A later generation may have been opened meanwhile.
 func (m *Memory) applied(at *entry.Position) {
 	s := m.streams[streamName{at.Issuer, at.Stream}]
-	if s == nil || s.generation != at.Generation {
+	if s == nil {
 		return
 	}
-	i := slices.IndexFunc(s.rosters, func(x *roster) bool { return x.last == at.Seq })
+	i := slices.IndexFunc(s.rosters, func(x *roster) bool { return x.generation == at.Generation && x.last == at.Seq })
 	if i < 0 {
 		return
 	}

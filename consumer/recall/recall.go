@@ -153,6 +153,9 @@ func (m *Memory) open(name streamName, t *entry.Trust) {
 	if t.Head != nil {
 		s.hash = *t.Head
 	}
+	if was := m.streams[name]; was != nil {
+		s.rosters = was.rosters
+	}
 	m.streams[name] = s
 }
 
@@ -285,7 +288,7 @@ func (m *Memory) ruleOut(o *entry.Operator) {
 	last := admit.Point{Generation: generation, Seq: seq - 1}
 	m.disown(func(w *word) bool { return w.stream == name && w.from.Generation == generation && w.after(last) })
 	s.head, s.blind = seq-1, true
-	s.rosters = nil
+	s.rosters = slices.DeleteFunc(s.rosters, func(x *roster) bool { return x.generation == generation })
 	clear(s.ahead)
 }
 

@@ -431,6 +431,23 @@ func TestWhatWaitedOfAnEndedKey(t *testing.T) {
 	}
 }
 
+// A later generation was opened while a roster was being applied: whom that had as closed is out all the same.
+func TestARosterThatOutlastsItsGeneration(t *testing.T) {
+	l, kid := newLost(t)
+	for _, r := range l.roster(kid, 5, 1, nil, []schema.ClosedEngagement{{Subject: "bob", Engagement: 1, Effective: schema.At(t0.Add(-time.Hour))}}) {
+		l.add(r)
+	}
+	l.add(&entry.Trust{Action: entry.TrustGeneration, Issuer: iss, Stream: "hr", Generation: 2, AtSeq: 1})
+	l.applied(5)
+	db, made := l.restore()
+	if made.Closed != 1 {
+		t.Fatalf("want bob out, got %+v", made)
+	}
+	if v := subjectOf(t, db, "bob").Doc.At(t0.Add(time.Hour)); v.Why != fence.WhyLeft {
+		t.Errorf("got %+v", v)
+	}
+}
+
 func TestWhatWasUndoneIsUndone(t *testing.T) {
 	l, _ := newLost(t)
 	thief := l.trust(entry.Trust{})
