@@ -39,6 +39,23 @@ func TestLeaverWhoseCreateWasNotAnswered(t *testing.T) {
 	b.explained()
 }
 
+// That a create was refused says nothing of the one before it, which was made and not answered: its account is
+// disabled all the same, once it is shown.
+func TestLeaverWhoseCreateWasRefusedAfterALostOne(t *testing.T) {
+	for _, status := range []int{403, 429} {
+		b := setup(t, lagging(300*time.Millisecond))
+		b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: "/users$", Kind: tenant.Drop, Applied: true, Count: 1})
+		b.tenant.AddFaults(tenant.Fault{Name: "refuse", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: status})
+		b.join("1", "Ana", "analyst")
+		b.work(func() bool { return b.row("1").Attempts > 1 })
+		b.say("1", fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+		if b.user("ana.ng").Enabled {
+			t.Errorf("%d: the account is open after the leaver", status)
+		}
+	}
+}
+
 // A create that was refused leaves nothing to look for.
 func TestLeaverWhoseCreateWasRefused(t *testing.T) {
 	b := setup(t)

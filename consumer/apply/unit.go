@@ -210,7 +210,8 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			ops = append(ops, op)
 		}
 	}
-	ops = ops[:min(len(ops), maxOps)] // what is more is found by the next look
+	ops = ops[:min(len(ops), maxOps)]           // what is more is found by the next look
+	tried, name := u.known.TriedAt, u.known.UPN // of a create before this one, if there was any
 	index, err := u.intend(ctx, ops)
 	if err == errOvertaken {
 		return nil // the fact left the row due, or the hold has it
@@ -238,6 +239,12 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			continue
 		}
 		d := u.try(ctx, op)
+		if op.Kind == plan.CreateAccount && d.result == entry.ResultFailed && d.code != codeNameTaken && u.known.TriedAt.IsZero() && u.known.ID == "" {
+			// That this one was refused says nothing of one before it that was not answered: its account may be there, by its name.
+			if doubt := (plan.Known{TriedAt: tried}); doubt.Hidden(u.now) {
+				u.known.TriedAt, u.known.UPN = tried, name
+			}
+		}
 		crash.Point("operation-done")
 		results = append(results, d)
 		blocked = d.result == entry.ResultFailed && (op.Kind == plan.CreateAccount || op.Kind == plan.EnableAccount)
