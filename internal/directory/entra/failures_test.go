@@ -104,9 +104,12 @@ func TestRefusals(t *testing.T) {
 		{name: "html", answer: says(403, "text/html", "<html>pat.doe</html>"), status: 403, code: "denied", kinds: []error{directory.ErrDenied}},
 		{name: "JSON of another form", answer: says(400, "application/json", `{"Message":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
 		{name: "JSON of other types", answer: says(400, "application/json", `{"error":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
-		{name: "null error", answer: says(404, "application/json", `{"error":null}`), status: 404, code: "not-found", kinds: []error{directory.ErrNotFound}},
+		{name: "null error", answer: says(404, "application/json", `{"error":null}`), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
+		{name: "404 of a gateway", answer: says(404, "text/html", "<html>pat.doe</html>"), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
+		{name: "404 of a gateway that speaks JSON", answer: says(404, "application/json", `{"statusCode":404,"message":"Resource not found"}`),
+			status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
 		{name: "broken JSON", answer: says(400, "application/json", `{"error":{"code":"Requ`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
-		{name: "empty", answer: says(404, "application/json", ""), status: 404, code: "not-found", kinds: []error{directory.ErrNotFound}},
+		{name: "empty", answer: says(404, "application/json", ""), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
 		{name: "a status of nobody's", answer: says(499, "", ""), status: 499, code: "invalid", kinds: []error{directory.ErrInvalid}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

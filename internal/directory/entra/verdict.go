@@ -93,6 +93,9 @@ func classify(op string, a refusal) *directory.Error {
 	case http.StatusForbidden:
 		return is(directory.CodeDenied, directory.ErrDenied)
 	case http.StatusNotFound, http.StatusGone:
+		if a.code == "" { // the word of a gateway or a proxy about a page, and none of Graph's about an object
+			return is(directory.CodeUnreadable, directory.ErrAmbiguous)
+		}
 		return is(directory.CodeNotFound, directory.ErrNotFound)
 	case http.StatusConflict:
 		return is(directory.CodeConflict, directory.ErrConflict)
