@@ -44,8 +44,8 @@ type watch struct {
 
 func (r *runner) newWatch(ctx context.Context, wake ...func()) (*watch, error) {
 	file, err := alarms.Open(r.cfg.Alarms.File)
-	if err != nil {
-		return nil, err
+	if err != nil { // no leaver waits for that
+		r.log.Error("what the alarms file says is not known; what stands is written to it again", "err", oneLine(err))
 	}
 	conn, err := r.db.Read().Conn(ctx)
 	if err != nil {

@@ -48,7 +48,8 @@ type File struct {
 	info os.FileInfo     // of the file to which says belongs
 }
 
-// Open reads what the file at path says; there may be none yet.
+// Open reads what the file at path says; there may be none yet. Where it cannot be read the file is good all the same: it is taken
+// to say nothing, and what stands is written again.
 func Open(path string) (*File, error) {
 	f := &File{path: path, says: map[string]Line{}}
 	r, err := os.Open(path)
@@ -56,11 +57,12 @@ func Open(path string) (*File, error) {
 		return f, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read alarms file: %w", err)
+		return f, fmt.Errorf("read alarms file: %w", err)
 	}
 	defer r.Close()
 	if f.says, err = fold(r); err != nil {
-		return nil, fmt.Errorf("read alarms file %s: %w", path, err)
+		f.says = map[string]Line{}
+		return f, fmt.Errorf("read alarms file %s: %w", path, err)
 	}
 	f.info, err = r.Stat()
 	return f, err
@@ -69,21 +71,30 @@ func Open(path string) (*File, error) {
 // fold returns what stands after all lines. A line that is torn or of somebody else says nothing.
 func fold(r io.Reader) (map[string]Line, error) {
 	says := map[string]Line{}
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, maxLine)
-	for s.Scan() {
-		var l Line
-		if json.Unmarshal(s.Bytes(), &l) != nil {
-			continue
+	b := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, err := b.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) { // none of ours, such as what a power cut left
+			for line = nil; errors.Is(err, bufio.ErrBufferFull); {
+				_, err = b.ReadSlice('\n')
+			}
 		}
-		switch l.State {
-		case Raised:
-			says[l.id()] = l
-		case Cleared:
-			delete(says, l.id())
+		var l Line
+		if json.Unmarshal(line, &l) == nil {
+			switch l.State {
+			case Raised:
+				says[l.id()] = l
+			case Cleared:
+				delete(says, l.id())
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return says, nil
+		}
+		if err != nil {
+			return says, err
 		}
 	}
-	return says, s.Err()
 }
 
 // Sync writes what has changed: standing is every alarm that stands now, as raised lines. When it

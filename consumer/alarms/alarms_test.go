@@ -112,12 +112,42 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
+// What a power cut, or somebody else, left in the file keeps nobody from going on with it; nor does a file that cannot be read.
+func TestLeftInTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "alarms.jsonl")
+	said := `{"state":"raised","code":"gap","key":"hr#1@x"}` + "\n"
+	if err := os.WriteFile(path, []byte(said+strings.Repeat("\x00", 3*maxLine)+"\n"+`{"state":"raised","code":"fork"}`+"\n"+strings.Repeat("x", 2*maxLine)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil || len(f.says) != 2 {
+		t.Fatalf("%v, it says %v", err, f.says)
+	}
+	if err := f.Sync(nil, t0); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, path); len(got) != 6 || !strings.HasPrefix(got[4], "cleared fork") || !strings.HasPrefix(got[5], "cleared gap") {
+		t.Errorf("got %.200q", got)
+	}
+	folder := t.TempDir() // reading one fails whoever asks
+	if f, err = Open(folder); err == nil || f == nil {
+		t.Fatalf("%v, %v", f, err)
+	}
+	if err := f.Sync([]Line{gap("one")}, t0); err == nil {
+		t.Error("wrote into a folder")
+	}
+	f.path = path
+	if err := f.Sync([]Line{gap("one")}, t0); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzFold(f *testing.F) {
 	f.Add(`{"state":"raised","code":"gap"}` + "\n" + `{"state":"cleared","code":"gap"}` + "\n{")
 	f.Fuzz(func(t *testing.T, text string) {
 		says, err := fold(strings.NewReader(text))
 		if err != nil {
-			return // a line over the limit
+			t.Fatal(err)
 		}
 		for id, l := range says {
 			if l.State != Raised || l.id() != id {
