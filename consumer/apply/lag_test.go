@@ -122,6 +122,46 @@ func TestMoverBeforeTheMembershipIsKnown(t *testing.T) {
 	}
 }
 
+// A membership whose giving was not answered, and which no replica shows yet, is taken away from who moves on meanwhile. One
+// that was refused leaves nothing to take.
+func TestMoverWhoseMembershipWasNotAnswered(t *testing.T) {
+	b := setup(t, lagging(time.Second))
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	members := leadID + "/members"
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: members, Kind: tenant.Drop, Applied: true, Count: 1},
+		tenant.Fault{Name: "away", Method: "^POST$", Path: members, Kind: tenant.Error, Status: 503})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"lead"}})
+	b.work(func() bool { return len(b.user("ana.ng").Groups) == 2 && b.row("1").Attempts > 1 })
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	b.clock.Store(int64(15 * time.Minute))
+	b.settle()
+	if g := b.user("ana.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
+		t.Errorf("groups %v, want SOC alone", g)
+	}
+	b.explained()
+}
+
+// A membership that was refused, or not tried since the account was not made, is none that may be there.
+func TestMembershipThatWasRefused(t *testing.T) {
+	b := setup(t)
+	b.tenant.AddFaults(tenant.Fault{Name: "refuse", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: 403, Count: 2},
+		tenant.Fault{Name: "refuse the group", Method: "^POST$", Path: leadID + "/members", Kind: tenant.Error, Status: 403})
+	b.join("1", "Ana", "lead")
+	b.work(func() bool { return b.row("1").Attempts > 0 })
+	if k := known(t, b.row("1")); len(k.Groups) != 0 || len(k.Doubted) != 0 || !k.GivenAt.IsZero() {
+		t.Errorf("without an account: groups %v, in doubt %v, given at %v", k.Groups, k.Doubted, k.GivenAt)
+	}
+	b.work(func() bool {
+		u := b.tenant.Snapshot().User("ana.ng@rehearsal.example")
+		return u != nil && len(u.Groups) == 1 && b.row("1").Attempts > 1
+	})
+	if k := known(t, b.row("1")); !slices.Equal(k.Groups, []string{socID}) || len(k.Doubted) != 0 {
+		t.Errorf("groups %v, in doubt %v, want SOC and no doubt", k.Groups, k.Doubted)
+	}
+}
+
 // A removal whose answer a crash swallowed is not found when it is made again. What else the mover gets does
 // not wait for the doubt to end, and nothing is tried over and over meanwhile.
 func TestMoverWhoseRemovalWasNotAnswered(t *testing.T) {

@@ -20,6 +20,7 @@ type done struct {
 	requests []directory.Request
 	retry    bool // failed, and may succeed later
 	denied   bool // the credential was refused: somebody must look at it
+	lost     bool // no usable answer came: it may be done
 	after    time.Duration
 }
 
@@ -45,7 +46,7 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		case err == nil:
 			disabled(k, now())
 			return done{result: entry.ResultApplied, code: byWhom(k), requests: r.Requests}
-		case !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent):
+		case !unanswered(err):
 			k.DisablingAt = time.Time{} // refused: nothing was done
 		}
 	case plan.RevokeSessions:
@@ -89,6 +90,9 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		}
 	case plan.AddMember:
 		r, err = t.grant.AddMember(ctx, op.Group, k.ID)
+		if unanswered(err) { // also where a create has made a new account of k since it was prepared
+			k.Giving(op.Group, now())
+		}
 		if err == nil || errors.Is(err, directory.ErrAlready) {
 			k.GivenAt, k.Doubted, k.Taken = now(), without(k.Doubted, op.Group), without(k.Taken, op.Group)
 			if !slices.Contains(k.Groups, op.Group) {
@@ -132,7 +136,7 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 		return done{result: entry.ResultApplied, requests: r.Requests}
 	}
 	if !errors.Is(err, directory.ErrConflict) {
-		if !errors.Is(err, directory.ErrAmbiguous) || errors.Is(err, directory.ErrUnsent) {
+		if !unanswered(err) {
 			// Refused: nothing was made. The name may be why, so it is chosen again, by the policy of then.
 			k.TriedAt, k.UPN = time.Time{}, ""
 		}
@@ -171,8 +175,13 @@ func judge(kind plan.Kind, r directory.Receipt, err error) done {
 		return d
 	}
 	d.result, d.code, d.why, d.retry = entry.ResultFailed, code(err), why(err), true
-	d.denied = errors.Is(err, directory.ErrDenied)
+	d.denied, d.lost = errors.Is(err, directory.ErrDenied), unanswered(err)
 	return d
+}
+
+// unanswered reports whether what failed may have taken effect.
+func unanswered(err error) bool {
+	return errors.Is(err, directory.ErrAmbiguous) && !errors.Is(err, directory.ErrUnsent)
 }
 
 // code is the stable code of a failed operation.

@@ -210,8 +210,8 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			ops = append(ops, op)
 		}
 	}
-	ops = ops[:min(len(ops), maxOps)]           // what is more is found by the next look
-	tried, name := u.known.TriedAt, u.known.UPN // of a create before this one, if there was any
+	ops = ops[:min(len(ops), maxOps)] // what is more is found by the next look
+	was := u.known
 	index, err := u.intend(ctx, ops)
 	if err == errOvertaken {
 		return nil // the fact left the row due, or the hold has it
@@ -241,20 +241,42 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 		d := u.try(ctx, op)
 		if op.Kind == plan.CreateAccount && d.result == entry.ResultFailed && d.code != codeNameTaken && u.known.TriedAt.IsZero() && u.known.ID == "" {
 			// That this one was refused says nothing of one before it that was not answered: its account may be there, by its name.
-			if doubt := (plan.Known{TriedAt: tried}); doubt.Hidden(u.now) {
-				u.known.TriedAt, u.known.UPN = tried, name
+			if was.Hidden(u.now) {
+				u.known.TriedAt, u.known.UPN = was.TriedAt, was.UPN
 			}
 		}
 		crash.Point("operation-done")
 		results = append(results, d)
 		blocked = d.result == entry.ResultFailed && (op.Kind == plan.CreateAccount || op.Kind == plan.EnableAccount)
 	}
+	u.ungiven(ops, results, was)
 	crash.Point("operations-done")
 	if err := u.answer(ctx, p, lane, index, ops, results); err != nil {
 		return err
 	}
 	crash.Point("outcome-durable")
 	return nil
+}
+
+// ungiven takes back the doubt about memberships that were refused, or not tried at all.
+func (u *unit) ungiven(ops []plan.Op, results []done, was plan.Known) {
+	var not []string
+	given := false
+	for i, op := range ops {
+		if d := results[i]; op.Kind == plan.AddMember {
+			failed := d.result == entry.ResultSkipped || d.result == entry.ResultFailed && !d.lost
+			if given = given || !failed; failed {
+				not = append(not, op.Group)
+			}
+		}
+	}
+	if len(not) == 0 {
+		return
+	}
+	u.known.NotGiven(not, was)
+	if !given && u.known.ID == was.ID {
+		u.known.GivenAt = was.GivenAt
+	}
 }
 
 // try waits for the quota and makes one attempt. What was begun is finished even when ctx ends.
@@ -456,6 +478,8 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 			k.EnablingAt = u.now
 		case plan.RemoveMember:
 			k.Take(op.Group, u.now)
+		case plan.AddMember:
+			k.Giving(op.Group, u.now)
 		}
 	}
 	return nil

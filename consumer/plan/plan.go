@@ -62,7 +62,7 @@ type Known struct {
 	Groups  []string  `json:"groups,omitempty"`
 	GivenAt time.Time `json:"given_at,omitzero"` // the last time a membership was given
 	// Doubted are those of Groups that were not found when they were to be taken away, too soon after they
-	// were given to believe it: see DoubtUntil.
+	// were given to believe it, and those of which it is not known whether they were given: see DoubtUntil.
 	Doubted []string `json:"doubted,omitempty"`
 	// Taken are the groups from which the bridge removed the account last: a read that comes too early may show the
 	// membership still.
@@ -166,6 +166,25 @@ func (k Known) Enabling(now time.Time) bool { return within(k.EnablingAt, now) &
 
 // Hidden reports whether an account may be there that no read shows yet.
 func (k Known) Hidden(now time.Time) bool { return within(k.TriedAt, now) }
+
+// Giving keeps that a membership is about to be given, or that the end of that is not known: it may be there, and no read show it.
+func (k *Known) Giving(group string, now time.Time) {
+	if has := slices.Contains(k.Groups, group); has && !slices.Contains(k.Doubted, group) {
+		return
+	} else if !has {
+		k.Groups = append(slices.Clone(k.Groups), group)
+	}
+	k.Doubted, k.GivenAt = append(slices.DeleteFunc(slices.Clone(k.Doubted), func(g string) bool { return g == group }), group), now
+}
+
+// NotGiven takes back what Giving kept of memberships that were not given after all; was is what was known before.
+func (k *Known) NotGiven(groups []string, was Known) {
+	not := func(old []string) func(string) bool {
+		return func(g string) bool { return slices.Contains(groups, g) && !slices.Contains(old, g) }
+	}
+	k.Groups = slices.DeleteFunc(slices.Clone(k.Groups), not(was.Groups))
+	k.Doubted = slices.DeleteFunc(slices.Clone(k.Doubted), not(was.Doubted))
+}
 
 // JustGiven reports whether a membership was given so lately that not every replica knows it.
 func (k Known) JustGiven(group string, now time.Time) bool {
