@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/queue"
 )
 
 // Dead letters that cannot be read are an alarm for as long as they cannot, and nothing is written by a run that ends.
@@ -29,6 +30,43 @@ func TestAsideUnread(t *testing.T) {
 		}
 		if stands := slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == alarmUnread }); stands != step.want {
 			t.Errorf("step %d: the alarm stands: %t, expected %t", i, stands, step.want)
+		}
+	}
+}
+
+// An alarm of the process that could not be recorded, as on a full disk, is recorded later, as it is by then.
+func TestAlarmThatCouldNotBeRecorded(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	db, closed := f.open(), f.open()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{app: &app{now: time.Now}, log: slog.New(slog.DiscardHandler)}
+	for i, step := range []struct {
+		err    error // of a fetch
+		broken bool
+	}{
+		{queue.ErrUnreachable, true}, {nil, true}, {queue.ErrUnreachable, false}, {queue.ErrRefused, true}, {nil, false},
+	} {
+		if r.db = db; step.broken {
+			r.db = closed
+		}
+		r.midpoint(step.err)
+		r.db = db
+		r.again()
+		r.again()
+		list, err := state.Alarms(db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var codes []string
+		for _, a := range list {
+			codes = append(codes, a.Code)
+		}
+		want := map[error][]string{queue.ErrUnreachable: {alarmUnreachable}, queue.ErrRefused: {alarmRefused}}[step.err]
+		if !slices.Equal(codes, want) {
+			t.Errorf("step %d: there stand %v, want %v", i, codes, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,6 +85,9 @@ type runner struct {
 	said      map[string]error // to the credential of each slot by the tenant, where it answered; owned by recheck once that runs
 	unheard   bool             // nothing was published yet
 	failing   bool             // the last publication failed; both belong to the publisher's goroutine
+
+	mu         sync.Mutex        // guards what follows; held while an alarm of the process is written
+	unrecorded map[string]change // by the alarm's code: what is to be recorded yet
 }
 
 func (r *runner) mode() string {

@@ -78,6 +78,7 @@ func (w *watch) run(ctx context.Context) error {
 
 func (w *watch) look(ctx context.Context) error {
 	w.room(ctx)
+	w.again()
 	if err := w.time(ctx); err != nil && !w.space.Full(err) {
 		return err
 	}

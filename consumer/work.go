@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -204,20 +205,53 @@ func (r *runner) midpoint(err error) {
 	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, err != nil && !refused)
 }
 
-// stands raises or clears an alarm of the process.
+// change is an alarm of the process that is to be raised, or cleared.
+type change struct {
+	state.Alarm
+	stands bool
+}
+
+// stands raises or clears an alarm of the process. Where that cannot be recorded, as on a full disk, watch tries again: whoever
+// calls tells only what changes.
 func (r *runner) stands(a state.Alarm, stands bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	a.Last = r.now()
+	if err := r.record(change{a, stands}); err != nil {
+		r.log.Error("could not record an alarm; trying again", "code", a.Code, "err", oneLine(err))
+	}
+}
+
+// again records what could not be.
+func (r *runner) again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, code := range slices.Sorted(maps.Keys(r.unrecorded)) {
+		if r.record(r.unrecorded[code]) != nil {
+			return
+		}
+	}
+}
+
+// record needs mu to be held. Alarms of the process have no keys.
+func (r *runner) record(c change) error {
 	err := r.db.Tx(context.Background(), func(tx *store.Tx) (err error) {
-		if stands {
-			_, err = state.RaiseAlarm(tx, a)
+		if c.stands {
+			_, err = state.RaiseAlarm(tx, c.Alarm)
 		} else {
-			_, err = state.ClearAlarm(tx, a.Code, a.Key, a.Last)
+			_, err = state.ClearAlarm(tx, c.Code, "", c.Last)
 		}
 		return err
 	})
-	if err != nil {
-		r.log.Error("could not record an alarm", "code", a.Code, "err", oneLine(err))
+	if err == nil {
+		delete(r.unrecorded, c.Code)
+		return nil
 	}
+	if r.unrecorded == nil {
+		r.unrecorded = map[string]change{}
+	}
+	r.unrecorded[c.Code] = c
+	return err
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
