@@ -34,6 +34,16 @@ func (u *unit) slot(p plan.Plan, lane plan.Lane) string {
 	return SlotGrant
 }
 
+// refused reports whether a credential seems to be refused whoever is spoken of: an alarm on each would say nothing more.
+func (e *Engine) refused(slot string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if slot == SlotGrant {
+		return e.denied[1].row >= denials
+	}
+	return e.denied[0].row >= denials
+}
+
 // hear counts refusals in a row.
 func (e *Engine) hear(slot string, denied bool) {
 	e.mu.Lock()

@@ -170,3 +170,24 @@ func TestWhatFailedIsLoggedAsThat(t *testing.T) {
 		t.Errorf("of the create it is said %v:\n%s", said, text.String())
 	}
 }
+
+// A membership that may not be taken from one person, whatever else the credential may do, is that person's alarm: the one on the
+// credential ends with the next success.
+func TestATakeThatIsDeniedForOnePerson(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "lead")
+	b.join("2", "Bo", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "denied", Method: "^DELETE$", Path: leadID + "/members/", Kind: tenant.Error, Status: 403})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.work(func() bool { return b.row("1").Attempts > lateGive+1 })
+	b.say("2", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { return !b.user("bo.ng").Enabled })
+	list, err := state.Alarms(b.db.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == AlarmGiveFailing }) {
+		t.Errorf("no alarm tells of it: %v", list)
+	}
+}

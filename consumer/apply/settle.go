@@ -365,7 +365,7 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 		}
 	}
 	switch {
-	case failed && u.view.Access && u.attempt >= lateGive && !bad.denied:
+	case failed && u.view.Access && u.attempt >= lateGive && !(bad.denied && u.refused(u.slot(p, lane))): // else the alarm on the credential says it
 		if err := about(AlarmGiveFailing, state.Warning, fmt.Sprintf("what subject %s is to have has not succeeded (%s); the ledger's outcomes say which operation", u.row.Subject, bad.said())); err != nil {
 			return err
 		}
