@@ -146,6 +146,9 @@ func (r *Receiver) attach(live context.Context) error {
 	case conf.MaxDeliver > 0:
 		return fmt.Errorf("%w: consumer %s of %s gives up after %d deliveries (max_deliver); expected -1",
 			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, conf.MaxDeliver)
+	case conf.HeadersOnly:
+		return fmt.Errorf("%w: consumer %s of %s delivers headers without bodies (headers_only); expected false, since what is acknowledged so is lost",
+			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream)
 	}
 	r.mu.Lock()
 	r.known = true

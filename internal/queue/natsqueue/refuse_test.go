@@ -171,6 +171,7 @@ func TestConsumerRefused(t *testing.T) {
 		"no acknowledgement": {Durable: "enclave", AckPolicy: jetstream.AckNonePolicy},
 		"acknowledges all":   {Durable: "enclave", AckPolicy: jetstream.AckAllPolicy},
 		"gives up":           {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: 3},
+		"no bodies":          {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, HeadersOnly: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, nil)
