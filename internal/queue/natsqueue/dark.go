@@ -184,18 +184,21 @@ func (d *Dark) read(live context.Context, req directRequest) (got []stored, err 
 
 // answer reads one message of an answer: its number in the stream, or that the answer has ended.
 func (d *Dark) answer(m *nats.Msg) (seq uint64, end bool, err error) {
-	switch code := m.Header.Get("Status"); code {
-	case "":
-	case "204", "404": // all of it, or nothing there
+	const number = "Nats-Sequence"
+	said := m.Header[number]
+	if len(said) > 0 { // a message, whatever headers its publisher put on it: the server writes its own behind them
+		if seq, err = strconv.ParseUint(said[len(said)-1], 10, 64); err == nil && seq > 0 {
+			return seq, false, nil
+		}
+	}
+	switch code := m.Header.Get("Status"); {
+	case code == "" || len(said) > 0:
+		return 0, true, errors.Join(queue.ErrRefused, fmt.Errorf("stream %s: want a message with its number, got %q", d.stream, said))
+	case code == "204", code == "404": // all of it, or nothing there
 		return 0, true, nil
-	case "503":
+	case code == "503":
 		return 0, true, fmt.Errorf("%w: there is no stream %s that may be read directly; is this enclave set up for a dark pull at the mid-point?", queue.ErrRefused, d.stream)
 	default:
 		return 0, true, fmt.Errorf("%w: stream %s: %s %q", queue.ErrRefused, d.stream, code, m.Header.Get("Description"))
 	}
-	seq, err = strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
-	if err != nil || seq == 0 {
-		return 0, true, errors.Join(queue.ErrRefused, fmt.Errorf("stream %s: want a message with its number, got %q", d.stream, m.Header.Get("Nats-Sequence")))
-	}
-	return seq, false, nil
 }
