@@ -191,3 +191,16 @@ func TestATakeThatIsDeniedForOnePerson(t *testing.T) {
 		t.Errorf("no alarm tells of it: %v", list)
 	}
 }
+
+// A cut is tried again before long, however long a gateway asks to wait.
+func TestACutDoesNotWaitForADay(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "away", Method: "^PATCH$", Path: "/users/", Kind: tenant.Error, Status: 503, RetryAfter: 20 * time.Hour})
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { return b.row("1").Attempts > 0 })
+	if due := b.row("1").Due.Sub(b.now()); due > longestWait {
+		t.Errorf("tried again in %v", due)
+	}
+}

@@ -149,7 +149,11 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			longest = longestCut
 		}
 		wait := min(longest, u.firstWait<<min(u.attempt-1, 16))
-		w.Due = u.Now().Add(max(bad.after, wait/2+u.Jitter(wait)))
+		after := bad.after
+		if u.row.Lane < plan.Give {
+			after = min(after, longestWait) // nobody keeps access for a day, and unseen, because a gateway says so
+		}
+		w.Due = u.Now().Add(max(after, wait/2+u.Jitter(wait)))
 		if bad.code == codeNameTaken {
 			w.Due = u.Now()
 		}
