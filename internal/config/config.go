@@ -234,7 +234,7 @@ func (f *File) explain(err error) error {
 	}
 	var number *numberError
 	if errors.As(err, &number) {
-		t := f.only(number.text)
+		t := f.only(strings.Trim(number.text, `"'`))
 		return f.at(t, "%s%v", keyOf(t), number)
 	}
 	var unknown *yaml.UnknownFieldError

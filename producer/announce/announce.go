@@ -85,7 +85,7 @@ type Plan struct {
 	Changes   []Change              `json:"changes"`
 	Notes     []source.Note         `json:"notes,omitempty"`
 	Absent    int                   `json:"absent"`              // live people whom the file does not name
-	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said, or a live person under another spelling of the id
+	Held      []source.Held         `json:"held,omitempty"`      // active, which contradicts the leaver that was said, or a known person under another spelling of the id
 	Overruled []source.Held         `json:"overruled,omitempty"` // taken, but an operator's word stands against it
 	HeldBack  []HeldBack            `json:"held_back,omitempty"` // what a limit stopped
 	Unread    []string              `json:"unread,omitempty"`    // live people of whose rows none was accepted: whether they left is not known
@@ -135,9 +135,15 @@ func Make(ctx context.Context, box *outbox.Box, e Enclave, snap *source.Snapshot
 		s.Elsewhere = elsewhere[id]
 		states[id] = s
 	}
-	alike := respelt(snap, states)
+	alike := respelt(snap, states, elsewhere)
 	records := slices.DeleteFunc(slices.Clone(snap.Records), func(r source.Record) bool {
-		return states[r.Subject].Status == "" && p.misspells(&r, alike)
+		subject, ok := alike[fold(r.Subject)]
+		live := states[subject].Status.Live()
+		if !ok || states[r.Subject].Status != "" || !live && (r.Status == source.Inactive || !e.Scope.Has(&r)) {
+			return false
+		}
+		p.misspells(&r, subject, live)
+		return true
 	})
 	p.managers(e, records, states, now)
 	accepted := map[string]bool{}
@@ -304,14 +310,24 @@ func fold(id string) string {
 	return strings.ToLower(strings.TrimLeft(strings.TrimPrefix(strings.TrimSuffix(id, ".0"), "'"), "0"))
 }
 
-// respelt finds the live people whom the file does not name, but an id of which nothing was announced that differs from
-// theirs in spelling alone; by the folded id.
-func respelt(snap *source.Snapshot, states map[string]register.State) map[string]string {
+// respelt finds the people whom the file does not name, but an id of which nothing was announced that differs from theirs in
+// spelling alone; by the folded id. Whoever is live goes before whoever has left, or of whom an operator spoke elsewhere.
+func respelt(snap *source.Snapshot, states map[string]register.State, elsewhere map[string][]register.Elsewhere) map[string]string {
 	unnamed := map[string]string{}
-	for subject, s := range states {
-		if f := fold(subject); s.Status.Live() && !snap.Names(subject) && (unnamed[f] == "" || subject < unnamed[f]) {
+	consider := func(subject string) {
+		f := fold(subject)
+		was, live := unnamed[f], states[subject].Status.Live()
+		if !snap.Names(subject) && (was == "" || live && !states[was].Status.Live() || live == states[was].Status.Live() && subject < was) {
 			unnamed[f] = subject
 		}
+	}
+	for subject, s := range states {
+		if s.Status != "" {
+			consider(subject)
+		}
+	}
+	for subject := range elsewhere {
+		consider(subject)
 	}
 	found := map[string]string{}
 	for i := range snap.Records {
@@ -323,17 +339,17 @@ func respelt(snap *source.Snapshot, states map[string]register.State) map[string
 	return found
 }
 
-// misspells holds a record that may be of a live person under another spelling of the id: what it says of them, above all
-// that they left, must not be lost on a stranger, nor give them a second account.
-func (p *Plan) misspells(r *source.Record, alike map[string]string) bool {
-	subject, ok := alike[fold(r.Subject)]
-	if !ok {
-		return false
+// misspells holds a record that may be of another person's id in another spelling: what it says of them, above all that they
+// left, must not be lost on a stranger, nor give them a second account, or one anew where they had left.
+func (p *Plan) misspells(r *source.Record, subject string, live bool) {
+	was, way := "who had left and has no row; correct the id", ""
+	if live {
+		was, way = "who is live and has no row; correct the id", fmt.Sprintf(", or where it was changed for good, emit the leaver of %s first", subject)
 	}
 	p.Unsaid++
 	p.Held = append(p.Held, source.Held{Subject: r.Subject, Lines: r.Lines, Reason: fmt.Sprintf(
-		"nothing was announced of this id, and it differs in case, leading zeros, an apostrophe or a final .0 alone from subject %s, who is live and has no row; correct the id, or where it was changed for good, emit the leaver of %s first; where it is somebody else, emit the joiner of %s, and the file is taken from then on", subject, subject, r.Subject)})
-	return true
+		"nothing was announced of this id, and it differs in case, leading zeros, an apostrophe or a final .0 alone from subject %s, %s%s; where it is somebody else, emit the joiner of %s, and the file is taken from then on",
+		subject, was, way, r.Subject)})
 }
 
 // managers drops the references to strangers, and notes it where it would have crossed. records are the caller's own.

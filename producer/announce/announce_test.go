@@ -398,8 +398,10 @@ func TestAnIDInAnotherSpelling(t *testing.T) {
 		}
 	}
 	b.take(t, header+"E500,A,sec,i,n,\n", Options{})
-	if p := b.plan(t, header+"e500,A,sec,a,n,\n", Options{}); said(p) != "e500 joiner" {
-		t.Errorf("where whoever has the other spelling has left: %q, %+v", said(p), p.Held)
+	for rows, held := range map[string]int{"e500,A,sec,a,n,\n": 1, "e500,A,sec,i,n,\n": 0, "e500,A,sales,a,n,\n": 0} {
+		if p := b.plan(t, header+rows, Options{}); said(p) != "" || len(p.Held) != held || len(p.Unread) > 0 {
+			t.Errorf("%q, where whoever has the other spelling has left: %q, held %+v, unread %v", rows, said(p), p.Held, p.Unread)
+		}
 	}
 }
 
