@@ -84,6 +84,21 @@ func (e *heldBackError) Error() string {
 	return held + ": " + strings.Join(what, ", ") + "; " + rest + ". Look at them, then " + cure
 }
 
+// nobodyError makes a script notice live people without a row, beside a row of whom nobody knows whose it is, or in a file
+// without any.
+type nobodyError struct {
+	people int
+	rows   bool // there are some
+}
+
+func (e *nobodyError) Error() string {
+	why := "the file has no row, and"
+	if e.rows {
+		why = "some row has no readable id (refused, as listed), and"
+	}
+	return fmt.Sprintf("%s no row names %s, live until now: whether they left is not known. Put the file right and import it again", why, persons(e.people))
+}
+
 // unreadError makes a script notice that the file says of live people what nobody can read.
 type unreadError struct{ people int }
 
@@ -112,7 +127,8 @@ day is before the leaver that HR stated, or was announced before it, is held.
 After recover, a row of somebody who has left is said as a leaver also where nothing was announced of them,
 until a file was taken whole with --complete.
 
-Exit code 1 when leavers or rehires were held back by a limit, or no row of somebody who is live was accepted.`,
+Exit code 1 when leavers or rehires were held back by a limit, or no row of somebody who is live was accepted, or
+somebody is live and in no row while some row has no readable id, or the file has no row at all.`,
 		Example: `  producer -c producer.yaml import export.csv --dry-run
   producer -c producer.yaml import export.csv
   producer -c producer.yaml import full.jsonl --complete
@@ -217,9 +233,10 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 		}
 	}
 	var held *heldBackError
-	unread := map[string]bool{}
+	unread, nowhere := map[string]bool{}, 0
 	for i := range r.Enclaves {
 		e := &r.Enclaves[i]
+		nowhere = max(nowhere, e.Absent)
 		for _, subject := range e.Unread {
 			unread[subject] = true
 		}
@@ -251,6 +268,9 @@ func (a *app) imports(ctx context.Context, cfg *Config, name, format string, o a
 	}
 	if len(unread) > 0 {
 		err = errors.Join(err, &unreadError{len(unread)})
+	}
+	if nowhere > 0 && (snap.Unreadable || snap.Rows == 0) {
+		err = errors.Join(err, &nobodyError{nowhere, snap.Rows > 0})
 	}
 	return r, err
 }

@@ -121,3 +121,24 @@ func TestImportOfALiveRowThatIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Somebody live without a row, in a file of which some row is nobody's or which has none, may have left: no good run.
+func TestALiveOneWithoutARowBesideARowOfNobody(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	const header, first, second = "id,name,dept,status\n", "1,A,sec,a\n", "2,B,sec,a\n"
+	p.must(t, "import", p.write(t, "all.csv", header+first+second))
+	for name, c := range map[string]struct{ rows, want string }{
+		"a cell too many":     {first + "2,B, Jr,sec,i\n", "some row has no readable id (refused, as listed), and no row names 1 person, live until now"},
+		"a cut-off row":       {first + "2,B\n", "some row has no readable id"},
+		"an id with a blank":  {first + "2\u200b,B,sec,i\n", "some row has no readable id"},
+		"no row":              {"", "the file has no row, and no row names 2 people"},
+		"one that is missing": {first, ""},
+		"all of them, beside": {first + second + "x y,C,sec,a\n", ""},
+	} {
+		code, out, errs := p.try("", "import", p.write(t, "next.csv", header+c.rows))
+		if (code == exitFailed) != (c.want != "") || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit code %d, want %q\n%s%s", name, code, c.want, out, errs)
+		}
+	}
+}
