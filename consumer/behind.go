@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/directory/entra"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/tiles"
@@ -69,6 +71,24 @@ func (c *Config) verifier() (note.Verifier, error) {
 		return nil, c.file.Errorf("$.ledger.key", "%v", err)
 	}
 	return v, nil
+}
+
+// metaMark is the key of the database under which the first start left the attribute with the ownership marks.
+const metaMark = "mark-attribute"
+
+// markAttribute is where the ownership marks stand.
+func (c *Config) markAttribute() string {
+	return cmp.Or(c.Tenant.MarkAttribute, entra.DefaultMarkAttribute)
+}
+
+// sameMark refuses another attribute than the one in which the accounts of this database bear their marks: by it the bridge
+// would know none of them for its own.
+func (c *Config) sameMark(r state.Reader) error {
+	was, err := state.Meta(r, metaMark)
+	if err != nil || was == "" || was == c.markAttribute() {
+		return err
+	}
+	return c.file.Errorf("$.tenant.mark_attribute", "the attribute never changes: the accounts that the bridge made bear their marks in %s, by %s it would know none of them, and nobody could be cut. Put %s back", was, c.markAttribute(), was)
 }
 
 // sameName refuses another enclave.name or ledger.series than the one under which the ledger began: both are part of the

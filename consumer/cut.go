@@ -154,7 +154,7 @@ func spoken(r state.Reader, subject, issuer, to string) (state.SubjectKey, *stat
 	if came {
 		next = "no roster since has named them, so ask HR whether they left"
 	}
-	return k, nil, command.Misusef("nothing was said of subject %s since the database was made in place of a lost one, so there is nothing to %s: %s (their account is on `consumer unclaimed list`). To take their access now: `consumer cut %s`", subject, to, next, subject)
+	return k, nil, command.Misusef("nothing was said of subject %s since the database was made in place of a lost one, so there is nothing to %s: %s (their account is on `consumer unclaimed list`). To take their access now: `%s`", subject, to, next, command.Line("consumer cut", subject))
 }
 
 // whose finds the one person with this id.

@@ -86,7 +86,7 @@ func (a *app) examineFiles(ctx context.Context, c *Config) []doctor.Finding {
 		return append(list, f)
 	}
 	defer db.Close()
-	list = append(list, doctor.Of("database", "it is this enclave's", db.Check(c.Enclave.URI)))
+	list = append(list, doctor.Of("database", "it is this enclave's", errors.Join(db.Check(c.Enclave.URI), c.sameMark(db.Read()))))
 	verifier := r.verifier
 	if verifier == nil { // read came to its end before
 		if verifier, err = c.verifier(); err != nil {

@@ -331,6 +331,8 @@ func (a *app) describeQuestion(h *state.Hold, shown ruling.Shown, left map[state
 	for _, p := range shown.Subjects {
 		given := "nothing yet"
 		switch {
+		case p.Perhaps:
+			given = "perhaps the account" // by the ledger before this one
 		case p.Opened:
 			given = "the account" // with its groups: they stay on it when it is disabled
 		case len(p.Groups) > 0:

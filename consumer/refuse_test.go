@@ -367,3 +367,17 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 		t.Errorf("said: %s", text)
 	}
 }
+
+// The attribute with the ownership marks never changes: by another one nobody's account would be known, and nobody cut.
+func TestAnotherMarkAttributeIsRefused(t *testing.T) {
+	w := newWorld(t)
+	w.heartbeat()
+	w.start("run").stop()
+	w.edit("consumer.yaml", "tenant:\n", "tenant:\n  mark_attribute: extensionAttribute14\n")
+	for _, args := range [][]string{{"run"}, {"doctor"}} {
+		code, out, errs := w.consumer(args...)
+		if said := out + errs; code == exitDone || !strings.Contains(said, "tenant.mark_attribute") || !strings.Contains(said, "Put extensionAttribute15 back") {
+			t.Errorf("%v: exit %d, %s", args, code, said)
+		}
+	}
+}

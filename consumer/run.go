@@ -133,6 +133,9 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	if err := r.db.Check(cfg.Enclave.URI); err != nil {
 		return err
 	}
+	if err := cfg.sameMark(r.db.Read()); err != nil {
+		return err
+	}
 	if err := notBehind(ctx, r.db, cfg, r.verifier); err != nil {
 		return err
 	}
@@ -268,7 +271,13 @@ func (r *runner) start(ctx context.Context) error {
 		if err := state.SetMeta(tx, metaMode, fmt.Sprintf("%s %d", r.mode(), os.Getpid())); err != nil {
 			return err
 		}
+		if err := state.SetMeta(tx, metaMark, r.cfg.markAttribute()); err != nil {
+			return err
+		}
 		if err := r.inForce(tx, by); err != nil {
+			return err
+		}
+		if err := state.LookAgain(tx, now); err != nil { // what kept a cut may be put right
 			return err
 		}
 		if leap != nil {

@@ -409,14 +409,14 @@ func lockedOf(r state.Reader) ([]lockedStatus, error) {
 		if err != nil {
 			return nil, err
 		}
-		ends := "consumer unlock " + s.Subject
+		var flags []string
 		switch _, err := whose(r, s.Subject, lockFlags{}); {
 		case command.Misused(err): // the subject alone does not say who, as where another producer has it as well
-			ends += " --issuer " + s.Issuer
+			flags = append(flags, "--issuer", command.Quote(s.Issuer))
 		case err != nil:
 			return nil, err
 		}
-		l := lockedStatus{Issuer: s.Issuer, Subject: s.Subject, By: s.Doc.Lock.By, Since: s.Doc.Lock.At, Ends: ends + " --reason TEXT"}
+		l := lockedStatus{Issuer: s.Issuer, Subject: s.Subject, By: s.Doc.Lock.By, Since: s.Doc.Lock.At, Ends: command.Line("consumer unlock", s.Subject, append(flags, "--reason", "TEXT")...)}
 		looked := s.Lane != plan.Disable && s.Lane != plan.Revoke
 		if known.IsCut() && looked {
 			l.Cut = &known.DisabledAt

@@ -266,6 +266,15 @@ func (a *app) emit(cmd *cobra.Command, kind schema.Kind, subject string, fromInp
 					return register.Decision{}, err
 				}
 			}
+			if last.Status == "" && kind == schema.KindLeaver { // who was lost with a register, or a slip in the id
+				alike, err := announce.Alike(cmd.Context(), s.box, e.Audience, subject)
+				if err != nil {
+					return register.Decision{}, err
+				}
+				if alike != "" {
+					return register.Decision{}, &register.NonsenseError{Reason: fmt.Sprintf("nothing was ever announced of this id, and it differs in spelling alone from subject %s, who is live: emit the leaver of that one. Is it somebody else, whom a restored register has forgotten, have the enclave cut them", alike)}
+				}
+			}
 			if l, ok := event.(*schema.Leaver); ok && last.At(now).Status.Live() && l.Effective.Before(last.Start) {
 				begins = last.Start
 			}

@@ -209,3 +209,17 @@ func TestClockBehind(t *testing.T) {
 		t.Errorf("exit code %d", got)
 	}
 }
+
+// After a restore a leaver of an unknown id may be of somebody who was lost; of one that differs in spelling alone from that
+// of a live person it is a slip.
+func TestEmitAfterARestoreKnowsASlip(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	p.must(t, "emit", "joiner", "P017", "--display-name", "Ada")
+	p.must(t, "recover", "--force", "--reason", "disk lost")
+	if code, _, errs := p.try("", "emit", "leaver", "p017"); code != exitMisused || !strings.Contains(errs, "differs in spelling alone from subject P017") {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	p.must(t, "emit", "leaver", "p018")
+	p.must(t, "emit", "leaver", "P017")
+}

@@ -642,3 +642,44 @@ func (f *forked) common() schema.Digest {
 	}
 	return hash
 }
+
+// After a recovery nobody knows on whose word an account of before was opened: where every word that is left was a thief's, it
+// is in question, and an undo takes it. Where a good word is left, it is not.
+func TestWhatWasOpenedBeforeALossIsInQuestion(t *testing.T) {
+	w := newWorld(t)
+	p := newProducer(t, "hr", w.to)
+	w.trust(p)
+	w.update(func(tx *store.Tx) error { return state.SetRecovered(tx, t0.Add(-time.Hour)) })
+	good := *p
+	good.rekey()
+	w.trust(&good)
+	w.give(good.joiner("ann", 1, "analyst"))
+	p.seq, p.prev = good.seq, good.prev
+	w.give(p.mover("ann", 1, "lead"), p.joiner("bob", 1, "analyst"), p.joiner("cyd", 1, "analyst"), p.joiner("dan", 1, "analyst"))
+	for subject, account := range map[string]string{"ann": `{"id":"a"}`, "bob": `{"id":"b"}`, "dan": `{"id":"d","tried_at":"2026-11-23T04:00:00Z"}`} {
+		w.update(func(tx *store.Tx) error {
+			return state.SetAccount(tx, state.SubjectKey{Issuer: iss, Subject: subject}, []byte(account))
+		})
+	}
+	var h *state.Hold
+	w.update(func(tx *store.Tx) (err error) {
+		kid, _ := keys.ID(p.key.Public())
+		h, err = ruling.Revoke(t.Context(), w.db, tx, kid, admit.Point{Generation: 1, Seq: 1}, w.by())
+		return err
+	})
+	shown, _ := ruling.ParseShown(h)
+	var got []string
+	for _, x := range shown.Subjects {
+		got = append(got, fmt.Sprint(x.Subject, " ", x.Opened, " ", x.Perhaps))
+	}
+	if !slices.Equal(got, []string{"ann false false", "bob true true", "cyd false false", "dan false false"}) {
+		t.Errorf("got %q", got)
+	}
+	w.update(func(tx *store.Tx) error {
+		_, err := ruling.Undo(tx, h.ID, h.Digest, nil, new(policy.Policy), w.by())
+		return err
+	})
+	if w.subject("bob").Lane != plan.Disable || w.view("bob").Access {
+		t.Errorf("want the account of before taken, got lane %v, %+v", w.subject("bob").Lane, w.view("bob"))
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/state"
+	"jmlbridge/internal/directory"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/store"
@@ -144,10 +145,11 @@ type Person struct {
 	Issuer     string   `json:"iss"`
 	Subject    string   `json:"sub"`
 	Engagement int      `json:"engagement"`
-	Seq        uint64   `json:"seq"`              // of the word
-	Roles      []string `json:"roles,omitempty"`  // that it names
-	Opened     bool     `json:"opened,omitempty"` // on it an account was made or enabled
-	Groups     []string `json:"groups,omitempty"` // to which the account was added on it
+	Seq        uint64   `json:"seq"`               // of the word
+	Roles      []string `json:"roles,omitempty"`   // that it names
+	Opened     bool     `json:"opened,omitempty"`  // on it an account was made or enabled
+	Perhaps    bool     `json:"perhaps,omitempty"` // of Opened: that was before the database was lost, and nobody knows on whose word
+	Groups     []string `json:"groups,omitempty"`  // to which the account was added on it
 }
 
 // ParseShown reads what a hold of this package shows; ok is false for any other.
@@ -163,7 +165,11 @@ func ParseShown(h *state.Hold) (s Shown, ok bool) {
 // is nobody. ruled is the entry of the ruling.
 func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, ruled int64, by state.By) (*state.Hold, error) {
 	var marked, renewed []*state.Subject
-	before, err := undecided(tx)
+	earlier, err := undecided(tx)
+	if err != nil {
+		return nil, err
+	}
+	before, err := beforeLoss(tx)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +183,7 @@ func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, rul
 			renewed = append(renewed, s)
 		}
 		if q := s.Doc.Doubt; q != nil && !q.Denied {
-			was[s.SubjectKey] = before[q.Entry][s.SubjectKey]
+			was[s.SubjectKey] = earlier[q.Entry][s.SubjectKey]
 		}
 		doc, ok := fence.Disown(s.Doc, ruled, d.bad(s))
 		doc, roles := fence.DisownApprovals(doc, ruled, func(a fence.Approval) bool {
@@ -220,8 +226,13 @@ func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, rul
 			continue // whatever it gave is over
 		}
 		g := list[s.SubjectKey.Subject].and(was[s.SubjectKey])
+		perhaps, err := before.opened(tx, s)
+		if err != nil {
+			return nil, err
+		}
+		perhaps = perhaps && !g.opened
 		shown.Subjects = append(shown.Subjects, Person{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement, Seq: v.Want.Seq,
-			Roles: s.Doc.Desired(by.Now).Roles, Opened: g.opened, Groups: g.groups})
+			Roles: s.Doc.Desired(by.Now).Roles, Opened: g.opened || perhaps, Perhaps: perhaps, Groups: g.groups})
 		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement})
 	}
 	if shown.Count = len(shown.Subjects); shown.Count == 0 {
@@ -268,6 +279,26 @@ func (g given) and(o given) given {
 		}
 	}
 	return all
+}
+
+// loss is whether the database was made in place of a lost one, of which this ledger does not tell who was given what.
+type loss bool
+
+func beforeLoss(r state.Reader) (loss, error) {
+	at, err := state.Recovered(r)
+	return loss(!at.IsZero()), err
+}
+
+// opened reports whether a person has an account of before the loss, and no word that counts tells why.
+func (l loss) opened(r state.Reader, s *state.Subject) (bool, error) {
+	if !bool(l) || slices.ContainsFunc(s.Doc.Wants, func(w fence.Want) bool { return !w.Doubted }) {
+		return false, nil
+	}
+	known, err := s.Known()
+	if err != nil || known.ID != "" {
+		return known.TriedAt.IsZero() && known.DeletedAt.IsZero() && !known.IsCut(), err
+	}
+	return state.Bears(r, directory.Mark(s.Issuer, s.SubjectKey.Subject))
 }
 
 // undecided is what the open holds show as given, by the entry of the ruling and by person: the next ruling on a person takes the

@@ -54,6 +54,16 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 	return nil
 }
 
+// LookAgain makes due whoever is to have no access and is held by something in the tenant, which is looked at once in a while.
+func LookAgain(tx *store.Tx, now time.Time) error {
+	_, err := tx.Exec(`UPDATE subject SET due = ?1 WHERE lane = ?2 AND due > ?1 AND attempts = 0 AND note <> ''
+		AND note NOT LIKE 'held:%' AND note NOT LIKE 'released:%' AND note NOT LIKE 'discarded:%'`, ms(now), int64(plan.Strip))
+	if err != nil {
+		return fmt.Errorf("look again at who is held: %w", err)
+	}
+	return nil
+}
+
 // DeleteAt puts a delete that is planned to another date; zero: it is planned no more.
 func DeleteAt(tx *store.Tx, k SubjectKey, at time.Time) error {
 	lane := plan.Delete

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -162,4 +163,25 @@ func AsJSON(format string) (bool, error) {
 func OnTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Line is a command line to paste into a shell: words, an argument that somebody else chose, and flags with what goes before
+// each. The argument is quoted where the shell would read anything else in it, and stands behind -- where it looks like a flag.
+func Line(words, arg string, flags ...string) string {
+	line := append([]string{words}, flags...)
+	if strings.HasPrefix(arg, "-") {
+		return strings.Join(append(line, "--", Quote(arg)), " ")
+	}
+	return strings.Join(slices.Insert(line, 1, Quote(arg)), " ")
+}
+
+// Quote is a word as a POSIX shell takes it for itself.
+func Quote(word string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_.,:/@%+", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

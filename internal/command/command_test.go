@@ -62,3 +62,23 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("-o xml: %v", err)
 	}
 }
+
+// What is printed to be pasted does what it says and nothing else, whatever a producer named a person.
+func TestLine(t *testing.T) {
+	for arg, want := range map[string]string{
+		"100042":         "consumer unlock 100042 --reason TEXT",
+		"a@b.example":    "consumer unlock a@b.example --reason TEXT",
+		"a;touch${IFS}x": "consumer unlock 'a;touch${IFS}x' --reason TEXT",
+		"$(id)":          "consumer unlock '$(id)' --reason TEXT",
+		"O'N":            `consumer unlock 'O'\''N' --reason TEXT`,
+		"-dash":          "consumer unlock --reason TEXT -- -dash",
+		"-$(id)":         "consumer unlock --reason TEXT -- '-$(id)'",
+		"~root":          "consumer unlock '~root' --reason TEXT",
+		"#1":             "consumer unlock '#1' --reason TEXT",
+		"*":              "consumer unlock '*' --reason TEXT",
+	} {
+		if got := command.Line("consumer unlock", arg, "--reason", "TEXT"); got != want {
+			t.Errorf("%q: %s, want %s", arg, got, want)
+		}
+	}
+}

@@ -118,8 +118,20 @@ func (e *numberError) Error() string {
 func (f *File) only(text string) (found *token.Token) {
 	n := 0
 	for _, node := range ast.FilterFile(ast.MappingValueType, f.tree) {
-		if v, ok := node.(*ast.MappingValueNode); ok && v.Value.GetToken().Value == text {
-			found = v.Value.GetToken()
+		v, ok := node.(*ast.MappingValueNode)
+		if !ok {
+			continue
+		}
+		t := v.Value.GetToken()
+		word := t.Value
+		switch t.Type {
+		case token.DoubleQuoteType:
+			word = `"` + word + `"`
+		case token.SingleQuoteType:
+			word = "'" + word + "'"
+		}
+		if word == text {
+			found = t
 			n++
 		}
 	}
@@ -234,7 +246,7 @@ func (f *File) explain(err error) error {
 	}
 	var number *numberError
 	if errors.As(err, &number) {
-		t := f.only(strings.Trim(number.text, `"'`))
+		t := f.only(number.text)
 		return f.at(t, "%s%v", keyOf(t), number)
 	}
 	var unknown *yaml.UnknownFieldError

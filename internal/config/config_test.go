@@ -55,6 +55,7 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		"unknown key":     {"name: a\nnmae: b\n", `a.yaml:2:1: unknown key "nmae"`},
 		"unknown deep":    {"name: a\ninner:\n  c: d\n", `a.yaml:3:3: unknown key "c"`},
 		"fraction":        {"count: 0.9\n", `a.yaml:1:8: count: want a whole number, got 0.9`},
+		"quoted beside":   {"name: 1\ncount: \"1\"\n", `a.yaml:2:8: count: want a whole number, got text`},
 		"quoted":          {"count: \"200\"\n", `a.yaml:1:8: count: want a whole number, got text`},
 		"other base":      {"count: 0x1p3\n", `a.yaml:1:8: count: want a whole number, got 0x1p3`},
 		"wrong type":      {"count: many\n", `a.yaml:1:8: count: want a whole number, got text`},

@@ -310,6 +310,17 @@ func fold(id string) string {
 	return strings.ToLower(strings.TrimLeft(strings.TrimPrefix(strings.TrimSuffix(id, ".0"), "'"), "0"))
 }
 
+// Alike finds somebody who is live in an enclave and whose id differs from another one in spelling alone; empty: nobody.
+func Alike(ctx context.Context, box *outbox.Box, audience, id string) (found string, err error) {
+	err = box.States(ctx, audience, func(subject string, s register.State) error {
+		if subject != id && s.Status.Live() && fold(subject) == fold(id) && (found == "" || subject < found) {
+			found = subject
+		}
+		return nil
+	})
+	return found, err
+}
+
 // respelt finds the people whom the file does not name, but an id of which nothing was announced that differs from theirs in
 // spelling alone; by the folded id. Whoever is live goes before whoever has left, or of whom an operator spoke elsewhere.
 func respelt(snap *source.Snapshot, states map[string]register.State, elsewhere map[string][]register.Elsewhere) map[string]string {

@@ -221,6 +221,12 @@ func (im *Importer) columnOf(path string) string {
 		return im.m.End
 	case strings.HasSuffix(path, ".start") && im.m.Start != "":
 		return im.m.Start
+	case strings.Contains(path, ".roles"): // a role's name comes of a cell: those of the mapping were checked
+		for _, r := range im.m.Roles {
+			if r.Column != "" {
+				return r.Column
+			}
+		}
 	}
 	return path
 }
