@@ -395,7 +395,11 @@ earlier generations the key signed too, and with which command that is taken bac
 				} else {
 					fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
 				}
-				a.tellEarlier(args[0], earlier)
+				lost, err := state.Recovered(db.Read())
+				if err != nil {
+					return err
+				}
+				a.tellEarlier(args[0], earlier, !lost.IsZero())
 				if silent {
 					fmt.Fprintln(a.err, "consumer: nobody else may sign what it signed: what comes is refused, leavers too, until the producer's next key is trusted (`consumer trust add CARD --expect KEYID --reason TEXT`)")
 				}
@@ -410,7 +414,7 @@ earlier generations the key signed too, and with which command that is taken bac
 }
 
 // tellEarlier says where a key that was revoked is believed still, and how that is ended.
-func (a *app) tellEarlier(kid string, earlier []state.Signed) {
+func (a *app) tellEarlier(kid string, earlier []state.Signed, lost bool) {
 	if len(earlier) == 0 {
 		return
 	}
@@ -426,6 +430,9 @@ func (a *app) tellEarlier(kid string, earlier []state.Signed) {
 		line(fmt.Sprintf("--generation %d --from-seq N", s.Generation), fmt.Sprintf("from number N of generation %d on, where it signed %d messages, of the numbers %d to %d, and all of every later generation", s.Generation, s.Count, s.First, s.Last))
 	}
 	line("--from-seq 1", "all that it ever signed")
+	if lost {
+		fmt.Fprintln(a.err, "  What it signed before the database was lost is on the ledger before this one alone, and not counted here: its first number may be lower.")
+	}
 }
 
 // mayRetire refuses what an operator hardly meant: an end before what the key was believed already, and
