@@ -84,7 +84,7 @@ func Trust(s Subject) Subject {
 	for i := range s.Suspensions {
 		s.Suspensions[i].Doubted = false // else the same suspension, told again, begins anew
 	}
-	s.Resumed.Doubted, s.Doubt = false, nil
+	s.Resumed.Doubted, s.Doubt, s.Tainted = false, nil, nil
 	return s
 }
 
@@ -109,7 +109,7 @@ func Deny(s Subject, entry int64, now time.Time, roles []string) Subject {
 	if s.Doubt == nil {
 		return s
 	}
-	s.Doubt = &Doubt{s.Doubt.Entry, true}
+	s.Doubt, s.Tainted = &Doubt{s.Doubt.Entry, true}, nil
 	if l := s.Lapse.disowned(); l != nil && roles != nil { // by an earlier ruling, of which no good word came
 		if l.Roles == nil {
 			roles = nil

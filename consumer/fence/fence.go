@@ -78,6 +78,7 @@ type Subject struct {
 	Lock         *Lock        `json:"lock,omitempty"`
 	Lapse        *Lapse       `json:"lapse,omitempty"`
 	Doubt        *Doubt       `json:"doubt,omitempty"`
+	Tainted      *Tainted     `json:"tainted,omitempty"`
 	// Confirmed is the head of the last roster that said of the person what was known already. It is kept
 	// beside the record, since a roster confirms nearly everybody every day. What stood in the stream before
 	// it is overtaken, but for leavers.
@@ -146,6 +147,13 @@ type Lapse struct {
 // takes reports whether a role is among those that were taken.
 func (l *Lapse) takes(role string) bool {
 	return l != nil && (slices.Contains(l.Roles, role) || l.Before.takes(role))
+}
+
+// Tainted is what was given on a word that an operator disowned, and stands by words that came since: it is in question again
+// where these are disowned too.
+type Tainted struct {
+	Opened bool     `json:"opened,omitempty"` // the account
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Sure is the instant up to which all is past, though the enclave's clock, or the producer's, be ahead: it lies before
@@ -402,7 +410,7 @@ func (s *Subject) want(f Fact) {
 	if f.Kind == schema.KindJoiner {
 		// A new engagement: nothing of the earlier ones counts but their end.
 		s.forward(f.Position)
-		s.Wants = []Want{w}
+		s.Wants, s.Tainted = []Want{w}, nil
 	} else {
 		w.Effective = f.Effective
 		// What was to begin at or after this move will never be the last word.

@@ -683,3 +683,50 @@ func TestWhatWasOpenedBeforeALossIsInQuestion(t *testing.T) {
 		t.Errorf("want the account of before taken, got lane %v, %+v", w.subject("bob").Lane, w.view("bob"))
 	}
 }
+
+// What a thief's word gave, and another word let stand that turns out to be a second thief's, is in question once more.
+func TestWhatASecondThiefVouchedForIsInQuestion(t *testing.T) {
+	w := newWorld(t)
+	good := newProducer(t, "hr", w.to)
+	w.trust(good)
+	w.give(good.joiner("ann", 1, "analyst"))
+	first, second := *good, *good
+	first.rekey()
+	second.rekey()
+	w.trust(&first)
+	w.trust(&second)
+	w.sweep()
+	w.give(first.joiner("bob", 1, "analyst"))
+	w.given("bob", 2, entry.Op{Op: string(plan.CreateAccount)}, entry.Op{Op: string(plan.AddMember), Target: "soc"})
+	revoke := func(p *producer, from uint64) (h *state.Hold) {
+		w.update(func(tx *store.Tx) (err error) {
+			kid, _ := keys.ID(p.key.Public())
+			h, err = ruling.Revoke(t.Context(), w.db, tx, kid, admit.Point{Generation: 1, Seq: from}, w.by())
+			return err
+		})
+		w.sweep()
+		return h
+	}
+	if !w.view("bob").Access {
+		t.Fatalf("bob: %+v, %v", w.view("bob"), w.entries())
+	}
+	if shown, _ := ruling.ParseShown(revoke(&first, 2)); shown.Count != 1 || !shown.Subjects[0].Opened {
+		t.Fatalf("the first: %+v", shown)
+	}
+	second.seq, second.prev = first.seq, first.prev
+	w.give(second.mover("bob", 1, "analyst"))
+	if v := w.view("bob"); v.Doubt != nil || !v.Access {
+		t.Fatalf("want the second word to let it stand, got %+v", v)
+	}
+	h := revoke(&second, 3)
+	if shown, _ := ruling.ParseShown(h); shown.Count != 1 || !shown.Subjects[0].Opened || !slices.Equal(shown.Subjects[0].Groups, []string{"soc"}) {
+		t.Fatalf("the second: %+v", shown)
+	}
+	w.update(func(tx *store.Tx) error {
+		_, err := ruling.Undo(tx, h.ID, h.Digest, nil, new(policy.Policy), w.by())
+		return err
+	})
+	if w.subject("bob").Lane != plan.Disable || w.view("bob").Access {
+		t.Errorf("want what the thieves gave taken, got lane %v, %+v", w.subject("bob").Lane, w.view("bob"))
+	}
+}

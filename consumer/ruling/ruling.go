@@ -218,19 +218,27 @@ func (d *disowned) question(ctx context.Context, db *state.DB, tx *store.Tx, rul
 	}
 	for _, s := range marked {
 		s.Raise(plan.Idle, by.Now, false)
+		v, asked := s.Doc.At(by.Now), s.Doc.Question(by.Now) != nil
+		g := list[s.SubjectKey.Subject].and(was[s.SubjectKey])
+		unvouched := !slices.ContainsFunc(s.Doc.Wants, func(w fence.Want) bool { return !w.Doubted })
+		if t := s.Doc.Tainted; t != nil && unvouched {
+			g = g.and(given{t.Opened, t.Groups})
+		}
+		if asked && (g.opened || len(g.groups) > 0) {
+			s.Doc.Tainted = &fence.Tainted{Opened: g.opened, Groups: g.groups}
+		}
 		if err := state.SaveFacts(tx, s); err != nil {
 			return nil, err
 		}
-		v := s.Doc.At(by.Now)
-		if s.Doc.Question(by.Now) == nil {
+		if !asked {
 			continue // whatever it gave is over
 		}
-		g := list[s.SubjectKey.Subject].and(was[s.SubjectKey])
-		perhaps, err := before.opened(tx, s)
-		if err != nil {
-			return nil, err
+		perhaps := false
+		if unvouched && !g.opened {
+			if perhaps, err = before.opened(tx, s); err != nil {
+				return nil, err
+			}
 		}
-		perhaps = perhaps && !g.opened
 		shown.Subjects = append(shown.Subjects, Person{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement, Seq: v.Want.Seq,
 			Roles: s.Doc.Desired(by.Now).Roles, Opened: g.opened || perhaps, Perhaps: perhaps, Groups: g.groups})
 		whom = append(whom, entry.Who{Issuer: s.Issuer, Subject: s.SubjectKey.Subject, Engagement: v.Want.Engagement})
@@ -289,9 +297,9 @@ func beforeLoss(r state.Reader) (loss, error) {
 	return loss(!at.IsZero()), err
 }
 
-// opened reports whether a person has an account of before the loss, and no word that counts tells why.
+// opened reports whether a person has an account of before the loss.
 func (l loss) opened(r state.Reader, s *state.Subject) (bool, error) {
-	if !bool(l) || slices.ContainsFunc(s.Doc.Wants, func(w fence.Want) bool { return !w.Doubted }) {
+	if !l {
 		return false, nil
 	}
 	known, err := s.Known()
