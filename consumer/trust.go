@@ -419,12 +419,8 @@ func (a *app) tellEarlier(kid string, earlier []state.Signed, lost bool) {
 		return
 	}
 	fmt.Fprintf(a.err, "consumer: key %s signed in earlier generations of the stream too, and is believed in these still. If it was stolen by then, one of\n", kid)
-	name, last := kid, ""
-	if strings.HasPrefix(kid, "-") { // else it is taken for flags
-		name, last = "", " -- "+kid
-	}
 	line := func(flags, what string) {
-		fmt.Fprintf(a.err, "  %s --reason TEXT%s\n      %s\n", strings.Join(slices.DeleteFunc([]string{"consumer trust revoke", name, flags}, func(s string) bool { return s == "" }), " "), last, what)
+		fmt.Fprintf(a.err, "  %s\n      %s\n", command.Line("consumer trust revoke", kid, flags, "--reason TEXT"), what)
 	}
 	for _, s := range earlier {
 		line(fmt.Sprintf("--generation %d --from-seq N", s.Generation), fmt.Sprintf("from number N of generation %d on, where it signed %d messages, of the numbers %d to %d, and all of every later generation", s.Generation, s.Count, s.First, s.Last))

@@ -236,13 +236,7 @@ func TestTwoEnclaves(t *testing.T) {
 	p.must(t, "init")
 	file := p.write(t, "export.csv", people)
 	p.must(t, "import", file)
-	second := strings.Replace(template, "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {everyone: true}
-source:
-`, 1)
+	second := withSecond(template, "{everyone: true}")
 	p.write(t, "producer.yaml", second)
 	if code, _, errs := p.try("", "import", file); code != exitMisused || !strings.Contains(errs, "producer enclave add") {
 		t.Errorf("an enclave without a chain: %d %s", code, errs)
@@ -278,13 +272,7 @@ source:
 // What one enclave was told already keeps nothing from the others.
 func TestWhatOneEnclaveKnowsTheOthersHear(t *testing.T) {
 	p := newPlace(t)
-	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {everyone: true}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(template, "{everyone: true}"))
 	p.must(t, "init")
 	p.must(t, "import", p.write(t, "export.csv", people))
 	for _, args := range [][]string{

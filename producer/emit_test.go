@@ -93,13 +93,7 @@ func TestEmitLeavesStrangersOut(t *testing.T) {
 // A manager whom one enclave does not know is named to the next, which does.
 func TestAStrangerToOneEnclaveAlone(t *testing.T) {
 	p := newPlace(t)
-	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {everyone: true}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(template, "{everyone: true}"))
 	p.must(t, "init")
 	p.must(t, "import", p.write(t, "export.csv", people)) // 3 is in the second enclave only
 	const joiner = `{"engagement":1,"person":{"displayName":"D","manager":{"value":"3"}},"roles":[],"start":"2026-01-01T00:00:00Z"}`

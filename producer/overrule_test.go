@@ -162,13 +162,7 @@ func TestRestoreThatLostAnEnclave(t *testing.T) {
 	p.must(t, "import", file)
 	copied := filepath.Join(t.TempDir(), "copy.db")
 	p.must(t, "backup", copied, "--reason", "nightly")
-	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {everyone: true}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(template, "{everyone: true}"))
 	p.must(t, "enclave", "add", "GOV-2")
 	p.must(t, "import", file)
 	text, err := os.ReadFile(copied)
@@ -187,13 +181,7 @@ source:
 // After a restore a leaver goes to the enclaves that are known to have the person, and it is said which others may.
 func TestALeaverAfterARestoreNamesWhereItIsNotSaid(t *testing.T) {
 	p := newPlace(t)
-	p.write(t, "producer.yaml", strings.Replace(template, "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {in: [{when: [{column: dept, equals: ir}]}]}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(template, "{in: [{when: [{column: dept, equals: ir}]}]}"))
 	p.must(t, "init")
 	p.must(t, "import", p.write(t, "export.csv", people))
 	if code, out, errs := p.try("", "emit", "leaver", "2"); code != exitDone || strings.Count(out, "stored") != 1 || strings.Contains(errs, "--enclave") {
@@ -252,13 +240,7 @@ func TestAnOperatorsWordCrossesScopes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.write(t, "producer.yaml", strings.Replace(string(text), "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {in: [{when: [{column: dept, equals: ir}]}]}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(string(text), "{in: [{when: [{column: dept, equals: ir}]}]}"))
 	p.must(t, "enclave", "add", "GOV-2")
 	file := func(seven, eight string) string {
 		t.Helper()
@@ -289,13 +271,7 @@ func TestAnOlderFileCrossesNoScopes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.write(t, "producer.yaml", strings.Replace(string(text), "source:\n", `  - name: GOV-2
-    audience: urn:jmlbridge:enclave:gov-2
-    encryption_key: enclave.pub.pem
-    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
-    scope: {in: [{when: [{column: dept, equals: ir}]}]}
-source:
-`, 1))
+	p.write(t, "producer.yaml", withSecond(string(text), "{in: [{when: [{column: dept, equals: ir}]}]}"))
 	p.must(t, "enclave", "add", "GOV-2")
 	file := func(dept, contract string) string {
 		t.Helper()

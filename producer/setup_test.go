@@ -114,3 +114,12 @@ func (p *place) files(t *testing.T) string {
 }
 
 const people = "id,name,dept,status\n1,A,sec,a\n2,B,sec,a\n3,C,sales,a\n"
+
+// withSecond is a configuration with a second enclave, GOV-2, of this scope.
+func withSecond(config, scope string) string {
+	return strings.Replace(config, "source:\n", `  - name: GOV-2
+    audience: urn:jmlbridge:enclave:gov-2
+    encryption_key: enclave.pub.pem
+    queue: {nats: {url: ["tls://127.0.0.1:1"], nkey: none.nk, stream: JML-GOV-2, subject: jml.GOV-2}}
+    scope: `+scope+"\nsource:\n", 1)
+}

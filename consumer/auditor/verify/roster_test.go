@@ -260,11 +260,7 @@ func TestRosters(t *testing.T) {
 			seq := w.joins("E1")
 			w.wait(8 * 24 * time.Hour)
 			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
-			for _, op := range []string{"disable", "revoke-sessions"} {
-				in := w.intends("E1", "lease", seq, op)
-				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
-				w.answers("E1", in, entry.ResultApplied)
-			}
+			w.byLease("E1", i)
 			w.wait(time.Hour)
 			list := w.rosters([]schema.LiveEngagement{w.lives("E1", 1, "analyst")}, nil)
 			w.take(list[0], entry.DispositionAdmitted, "")
@@ -276,11 +272,7 @@ func TestRosters(t *testing.T) {
 			w.joins("E2")
 			w.wait(8 * 24 * time.Hour)
 			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
-			for _, op := range []string{"disable", "revoke-sessions"} {
-				in := w.intends("E1", "lease", seq, op)
-				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
-				w.answers("E1", in, entry.ResultApplied)
-			}
+			w.byLease("E1", i)
 			w.wait(time.Hour)
 			list := w.rosters([]schema.LiveEngagement{w.lives("E1", 1, "analyst")}, nil)
 			w.take(list[0], entry.DispositionAdmitted, "")
@@ -291,11 +283,7 @@ func TestRosters(t *testing.T) {
 			seq := w.joins("E1")
 			w.joins("E2")
 			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
-			for _, op := range []string{"disable", "revoke-sessions"} {
-				in := w.intends("E1", "lease", seq, op)
-				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
-				w.answers("E1", in, entry.ResultApplied)
-			}
+			w.byLease("E1", i)
 			w.wait(time.Hour)
 			list := w.rosters([]schema.LiveEngagement{w.lives("E2", 1, "analyst")}, nil)
 			w.take(list[0], entry.DispositionAdmitted, "")
@@ -305,11 +293,7 @@ func TestRosters(t *testing.T) {
 		{"given while a lease had run out", func(w *world) {
 			seq := w.joins("E1")
 			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1})
-			for _, op := range []string{"disable", "revoke-sessions"} {
-				in := w.intends("E1", "lease", seq, op)
-				w.entries[in].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Code: "lease", Entry: &i}
-				w.answers("E1", in, entry.ResultApplied)
-			}
+			w.byLease("E1", i)
 			w.wait(time.Hour)
 			w.does("E1", "active", seq, "enable")
 		}, []string{"give-after-cut"}},
