@@ -122,8 +122,8 @@ resource network 'Microsoft.ServiceBus/namespaces/networkRuleSets@2021-11-01' = 
     publicNetworkAccess: empty(allowedNetworks) ? 'Disabled' : 'Enabled'
     defaultAction: 'Deny'
     trustedServiceAccessEnabled: false
-    ipRules: [for range in allowedNetworks: {
-      ipMask: range
+    ipRules: [for prefix in allowedNetworks: {
+      ipMask: prefix
       action: 'Allow'
     }]
   }
