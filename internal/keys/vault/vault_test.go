@@ -10,9 +10,16 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -296,26 +303,78 @@ func TestJudge(t *testing.T) {
 	g := &guard{authority: "https://login.microsoftonline.us", tenant: "t1", resource: "https://vault.usgovcloudapi.net"}
 	const good = `Bearer authorization="https://login.microsoftonline.us/t1", resource="https://vault.usgovcloudapi.net"`
 	for _, h := range []string{good, strings.Replace(good, "/t1", "/T1", 1), `Bearer authorization="https://login.microsoftonline.us/t1", scope="https://vault.usgovcloudapi.net/.default"`} {
-		if d := g.judge([]string{h}); d != "" {
-			t.Errorf("%s: %s", h, d)
+		if tenant, d := g.judge([]string{h}); d != "" || !strings.EqualFold(tenant, "t1") {
+			t.Errorf("%s: %s, tenant %q", h, d, tenant)
 		}
 	}
 	anyTenant := *g
 	anyTenant.tenant = ""
-	if d := anyTenant.judge([]string{strings.Replace(good, "/t1", "/t2", 1)}); d != "" {
-		t.Errorf("a managed identity's tenant is its host's: %s", d)
+	if tenant, d := anyTenant.judge([]string{strings.Replace(good, "/t1", "/t2", 1)}); d != "" || tenant != "t2" {
+		t.Errorf("a managed identity's tenant is its host's: %s, tenant %q", d, tenant)
+	}
+	if _, d := anyTenant.judge([]string{strings.Replace(good, "/t1", "/t1 scope=https://graph.microsoft.us", 1)}); d == "" {
+		t.Error("followed a tenant that is no tenant")
 	}
 	for _, h := range []string{"", "Basic x", `Bearer`, `Bearer x`, `Bearer authorization="https://login.microsoftonline.us/t1"`,
 		strings.Replace(good, "/t1", "/t2", 1), strings.Replace(good, "/t1", "/t1/x", 1), strings.Replace(good, "/t1", "", 1), strings.Replace(good, "/t1", "/", 1),
 		strings.Replace(good, ".us/", ".us.attacker.example/", 1), strings.Replace(good, "https://login", "https://x@login", 1),
 		strings.Replace(good, "vault.", "graph.", 1), good + `, resource="https://graph.microsoft.us"`, good + `, scope="https://graph.microsoft.us/.default"`,
 		strings.Replace(good, "https://login", "http://login", 1)} {
-		if d := g.judge([]string{h}); d == "" {
+		if _, d := g.judge([]string{h}); d == "" {
 			t.Errorf("followed %s", h)
 		}
 	}
-	if g.judge(nil) == "" || g.judge([]string{good, good}) == "" {
-		t.Error("followed none, or two")
+	for _, h := range [][]string{nil, {good, good}} {
+		if _, d := g.judge(h); d == "" {
+			t.Errorf("followed %d challenges", len(h))
+		}
+	}
+}
+
+// TestChallengeOfTwoReadings: what the client library would read in a challenge, and the guard does not, leads nowhere.
+func TestChallengeOfTwoReadings(t *testing.T) {
+	const other = tenant.BusResource // one that the authority makes tokens for
+	for name, more := range map[string]string{
+		"a scope":     `, x="y scope=` + other + `"`,
+		"a resource":  `, scope="` + tenant.OtherResource + `/.default", x="y scope=` + other + ` z"`,
+		"a tenant":    `, x="y authorization=https://login.attacker.example/t z"`,
+		"no address":  `, x="y authorization=https: z"`,
+		"some claims": `, error="insufficient_claims", claims="?"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			r, at := w.ref("es256"), w.config.Cloud.Authority+w.config.Credential.Tenant
+			var got []string // resources of the tokens that the store was shown
+			store := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+				if parts := strings.Split(q.Header.Get("Authorization"), "."); len(parts) == 3 {
+					var claims struct{ Aud string }
+					raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+					if err := errors.Join(err, json.Unmarshal(raw, &claims)); err != nil {
+						t.Error(err)
+					}
+					got = append(got, claims.Aud)
+				}
+				rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization=%q, resource=%q%s`, at, tenant.OtherResource, more))
+				rw.WriteHeader(http.StatusUnauthorized)
+			}))
+			defer store.Close()
+			roots, err := os.ReadFile(w.config.Transport.CAFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.file("ca.pem", append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})...))
+			w.config.Cloud.KeyStore, r.Vault = store.Listener.Addr().String(), store.URL
+			k, err := w.open().Signer(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil || !strings.Contains(err.Error(), "answered 401") {
+				t.Errorf("%v", err)
+			}
+			if len(got) == 0 || slices.ContainsFunc(got, func(aud string) bool { return aud != tenant.OtherResource }) {
+				t.Errorf("the store was shown tokens for %q", got)
+			}
+		})
 	}
 }
 
@@ -325,7 +384,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(`Bearer authorization="https://login.microsoftonline.us/t1", resource="https://vault.usgovcloudapi.net"`)
 	f.Add(`Bearer authorization="https:", resource=""`)
 	f.Fuzz(func(t *testing.T, h string) {
-		if g.judge([]string{h}) == "" && (!strings.Contains(strings.ToLower(h), "https://login.microsoftonline.us/t1") || !strings.Contains(h, g.resource)) {
+		if _, d := g.judge([]string{h}); d == "" && (!strings.Contains(strings.ToLower(h), "https://login.microsoftonline.us/t1") || !strings.Contains(h, g.resource)) {
 			t.Errorf("followed %q", h)
 		}
 	})
