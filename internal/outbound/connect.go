@@ -94,10 +94,10 @@ func (w *Way) tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, address
 	if err != nil {
 		return nil, fmt.Errorf("no answer to CONNECT: %w", err)
 	}
-	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("CONNECT %s answered %s", address, resp.Status)
+		return nil, fmt.Errorf("CONNECT %s answered %.200s", address, resp.Status)
 	}
+	// Its body is left alone: what follows is the tunnel, whatever length a header states (RFC 9110, 9.3.6).
 	if !stop() {
 		return nil, ctx.Err()
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -140,6 +141,7 @@ func TestOr(t *testing.T) {
 // middle is a proxy that knows CONNECT, asks for a name and a password and remembers who was asked for.
 type middle struct {
 	auth string
+	more string     // headers of its answer
 	mu   sync.Mutex // guards to
 	to   []string
 }
@@ -163,7 +165,7 @@ func (m *middle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.Close()
-	io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
+	io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n"+m.more+"\r\n")
 	go func() { io.Copy(out, in); out.Close() }()
 	io.Copy(conn, out)
 }
@@ -252,6 +254,32 @@ func TestTunnel(t *testing.T) {
 	c.Close()
 	if len(m.to) != before {
 		t.Error("went through a proxy in spite of none")
+	}
+}
+
+// TestProxyThatStatesALength: of an answer that opens a tunnel nothing is a body.
+func TestProxyThatStatesALength(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	for _, more := range []string{"Transfer-Encoding: chunked\r\n", "Content-Length: 5\r\n", "Content-Length: 0\r\n"} {
+		proxy := httptest.NewServer(&middle{more: more})
+		defer proxy.Close()
+		w, err := New(Config{Proxy: proxy.URL, CAFile: file(t, 0o644, pemOf(server.Certificate()))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c, err := w.DialContext(ctx, "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatalf("%q: %v", more, err)
+		}
+		defer c.Close()
+		cfg := w.TLS()
+		cfg.ServerName = "example.com"
+		if err := tls.Client(c, cfg).HandshakeContext(ctx); err != nil {
+			t.Errorf("%q: %v", more, err)
+		}
 	}
 }
 
