@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -119,7 +120,7 @@ func refuseRedirect(*http.Request, []*http.Request) error {
 func direct(t http.RoundTripper) http.RoundTripper {
 	if t, ok := t.(*http.Transport); ok {
 		t = t.Clone()
-		t.Proxy = nil
+		t.Proxy, t.DialContext = nil, (&net.Dialer{}).DialContext // its own goes by a proxy as well
 		return t
 	}
 	return t

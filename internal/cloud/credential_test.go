@@ -290,6 +290,12 @@ func TestManagedIdentity(t *testing.T) {
 // TestManagedIdentityOfAppService: where the host says that its endpoint is another one, that is asked, past the
 // proxy, with the host's own secret; for every service's resource.
 func TestManagedIdentityOfAppService(t *testing.T) {
+	for _, proxy := range []string{"http://127.0.0.1:1", "https://127.0.0.1:1"} { // nobody listens there
+		t.Run(proxy, func(t *testing.T) { appService(t, proxy) })
+	}
+}
+
+func appService(t *testing.T, proxy string) {
 	client := rand.Text() // of this run: the library keeps tokens of one identity and resource for the whole process
 	var mu sync.Mutex
 	var resources []string
@@ -305,7 +311,7 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 	defer host.Close()
 	t.Setenv("IDENTITY_ENDPOINT", host.URL+"/msi/token")
 	t.Setenv("IDENTITY_HEADER", "host secret")
-	way, err := outbound.New(outbound.Config{Proxy: "http://127.0.0.1:1"}) // nobody listens there
+	way, err := outbound.New(outbound.Config{Proxy: proxy})
 	if err != nil {
 		t.Fatal(err)
 	}

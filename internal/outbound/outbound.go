@@ -8,6 +8,7 @@ package outbound
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -103,8 +104,26 @@ func (w *Way) Transport() *http.Transport {
 		MaxIdleConnsPerHost:    idlePerHost,
 		MaxResponseHeaderBytes: maxHeaders,
 	}
-	if w.proxy != nil {
-		t.Proxy = func(r *http.Request) (*url.URL, error) { return w.proxyFor(r.URL.Host) }
+	if w.proxy == nil {
+		return t
+	}
+	// To a proxy over TLS net/http would offer HTTP/2, which it cannot speak with one: that tunnel is ours.
+	ours := func(address string) (*url.URL, bool, error) {
+		proxy, err := w.proxyFor(address)
+		return proxy, proxy != nil && proxy.Scheme == "https", err
+	}
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		proxy, over, err := ours(r.URL.Host)
+		if over {
+			return nil, nil
+		}
+		return proxy, err
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if _, over, _ := ours(address); over {
+			return w.DialContext(ctx, network, address)
+		}
+		return w.dial.DialContext(ctx, network, address)
 	}
 	return t
 }

@@ -283,6 +283,38 @@ func TestProxyThatStatesALength(t *testing.T) {
 	}
 }
 
+// TestTransportByAProxy: also by one over TLS that would speak HTTP/2.
+func TestTransportByAProxy(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	for name, start := range map[string]func(*httptest.Server){
+		"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS,
+		"HTTP/2": func(s *httptest.Server) { s.EnableHTTP2 = true; s.StartTLS() },
+	} {
+		m := &middle{auth: "Basic " + base64.StdEncoding.EncodeToString([]byte("bridge:let me out"))}
+		proxy := httptest.NewUnstartedServer(m)
+		start(proxy)
+		defer proxy.Close()
+		w, err := New(Config{Proxy: proxy.URL, ProxyCredentials: file(t, 0o600, []byte("bridge:let me out")), CAFile: file(t, 0o644, pemOf(server.Certificate()))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := w.Transport()
+		resp, err := (&http.Client{Transport: tr}).Get(server.URL)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		resp.Body.Close()
+		tr.CloseIdleConnections()
+		if resp.ProtoMajor != 2 || len(m.to) != 1 || m.to[0] != server.Listener.Addr().String() {
+			t.Errorf("%s: %s, through the proxy: %q", name, resp.Proto, m.to)
+		}
+	}
+}
+
 // TestMuteProxy: a proxy that takes the connection and says nothing is given up with the caller's context.
 func TestMuteProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
