@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -61,6 +62,10 @@ type CredentialConfig struct {
 func (c Cloud) NewCredential(cfg CredentialConfig, transport http.RoundTripper) (azcore.TokenCredential, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
+	}
+	// The library has no option against it: it would ask a host made of this name for tokens.
+	if err := os.Unsetenv("AZURE_REGIONAL_AUTHORITY_NAME"); err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
 	}
 	opts := azcore.ClientOptions{
 		Cloud:     c.Azure(),

@@ -131,6 +131,7 @@ func TestEveryCloudsToken(t *testing.T) {
 			{Kind: WorkloadIdentity, Tenant: tenant, Client: client, TokenFile: tokenFile},
 		} {
 			t.Run(cfg.Name+" "+cred.Kind, func(t *testing.T) {
+				t.Setenv("AZURE_REGIONAL_AUTHORITY_NAME", "elsewhere.example/")
 				a := &authority{}
 				credential, err := c.NewCredential(cred, a)
 				if err != nil {
