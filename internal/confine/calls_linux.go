@@ -47,8 +47,8 @@ func on(call uint32, body ...bpf.Instruction) []bpf.Instruction {
 
 // filter leaves of sockets those whose every connection Landlock is asked about. Others reach the same hosts past it: Multipath
 // TCP, SCTP and SMC by a protocol of their own, TCP Fast Open by a message that opens the connection, and io_uring by making sockets
-// without a call that is seen here. Unix sockets lead to services that trust whoever runs under this user. Of files it refuses what
-// Landlock knows nothing of: a key whose mode was changed is a key that a start refuses, or that others read.
+// without a call that is seen here. Unix sockets lead to services that trust whoever runs under this user, those of a pair as well,
+// from which a datagram goes to any. Of files it refuses what Landlock knows nothing of: a key whose mode was changed is a key that a start refuses, or that others read.
 func filter(machine uint32) []bpf.Instruction {
 	sockets := []bpf.Instruction{arg(0)}
 	sockets = append(sockets, oneOf(unix.EAFNOSUPPORT, unix.AF_NETLINK, unix.AF_INET, unix.AF_INET6)...)
@@ -71,6 +71,7 @@ func filter(machine uint32) []bpf.Instruction {
 	}
 	for _, calls := range [][]bpf.Instruction{
 		on(unix.SYS_SOCKET, sockets...),
+		on(unix.SYS_SOCKETPAIR, refuse(unix.EAFNOSUPPORT)),
 		on(unix.SYS_SENDTO, send(3)...),
 		on(unix.SYS_SENDMSG, send(2)...),
 		on(unix.SYS_SENDMMSG, send(3)...),

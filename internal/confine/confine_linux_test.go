@@ -104,6 +104,7 @@ func begin(t *testing.T) {
 func plainCalls(t *testing.T, file string, open *os.File) {
 	for name, do := range map[string]func() error{
 		"dial a Unix socket":              func() error { _, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
+		"have a pair of Unix sockets":     func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0); return err },
 		"change a mode":                   func() error { return os.Chmod(file, 0o644) },
 		"change the mode of an open file": func() error { return open.Chmod(0o644) },
 		"change an owner":                 func() error { return os.Lchown(file, os.Getuid(), os.Getgid()) },
