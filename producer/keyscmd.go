@@ -3,6 +3,7 @@ package main
 import (
 	"crypto"
 	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -10,6 +11,8 @@ import (
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/keys/custody"
 	"jmlbridge/internal/program"
+	"jmlbridge/internal/store"
+	"jmlbridge/producer/outbox"
 )
 
 // errKeys is the answer of "keys"; what is wrong was printed.
@@ -83,18 +86,30 @@ func (c *Config) uses() []custody.Use {
 	return append(list, custody.LedgerUses(c.Ledger.Key, c.Ledger.SecondKey)...)
 }
 
-// adoptSecond leaves the public half and the line of a second key that init did not know.
-func (c *Config) adoptSecond(cmd *cobra.Command) error {
+// adoptSecond leaves the public half and the line of a second key that init did not know, or neither.
+func (c *Config) adoptSecond(cmd *cobra.Command) (err error) {
 	r := c.Ledger.SecondKey
 	if r == nil {
 		return c.file.Errorf("$.ledger.second_key", "there is none to adopt")
 	}
-	if _, err := c.keeper.Adopt(cmd.Context(), *r, "sign"); err != nil {
-		return err
-	}
-	_, line, err := c.verifiers(1)
+	db, err := store.OpenRead(c.Database, outbox.Schema)
 	if err != nil {
 		return err
 	}
-	return writeNew(c.secondFile(1), []byte(line+"\n"))
+	defer db.Close()
+	generation, err := outbox.Generation(cmd.Context(), db)
+	if err != nil {
+		return err
+	}
+	if _, err := c.keeper.Adopt(cmd.Context(), *r, "sign"); err != nil {
+		return err
+	}
+	_, line, err := c.verifiers(generation)
+	if err == nil {
+		err = writeNew(c.secondFile(generation), []byte(line+"\n"))
+	}
+	if err != nil {
+		err = errors.Join(err, os.Remove(r.Public))
+	}
+	return err
 }
