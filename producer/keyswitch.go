@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -120,8 +121,16 @@ func (a *app) makeNext(ctx context.Context, cfg *Config) (*nextKey, error) {
 	}
 	n.KID = n.Card.Keys[0].ID
 	n.CardFile = filepath.Join(filepath.Dir(cfg.file.Name()), "producer-card-"+strings.TrimLeft(n.KID[:12], "-_")+".json")
-	if err := n.Card.write(n.CardFile); err != nil && !errors.Is(err, os.ErrExist) {
+	err = n.Card.write(n.CardFile)
+	if !errors.Is(err, os.ErrExist) {
+		return n, err
+	}
+	there, err := os.ReadFile(n.CardFile)
+	if err != nil {
 		return nil, err
+	}
+	if text, err := n.Card.text(); err != nil || !bytes.Equal(there, text) {
+		return nil, errors.Join(err, command.Misusef("%s is not this key's card as it is now: it is of before a recovery or of another configuration, or was not written to its end; move it away and say this again", n.CardFile))
 	}
 	return n, nil
 }

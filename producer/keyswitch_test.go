@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,4 +60,28 @@ func TestKeySwitch(t *testing.T) {
 	}
 	signing("key: keys/signing-2.pem, alg: EdDSA")
 	p.must(t, "card")
+}
+
+// The card of the next key that is left is the one that is shown: a recovery makes another of it.
+func TestCardOfTheNextKey(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	p.write(t, "producer.yaml", strings.Replace(template, "signing: {key: keys/signing.pem}", "signing: {key: keys/signing.pem, next: {key: keys/signing-2.pem}}", 1))
+	var n nextKey
+	if err := json.Unmarshal([]byte(p.must(t, "key", "next", "-o", "json")), &n); err != nil {
+		t.Fatal(err)
+	}
+	p.must(t, "recover", "--force", "--reason", "disk lost")
+	if code, _, errs := p.try("", "key", "next"); code != exitMisused || !strings.Contains(errs, n.CardFile) {
+		t.Errorf("with the card of before: %d %s", code, errs)
+	}
+	if err := os.Remove(n.CardFile); err != nil {
+		t.Fatal(err)
+	}
+	p.must(t, "key", "next")
+	var left card
+	text, err := os.ReadFile(n.CardFile)
+	if err := errors.Join(err, json.Unmarshal(text, &left)); err != nil || left.Generation != 2 || left.Keys[0].ID != n.KID {
+		t.Errorf("%+v %v", left, err)
+	}
 }
