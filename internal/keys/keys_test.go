@@ -203,6 +203,8 @@ func TestBadFilesAreRefused(t *testing.T) {
 		{"two keys", "follow", string(good) + string(good)},
 		{"text behind", "follow", string(good) + "x"},
 		{"text before", "before", "x\n" + string(good)},
+		{"a broken key before", "before", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n" + string(good)},
+		{"a key cut short before", "before", string(good[:len(good)/2]) + "\n" + string(good)},
 		{"headers", "without headers", string(pem.EncodeToMemory(block))},
 		{"garbage inside", "read the private key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))},
 		{"P-224", "P-256", string(p224PEM)},

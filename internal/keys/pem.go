@@ -75,7 +75,7 @@ func ParsePublic(data []byte) (crypto.PublicKey, error) {
 // onlyBlock returns the content of the one PEM block in data. Text around it is refused: two keys in
 // a file, or a key behind a comment, is a mistake that should not pass in silence.
 func onlyBlock(data []byte, want string) ([]byte, error) {
-	data = bytes.TrimSpace(data)
+	data, begin := bytes.TrimSpace(data), []byte("-----BEGIN ")
 	if len(data) == 0 {
 		return nil, errors.New("the file is empty")
 	}
@@ -91,7 +91,7 @@ func onlyBlock(data []byte, want string) ([]byte, error) {
 		return nil, fmt.Errorf("want a PEM block %q without headers", want)
 	case len(bytes.TrimSpace(rest)) > 0:
 		return nil, fmt.Errorf("%d octets follow the PEM block; want one key a file and nothing else", len(rest))
-	case !bytes.HasPrefix(data, []byte("-----BEGIN ")):
+	case !bytes.HasPrefix(data, begin) || bytes.Count(data, begin) > 1: // pem passes over what it cannot read
 		return nil, errors.New("text stands before the PEM block; want one key a file and nothing else")
 	}
 	return block.Bytes, nil
