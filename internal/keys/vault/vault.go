@@ -75,11 +75,22 @@ func Open(ctx context.Context, cfg Config) (*Stores, error) {
 	}
 	transport := way.Transport()
 	transport.MaxIdleConnsPerHost = Parallel
-	if s.cred, err = s.cloud.NewCredential(cfg.Credential, transport); err != nil {
+	cred, err := s.cloud.NewCredential(cfg.Credential, transport)
+	if err != nil {
 		return nil, err
 	}
+	s.cred = shortLived{cred}
 	s.guard = &guard{next: transport, authority: strings.TrimRight(s.cloud.Authority, "/"), tenant: cfg.Credential.Tenant}
 	return s, nil
+}
+
+// shortLived asks for tokens that end by themselves. The library's live for a day, until a store says by a challenge
+// that they were revoked; the guard follows none of that kind, so that nothing would be signed for that day.
+type shortLived struct{ azcore.TokenCredential }
+
+func (c shortLived) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	o.EnableCAE = false
+	return c.TokenCredential.GetToken(ctx, o)
 }
 
 // client is the client of the store at address, which must lie in the cloud.

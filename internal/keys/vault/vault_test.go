@@ -347,10 +347,16 @@ func TestChallengeOfTwoReadings(t *testing.T) {
 			var got []string // resources of the tokens that the store was shown
 			store := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
 				if parts := strings.Split(q.Header.Get("Authorization"), "."); len(parts) == 3 {
-					var claims struct{ Aud string }
+					var claims struct {
+						Aud string
+						Can []string `json:"xms_cc"`
+					}
 					raw, err := base64.RawURLEncoding.DecodeString(parts[1])
 					if err := errors.Join(err, json.Unmarshal(raw, &claims)); err != nil {
 						t.Error(err)
+					}
+					if len(claims.Can) > 0 {
+						t.Errorf("the store was told that we can %q, and the guard follows no challenge about it", claims.Can)
 					}
 					got = append(got, claims.Aud)
 				}
