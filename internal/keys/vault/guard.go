@@ -2,6 +2,7 @@ package vault
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -39,8 +40,15 @@ func (*ChallengeError) NonRetriable() {}
 
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := g.next.RoundTrip(r)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxAnswer), resp.Body} // the library reads to its end whatever comes
+	if resp.StatusCode != http.StatusUnauthorized {
+		return resp, nil
 	}
 	tenant, detail := g.judge(resp.Header.Values("WWW-Authenticate"))
 	if detail != "" {

@@ -38,6 +38,7 @@ const (
 	retries   = 3 // after the first attempt
 	minDelay  = 250 * time.Millisecond
 	maxDelay  = 4 * time.Second
+	maxAnswer = 256 << 10 // octets of an answer; a page of 25 keys takes 10 KiB
 
 	// Parallel is how many operations a caller should have under way at once to hide what each costs: at 15 ms
 	// an operation some 2,000 in a second, which is more than a vault's own quota.

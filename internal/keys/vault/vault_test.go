@@ -364,12 +364,7 @@ func TestChallengeOfTwoReadings(t *testing.T) {
 				rw.WriteHeader(http.StatusUnauthorized)
 			}))
 			defer store.Close()
-			roots, err := os.ReadFile(w.config.Transport.CAFile)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.file("ca.pem", append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})...))
-			w.config.Cloud.KeyStore, r.Vault = store.Listener.Addr().String(), store.URL
+			w.instead(store, &r)
 			k, err := w.open().Signer(r)
 			if err != nil {
 				t.Fatal(err)
@@ -381,6 +376,49 @@ func TestChallengeOfTwoReadings(t *testing.T) {
 				t.Errorf("the store was shown tokens for %q", got)
 			}
 		})
+	}
+}
+
+// instead has store stand for the one of w, also in r.
+func (w *world) instead(store *httptest.Server, r *Ref) {
+	w.t.Helper()
+	roots, err := os.ReadFile(w.config.Transport.CAFile)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.file("ca.pem", append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: store.Certificate().Raw})...))
+	w.config.Cloud.KeyStore, r.Vault = store.Listener.Addr().String(), store.URL
+}
+
+// TestAnswerWithoutEnd: what a store says is not kept without a bound.
+func TestAnswerWithoutEnd(t *testing.T) {
+	w := newWorld(t)
+	r, at := w.ref("es256"), w.config.Cloud.Authority+w.config.Credential.Tenant
+	const most = 64 << 20 // octets: the buffers on the way and then some
+	ended := make(chan bool, 1)
+	store := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, q *http.Request) {
+		if q.Header.Get("Authorization") == "" {
+			rw.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer authorization=%q, resource=%q", at, tenant.OtherResource))
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		chunk, said := bytes.Repeat([]byte("["), 1<<20), 0
+		for err := error(nil); err == nil && said < most; said += len(chunk) {
+			_, err = rw.Write(chunk)
+		}
+		ended <- said < most
+	}))
+	defer store.Close()
+	w.instead(store, &r)
+	k, err := w.open().Signer(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil {
+		t.Error("signed by it")
+	}
+	if !<-ended {
+		t.Errorf("%d octets of one answer were read", most)
 	}
 }
 
