@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -44,6 +45,9 @@ func (e *Error) Error() string {
 	return text
 }
 
+// codeForm is that of the codes; what has another is text, which is not ours to log.
+var codeForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
+
 // answered reports whether the store itself refused the request as it was.
 func (e *Error) answered() bool { return e.Status == http.StatusBadRequest }
 
@@ -57,7 +61,10 @@ func fail(op string, ref Ref, err error) error {
 	case errors.As(err, &challenge):
 		e.Err = challenge
 	case errors.As(err, &answer):
-		e.Status, e.Code, e.Err = answer.StatusCode, answer.ErrorCode, nil
+		e.Status, e.Code, e.Err = answer.StatusCode, "without a code", nil
+		if codeForm.MatchString(answer.ErrorCode) {
+			e.Code = answer.ErrorCode
+		}
 		if more := innerCode(answer.RawResponse); more != "" {
 			e.Code += "/" + more
 		}
@@ -81,7 +88,7 @@ func innerCode(r *http.Response) string {
 			} `json:"innererror"`
 		} `json:"error"`
 	}
-	if json.NewDecoder(r.Body).Decode(&body) != nil || len(body.Error.Inner.Code) > 64 {
+	if json.NewDecoder(r.Body).Decode(&body) != nil || !codeForm.MatchString(body.Error.Inner.Code) {
 		return ""
 	}
 	return body.Error.Inner.Code

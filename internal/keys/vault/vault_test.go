@@ -241,6 +241,8 @@ func TestFaults(t *testing.T) {
 		{"throttled for long", standin.Fault{Kind: standin.Error, Status: 429, Code: "Throttled", RetryAfter: "30"}, "429 Throttled", 0},
 		{"not allowed", standin.Fault{Kind: standin.Error, Status: 403, Code: "Forbidden"}, "permission sign", 0},
 		{"gone", standin.Fault{Kind: standin.Error, Status: 404, Code: "KeyNotFound"}, "not deleted", 0},
+		{"a code that is none", standin.Fault{Kind: standin.Error, Status: 400, Code: "Bad\nParameter"}, "400 without a code", 0},
+		{"a code without end", standin.Fault{Kind: standin.Error, Status: 400, Code: strings.Repeat("x", 10_000)}, "400 without a code", 0},
 		{"wrong version", standin.Fault{Kind: standin.WrongVersion}, "another key or version", 0},
 		{"garbage", standin.Fault{Kind: standin.Garbage}, "no answer", 0},
 	} {
