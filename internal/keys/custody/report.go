@@ -80,8 +80,8 @@ func (k *Keeper) look(ctx context.Context, u Use, l *Line) {
 	l.Type, l.KID = f.Type, f.KID
 	if _, err := s.Pinned(ctx, *u.Ref, u.Op); err != nil {
 		problem("%v", err)
-	} else if _, err := os.Stat(u.Ref.Public); u.Wrapped == "" && errors.Is(err, os.ErrNotExist) {
-		problem("its public half is not in %s yet: init, or this command with --adopt, leaves it there", u.Ref.Public)
+	} else if err := open(s, u); err != nil {
+		problem("%v", err)
 	}
 	if f.NotBefore != nil || f.Expires != nil {
 		l.Notes = append(l.Notes, "it has dates in its store: past them it does nothing any more")
@@ -104,6 +104,29 @@ func (k *Keeper) look(ctx context.Context, u Use, l *Line) {
 			l.Notes = append(l.Notes, fmt.Sprintf("the credential may %s as well, which is not needed", t.Op))
 		}
 	}
+}
+
+// open does with what lies here of a key in a store as a start does. A wrapped key that init has not made yet is none.
+func open(s *vault.Stores, u Use) (err error) {
+	if u.Wrapped != "" {
+		if _, err := os.Lstat(u.Wrapped); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		key, err := s.LedgerKey(vault.Wrapping{File: u.Wrapped, Ref: *u.Ref})
+		if err != nil {
+			return err
+		}
+		return key.Unwrap()
+	}
+	if u.Op == "sign" {
+		_, err = s.Signer(*u.Ref)
+	} else {
+		_, err = s.Decrypter(*u.Ref)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("its public half is not in %s yet: init, or this command with --adopt, leaves it there", u.Ref.Public)
+	}
+	return err
 }
 
 // Sound reports whether every key can be used.
