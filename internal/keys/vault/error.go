@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
 // An Error says that a store did not do what it was asked.
@@ -48,6 +49,9 @@ func (e *Error) Error() string {
 // codeForm is that of the codes; what has another is text, which is not ours to log.
 var codeForm = regexp.MustCompile(`^[0-9A-Za-z._-]{1,64}$`)
 
+// aadsts is how Entra names why there is no token.
+var aadsts = regexp.MustCompile(`AADSTS[0-9]{1,9}`)
+
 // answered reports whether the store itself refused the request as it was.
 func (e *Error) answered() bool { return e.Status == http.StatusBadRequest }
 
@@ -57,6 +61,7 @@ func fail(op string, ref Ref, err error) error {
 	e := &Error{Op: op, Ref: ref, Err: err}
 	var answer *azcore.ResponseError
 	var challenge *ChallengeError
+	var token *azidentity.AuthenticationFailedError
 	switch {
 	case errors.As(err, &challenge):
 		e.Err = challenge
@@ -68,6 +73,8 @@ func fail(op string, ref Ref, err error) error {
 		if more := innerCode(answer.RawResponse); more != "" {
 			e.Code += "/" + more
 		}
+	case errors.As(err, &token) && token.RawResponse != nil: // its text is the whole answer
+		e.Err = fmt.Errorf("no token: the authority answered %d %s", token.RawResponse.StatusCode, aadsts.FindString(err.Error()))
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Err = context.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
@@ -95,8 +102,8 @@ func innerCode(r *http.Response) string {
 }
 
 func oneLine(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	const most = 300 // octets
+	text := strings.Join(strings.Fields(err.Error()), " ") // what became of a connection stands on the second line
+	const most = 300                                       // octets
 	if len(text) > most {
 		text = text[:most]
 	}

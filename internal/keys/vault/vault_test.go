@@ -272,6 +272,34 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestNoToken: an error says why there is no token, and nothing of what was asked for it.
+func TestNoToken(t *testing.T) {
+	for says, spoil := range map[string]func(*world, *Ref){
+		"the authority answered 401 AADSTS7000215": func(w *world, _ *Ref) { w.file("secret", []byte("hidden")) },
+		"connection refused": func(w *world, r *Ref) {
+			w.config.Cloud.Authority = "https://127.0.0.1:1/"
+			store := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer authorization="https://127.0.0.1:1/%s", resource=%q`, w.config.Credential.Tenant, tenant.OtherResource))
+				rw.WriteHeader(http.StatusUnauthorized)
+			}))
+			t.Cleanup(store.Close)
+			w.instead(store, r)
+		},
+	} {
+		w := newWorld(t)
+		r := w.ref("es256")
+		spoil(w, &r)
+		k, err := w.open().Signer(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil || !strings.Contains(err.Error(), says) ||
+			strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v; expected it to say %q", err, says)
+		}
+	}
+}
+
 // TestChallenges: a challenge that leads to another authority or resource is not followed: no token is asked for.
 func TestChallenges(t *testing.T) {
 	w := newWorld(t)
