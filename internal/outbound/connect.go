@@ -25,6 +25,9 @@ func (w *Way) DialContext(ctx context.Context, network, address string) (net.Con
 	if proxy == nil {
 		return w.dial.DialContext(ctx, network, address)
 	}
+	if proxy.Scheme != "http" && proxy.Scheme != "https" { // that of the environment; its address may hold a password
+		return nil, fmt.Errorf("HTTPS_PROXY in the environment is one by %.16q; want one by http or https, which knows CONNECT", proxy.Scheme)
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	at := hostPort(proxy)

@@ -315,6 +315,18 @@ func TestTransportByAProxy(t *testing.T) {
 	}
 }
 
+// TestProxyWithoutCONNECT: one of the environment that is of another kind is named, and not asked.
+func TestProxyWithoutCONNECT(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "socks5://bridge:hidden@127.0.0.1:1")
+	w, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.DialContext(t.Context(), "tcp", "midpoint.example:4222"); err == nil || !strings.Contains(err.Error(), `by "socks5"`) || strings.Contains(err.Error(), "hidden") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestMuteProxy: a proxy that takes the connection and says nothing is given up with the caller's context.
 func TestMuteProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
