@@ -98,7 +98,11 @@ func CheckStore(f *config.File, at string, s *vault.Config, refs ...*vault.Ref) 
 			return f.Errorf(at+".cloud", "%v", err)
 		}
 		id := strings.ToLower(r.Vault + "/" + r.Key)
-		if seen[id] != nil {
+		switch other := seen[id]; {
+		case other == nil:
+		case other.Version != r.Version:
+			return f.Errorf(at, "%s and %s are versions of one key; make a key under a name of its own for each place, also for the next one of a rotation", other, r)
+		default:
 			return f.Errorf(at, "%s has two purposes; use a key for one only", r)
 		}
 		seen[id] = r

@@ -78,11 +78,12 @@ func TestBadPlaces(t *testing.T) {
 		"key: " + ref("a") + "\nledger: x\n": "say here how it is reached",
 		"key: x\nledger: " + ref("b") + "\n": "file: want the file",
 		file + "second: {vault: x}\n":        "second: vault: want an address",
-		file + "second: " + ref("c") + "\nstore: {cloud: {name: AzurePublic}, credential: {kind: managed-identity}}\n": "not in cloud AzurePublic",
-		file + "second: " + ref("c") + "\nstore: {cloud: {name: Azure}, credential: {kind: managed-identity}}\n":       `name is "Azure"`,
-		"key: " + ref("a") + "\nledger: x\nsecond: " + ref("A") + "\n" + store:                                         "has two purposes",
-		"key: {vault: https://jml.vault.usgovcloudapi.net, key: a, versoin: " + version + "}\nledger: x\n":             `unknown key "versoin"`,
-		"key: {vault: https://jml.vault.usgovcloudapi.net, key: a, version: latest}\nledger: x\n":                      "the newest one is not followed",
+		file + "second: " + ref("c") + "\nstore: {cloud: {name: AzurePublic}, credential: {kind: managed-identity}}\n":       "not in cloud AzurePublic",
+		file + "second: " + ref("c") + "\nstore: {cloud: {name: Azure}, credential: {kind: managed-identity}}\n":             `name is "Azure"`,
+		"key: " + ref("a") + "\nledger: x\nsecond: " + ref("A") + "\n" + store:                                               "has two purposes",
+		"key: " + ref("a") + "\nledger: x\nsecond: " + strings.Replace(ref("a"), version, "f"+version[1:], 1) + "\n" + store: "are versions of one key",
+		"key: {vault: https://jml.vault.usgovcloudapi.net, key: a, versoin: " + version + "}\nledger: x\n":                   `unknown key "versoin"`,
+		"key: {vault: https://jml.vault.usgovcloudapi.net, key: a, version: latest}\nledger: x\n":                            "the newest one is not followed",
 	} {
 		if _, err := judge(text); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "x.yaml") {
 			t.Errorf("%q: %v; expected it to say %q", text, err, says)
