@@ -38,7 +38,7 @@ func TestBadSurroundings(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "it does not exist", []string{"run"}},
-		"key for all": {func(t *testing.T, p *place) { mustChmod(t, p, "keys/signing.pem", 0o644) }, "lets others read", []string{"emit", "leaver", "1"}},
+		"key for all": {func(t *testing.T, p *place) { mustChmod(t, p, "keys/signing.pem", 0o644) }, "can be used by others", []string{"emit", "leaver", "1"}},
 		"other key": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "keys/signing.pem", "keys/signing.pem, alg: EdDSA", 1))
 		}, "signs by ES256", []string{"emit", "leaver", "1"}},

@@ -15,6 +15,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"jmlbridge/internal/secret"
 )
 
 // Limits of a token request. Together they stay below TokenTimeout, so that the last refusal is heard.
@@ -23,7 +25,8 @@ const (
 	tokenTry      = 8 * time.Second
 	tokenDelay    = 500 * time.Millisecond
 	tokenMaxDelay = 2 * time.Second
-	minRSA        = 2048 // bits
+	minRSA        = 2048    // bits
+	maxFile       = 1 << 20 // octets of a file with a secret, or with a certificate and its key
 
 	// TokenTimeout is how long asking for a token may take with all its attempts.
 	TokenTimeout = 30 * time.Second
@@ -84,15 +87,15 @@ func (c Cloud) NewCredential(cfg CredentialConfig, transport http.RoundTripper) 
 		return made(azidentity.NewClientCertificateCredential(cfg.Tenant, cfg.Client, certs, key,
 			&azidentity.ClientCertificateCredentialOptions{ClientOptions: opts, DisableInstanceDiscovery: true}))
 	case ClientSecret:
-		secret, err := readSecret(cfg.SecretFile)
+		text, err := secret.Read(cfg.SecretFile, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("credential: secret_file: %w", err)
 		}
-		secret = bytes.TrimSpace(secret)
-		if len(secret) == 0 {
+		text = bytes.TrimSpace(text)
+		if len(text) == 0 {
 			return nil, fmt.Errorf("credential: secret_file: %s is empty", cfg.SecretFile)
 		}
-		return made(azidentity.NewClientSecretCredential(cfg.Tenant, cfg.Client, string(secret),
+		return made(azidentity.NewClientSecretCredential(cfg.Tenant, cfg.Client, string(text),
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: opts, DisableInstanceDiscovery: true}))
 	case WorkloadIdentity:
 		return made(azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
@@ -174,7 +177,7 @@ func (cfg CredentialConfig) check() error {
 // readCertificate reads certificate and key and checks that the library can use them: it takes RSA keys
 // only, and would say so at the first token.
 func readCertificate(path string) ([]*x509.Certificate, crypto.PrivateKey, error) {
-	pem, err := readSecret(path)
+	pem, err := secret.Read(path, maxFile)
 	if err != nil {
 		return nil, nil, err
 	}

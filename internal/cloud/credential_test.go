@@ -363,7 +363,7 @@ func TestBadCredentials(t *testing.T) {
 		{CredentialConfig{Kind: ManagedIdentity, Tenant: tenant}, "tenant is set"},
 		{CredentialConfig{Kind: WorkloadIdentity, Tenant: tenant, Client: client, SecretFile: "x"}, "secret_file is set"},
 		{CredentialConfig{Kind: ClientSecret, Tenant: tenant, Client: client, SecretFile: "/nowhere/secret"}, "no such file"},
-		{CredentialConfig{Kind: ClientSecret, Tenant: tenant, Client: client, SecretFile: t.TempDir()}, "read by others"},
+		{CredentialConfig{Kind: ClientSecret, Tenant: tenant, Client: client, SecretFile: t.TempDir()}, "not a regular file"},
 		{CredentialConfig{Kind: ClientSecret, Tenant: tenant, Client: client, SecretFile: file(t, 0o600, []byte(" \n"))}, "is empty"},
 		{CredentialConfig{Kind: ClientSecret, Tenant: tenant, Client: client, SecretFile: file(t, 0o640, []byte("x"))}, "mode 0640"},
 		{CredentialConfig{Kind: ClientSecret, Tenant: "a/b", Client: client, SecretFile: file(t, 0o600, []byte("x"))}, "invalid tenantID"},
@@ -375,7 +375,7 @@ func TestBadCredentials(t *testing.T) {
 		{withCert(0o600, both(cert, other)), "no certificate in it belongs to the private key"},
 		{withCert(0o600, both(ecCert, ecKey)), "need RSA"},
 		{withCert(0o600, both(small, smallKey)), "1024 bits; expected at least 2048"},
-		{withCert(0o600, make([]byte, maxFile+1)), "octets; expected at most"},
+		{withCert(0o600, make([]byte, maxFile+1)), "has more than"},
 	} {
 		c, _ := Config{Name: AzureGovernment}.Cloud()
 		credential, err := c.NewCredential(tt.cfg, &authority{})

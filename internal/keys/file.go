@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"jmlbridge/internal/secret"
 )
 
 const (
@@ -25,6 +27,9 @@ func WritePrivate(path string, key crypto.PrivateKey) error {
 	}
 	return writeNew(path, text, privateMode)
 }
+
+// WriteWrapped stores the text of a key that is wrapped already, as WritePrivate stores one that is not.
+func WriteWrapped(path string, text []byte) error { return writeNew(path, text, privateMode) }
 
 // WritePublic stores pub in a new file. It never replaces one.
 func WritePublic(path string, pub crypto.PublicKey) error {
@@ -91,9 +96,9 @@ func ReadLedger(path string) (ed25519.PrivateKey, error) {
 }
 
 func readPrivate(path string, check func(crypto.PublicKey) error) (crypto.Signer, error) {
-	text, err := readFile(path, true)
+	text, err := secret.Read(path, maxFile) // one that others can use is not ours alone: found at start and not by an auditor
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("key file: %w", err)
 	}
 	defer clear(text)
 	key, err := ParsePrivate(text)
@@ -108,9 +113,9 @@ func readPrivate(path string, check func(crypto.PublicKey) error) (crypto.Signer
 
 // ReadPublic reads a public key file. Anyone may read it; who may write it is the operator's care.
 func ReadPublic(path string) (crypto.PublicKey, error) {
-	text, err := readFile(path, false)
+	text, err := readPublic(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("key file: %w", err)
 	}
 	pub, err := ParsePublic(text)
 	if err != nil {
@@ -119,31 +124,15 @@ func ReadPublic(path string) (crypto.PublicKey, error) {
 	return pub, nil
 }
 
-// readFile reads a key file. A private one that others can read or write is refused: it is not ours
-// alone any more, and that must be found at start and not by an auditor. The mode is that of the file
-// opened, not of the path, so it cannot be exchanged in between. Windows has no such modes.
-func readFile(path string, private bool) ([]byte, error) {
+func readPublic(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open key file: %w", err)
+		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("stat key file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("key file %s: want a regular file, got mode %v", path, info.Mode())
-	}
-	if mode := info.Mode().Perm(); private && mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("key file %s: mode %04o lets others read or change it; want %04o or stricter: chmod 600 %s", path, mode, privateMode, path)
-	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read key file: %w", err)
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s has more than %d octets; this is no key file", path, maxFile)
 	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("key file %s: more than %d octets; this is no key file", path, maxFile)
-	}
-	return text, nil
+	return text, err
 }

@@ -209,7 +209,7 @@ func TestBadFilesAreRefused(t *testing.T) {
 		{"garbage inside", "read the private key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))},
 		{"P-224", "P-256", string(p224PEM)},
 		{"RSA 2048", "3072", string(smallPEM)},
-		{"huge", "no key file", strings.Repeat("x", maxFile+1)},
+		{"huge", "more than 65536 octets", strings.Repeat("x", maxFile+1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "a.key")

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"jmlbridge/internal/secret"
 )
 
 // Limits of a connection.
@@ -148,7 +150,7 @@ func proxyOf(cfg Config) (func(*url.URL) (*url.URL, error), error) {
 		return nil, fmt.Errorf("proxy holds a user; put user:password into a file of its own and name it as proxy_credentials")
 	}
 	if cfg.ProxyCredentials != "" {
-		line, err := readSecret(cfg.ProxyCredentials)
+		line, err := secret.Read(cfg.ProxyCredentials, maxCredentials)
 		if err != nil {
 			return nil, fmt.Errorf("proxy_credentials: %w", err)
 		}
@@ -171,18 +173,6 @@ func rootsOf(path string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("ca_file: %s holds no certificate in PEM", path)
 	}
 	return pool, nil
-}
-
-// readSecret reads a file that only its owner may read.
-func readSecret(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o); expected 0600: chmod 600 %s", path, mode, path)
-	}
-	return readFile(path, maxCredentials)
 }
 
 func readFile(path string, most int64) ([]byte, error) {

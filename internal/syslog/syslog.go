@@ -21,6 +21,7 @@ import (
 	"unicode/utf8"
 
 	"jmlbridge/internal/outbound"
+	"jmlbridge/internal/secret"
 )
 
 // Severity of a message, of those that RFC 5424 has.
@@ -121,17 +122,7 @@ func New(c Config, program string, report func(error)) (*Sender, error) {
 }
 
 func certificate(path string) (cert tls.Certificate, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return cert, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return cert, fmt.Errorf("%s can be read by others (mode %04o); expected 0600: chmod 600 %s", path, mode, path)
-	}
-	if info.Size() > maxKeyFile {
-		return cert, fmt.Errorf("%s has %d octets; want a certificate and its key in PEM", path, info.Size())
-	}
-	text, err := os.ReadFile(path)
+	text, err := secret.Read(path, maxKeyFile)
 	if err != nil {
 		return cert, err
 	}

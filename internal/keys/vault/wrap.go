@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -11,10 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"jmlbridge/internal/keys"
+	"jmlbridge/internal/secret"
 )
 
 // Wrapping names the key under which an Ed25519 key is wrapped, and the file that holds it.
@@ -70,19 +73,7 @@ func (s *Stores) Wrap(ctx context.Context, w Wrapping) (ed25519.PublicKey, error
 	if err != nil {
 		return nil, err
 	}
-	return public, writeNew(w.File, append(text, '\n'))
-}
-
-func writeNew(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("create the wrapped key's file: %w", err)
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path)) // ours (O_EXCL), and perhaps half written
-	}
-	return nil
+	return public, keys.WriteWrapped(w.File, append(text, '\n'))
 }
 
 func (s *Stores) unwrap(r Ref, file *wrapped) (ed25519.PrivateKey, error) {
@@ -149,15 +140,11 @@ func (s *Stores) LedgerKey(w Wrapping) (*LedgerKey, error) {
 }
 
 func readWrapped(path string) (*wrapped, error) {
-	f, err := os.Open(path)
+	text, err := secret.Read(path, maxWrapped)
 	if err != nil {
 		return nil, fmt.Errorf("wrapped key: %w", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("wrapped key %s: want a file that only its owner can read: chmod 600 %s", path, path)
-	}
-	dec := json.NewDecoder(io.LimitReader(f, maxWrapped))
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	var w wrapped
 	if err := dec.Decode(&w); err != nil {
