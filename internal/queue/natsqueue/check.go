@@ -51,7 +51,7 @@ func ask[T any](l *link, live context.Context, request func(context.Context) (T,
 		case live.Err() != nil:
 			return zero, context.Cause(live)
 		}
-		return zero, explain(a.err)
+		return zero, explain(noticed(live, a.err))
 	case what := <-l.denied:
 		return zero, fmt.Errorf("%w our credential (%s)", queue.ErrRefused, what)
 	}

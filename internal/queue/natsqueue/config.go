@@ -12,13 +12,11 @@
 package natsqueue
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -171,7 +169,7 @@ func (c Config) options(role string) ([]nats.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	way, err := c.way()
+	way, err := outbound.New(outbound.Config{Proxy: c.Proxy, ProxyCredentials: c.ProxyCredentials})
 	if err != nil {
 		return nil, err
 	}
@@ -188,43 +186,10 @@ func (c Config) options(role string) ([]nats.Option, error) {
 		nats.IgnoreAuthErrorAbort(),    // a credential may be let in again while we run
 		nats.ReconnectBufSize(-1),      // what was not sent is our caller's to send again, in order
 		nats.IgnoreDiscoveredServers(), // the first INFO comes before TLS: believe the configuration alone
-	}
-	if way != nil {
-		opts = append(opts, nats.SetCustomDialer(dialer{way}), nats.SkipHostLookup()) // the proxy resolves names
+		nats.SetCustomDialer(dialer{way, tlsConf}),
+		nats.SkipHostLookup(), // the dialer or its proxy resolves names, and the name is what the certificate is of
 	}
 	return opts, nil
-}
-
-// way is the way through a proxy; nil where there is none: then the client itself tries every address of a name.
-func (c Config) way() (*outbound.Way, error) {
-	way, err := outbound.New(outbound.Config{Proxy: c.Proxy, ProxyCredentials: c.ProxyCredentials})
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range c.URL {
-		u, err := url.Parse(s)
-		if err != nil {
-			return nil, errors.New("url: not a URL; expected tls://host:port")
-		}
-		proxied, err := way.Proxied(u.Host)
-		if err != nil {
-			return nil, err
-		}
-		if proxied {
-			return way, nil
-		}
-	}
-	return nil, nil
-}
-
-// dialer is a way out as the client wants it.
-type dialer struct{ way *outbound.Way }
-
-// Dial implements nats.CustomDialer.
-func (d dialer) Dial(network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-	defer cancel()
-	return d.way.DialContext(ctx, network, address)
 }
 
 func (c Config) tls() (*tls.Config, error) {

@@ -170,7 +170,7 @@ func (d *Dark) read(live context.Context, req directRequest) (got []stored, err 
 			if end || err != nil {
 				return got, err
 			}
-			got = append(got, stored{seq, m.Data})
+			got = append(got, stored{seq, bounded(m.Data)})
 		case what := <-d.denied:
 			return got, fmt.Errorf("%w our credential (%s)", queue.ErrRefused, what)
 		case <-live.Done():

@@ -149,7 +149,11 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 			go func() {
 				select {
 				case <-changed:
-					cancel(&fellError{l.why()})
+					why := l.why()
+					if !errors.Is(why, errUnsound) { // the next connection would be no better: say so
+						why = &fellError{why}
+					}
+					cancel(why)
 				case <-live.Done():
 				}
 			}()
@@ -242,6 +246,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: its certificate is not one that we trust; check ca and the host name in url (%v)", queue.ErrRefused, err)
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return fmt.Errorf("%w: it offers no TLS (%v)", queue.ErrRefused, err)
+	case errors.Is(err, errUnsound):
+		return fmt.Errorf("%w to speak as a server does: %w", queue.ErrRefused, err)
 	case errors.As(err, &api):
 		return fmt.Errorf("%w: %s (code %d)", queue.ErrRefused, api.Description, api.ErrorCode)
 	default:

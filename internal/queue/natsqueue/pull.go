@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,8 +117,16 @@ func delivery(m *nats.Msg) (queue.Delivery, bool) {
 		return queue.Delivery{}, false
 	}
 	return queue.Delivery{
-		Body:     m.Data,
+		Body:     bounded(m.Data),
 		Position: strconv.AppendUint(nil, meta.Sequence.Stream, 10),
 		Lease:    lease{reply: m.Reply, seq: meta.Sequence.Stream},
 	}, true
+}
+
+// bounded is body, or of one that nobody signed, being too large, as much as may be handed out: it is refused and recorded.
+func bounded(body []byte) []byte {
+	if len(body) > queue.MaxBody {
+		return slices.Clone(body[:queue.MaxBody])
+	}
+	return body
 }
