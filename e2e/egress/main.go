@@ -40,7 +40,7 @@ Exit codes: 0 ended as asked, or healthy; 1 failed; 2 misused.
 
 // Bounds of one connection.
 const (
-	headWait  = 10 * time.Second // until the CONNECT has come
+	headWait  = 10 * time.Second // until the CONNECT has come, the first or another
 	dialWait  = 10 * time.Second // until the destination has answered
 	checkWait = 2 * time.Second
 )
@@ -66,6 +66,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	for destination := range strings.SplitSeq(*allow, ",") {
+		host, port, err := net.SplitHostPort(strings.TrimSpace(destination))
+		if *allow != "" && (err != nil || host == "" || port == "") {
+			fmt.Fprintf(stderr, "egress: -allow: want HOST:PORT, got %q\n", destination)
+			return 2
+		}
+	}
 	var err error
 	switch {
 	case *listen == "", *allow == "" && !*check, fs.NArg() > 0:
@@ -92,7 +99,7 @@ func serve(ctx context.Context, listen string, allow []string, log *slog.Logger)
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: newGate(allow, log), ReadHeaderTimeout: headWait, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	srv := &http.Server{Handler: newGate(allow, log), ReadHeaderTimeout: headWait, IdleTimeout: headWait, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	context.AfterFunc(ctx, func() { srv.Close() })
 	log.Info("egress ready", "address", l.Addr().String(), "allowed", len(allow))
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -114,12 +121,23 @@ func newGate(allow []string, log *slog.Logger) *gate {
 		g.allowed[strings.ToLower(strings.TrimSpace(host))] = true
 	}
 	dialer := &net.Dialer{Timeout: dialWait}
-	g.tunnel.ConnectDial = dialer.Dial // never by the environment's proxy: this is the last one
+	g.tunnel.ConnectDial = func(network, address string) (net.Conn, error) { // never by the environment's proxy: this is the last one
+		c, err := dialer.Dial(network, address)
+		if err != nil {
+			return nil, err
+		}
+		return whole{c}, nil
+	}
 	return g
 }
 
+// whole is a connection that cannot be closed in one direction alone. Where it could, goproxy would leave the other direction to whoever
+// is outside, who need only say nothing to keep two descriptors for each connection that the inside has given up.
+type whole struct{ net.Conn }
+
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodConnect || !g.allowed[strings.ToLower(r.Host)] {
+	// The tunnel goes to where the request line says, which r.Host is not where that names no host.
+	if r.Method != http.MethodConnect || !g.allowed[strings.ToLower(r.URL.Host)] {
 		g.log.Warn("refused", "method", r.Method, "destination", r.Host)
 		http.Error(w, "egress: only CONNECT, and only to what the enclave's operators allow", http.StatusForbidden)
 		return

@@ -9,8 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // begin runs the program and returns its address.
@@ -98,6 +100,7 @@ func TestLetsThroughWhatIsAllowedOnly(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		// The request line says where to; a Host header that says otherwise opens nothing.
 		"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: " + echo.Addr().String() + "\r\n\r\n",
+		"CONNECT / HTTP/1.1\r\nHost: " + echo.Addr().String() + "\r\n\r\n", // would be port 80 of the proxy itself
 	} {
 		if code, _, _ := ask(t, proxy, head); code != http.StatusForbidden {
 			t.Errorf("%q: want 403, got %d", head, code)
@@ -113,6 +116,50 @@ func TestLetsThroughWhatIsAllowedOnly(t *testing.T) {
 	}
 }
 
+// Whoever stands outside and keeps a connection that the inside has ended must not keep the proxy's end of it.
+func TestEndsBothEnds(t *testing.T) {
+	outside, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Close()
+	proxy := begin(t, outside.Addr().String())
+	for _, inner := range []bool{true, false} { // who ends it
+		code, c, in := ask(t, proxy, fmt.Sprintf("CONNECT %[1]s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", outside.Addr()))
+		if code != http.StatusOK {
+			t.Fatalf("want 200, got %d", code)
+		}
+		far, err := outside.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer far.Close()
+		first, other, heard := c, far, io.Reader(far)
+		if !inner {
+			first, other, heard = far, c, in
+		}
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, heard); err != nil {
+			t.Fatal(err)
+		}
+		// Our end stays open and says nothing.
+		for until := time.Now().Add(20 * time.Second); tunnels() > 0; runtime.Gosched() {
+			if time.Now().After(until) {
+				t.Fatalf("ended by the inside %v: the proxy keeps the other end", inner)
+			}
+		}
+		other.Close()
+	}
+}
+
+// tunnels counts the goroutines that carry what goes through.
+func tunnels() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "elazarl/goproxy.copy")
+}
+
 func TestMisuse(t *testing.T) {
 	for _, c := range []struct {
 		args []string
@@ -122,6 +169,9 @@ func TestMisuse(t *testing.T) {
 		{[]string{}, 2, "want -listen"},
 		{[]string{"-listen", "127.0.0.1:0"}, 2, "-allow"},
 		{[]string{"-listen", "127.0.0.1:0", "-allow", "a:1", "more"}, 2, "want -listen"},
+		{[]string{"-listen", "127.0.0.1:0", "-allow", "a:1,"}, 2, "want HOST:PORT, got \"\""},
+		{[]string{"-listen", "127.0.0.1:0", "-allow", "a"}, 2, "want HOST:PORT"},
+		{[]string{"-listen", "127.0.0.1:0", "-allow", ":80"}, 2, "want HOST:PORT"},
 		{[]string{"-listen", "192.0.2.1:0", "-allow", "a:1"}, 1, "192.0.2.1"},
 		{[]string{"-listen", "127.0.0.1:1", "-check"}, 1, "refused"},
 	} {
