@@ -7,8 +7,8 @@
 //     server and not only in its options. It refuses to start otherwise.
 //   - Each enclave has a NATS account, a stream and two credentials of its own. The producer's may
 //     publish to one subject and hear its confirmations. The consumer's may pull from one durable
-//     consumer and acknowledge. Neither can read, change, purge or delete anything else, nor see
-//     another enclave.
+//     consumer and acknowledge; it has an account beside, in which an answer asks for nothing, wherever
+//     it is sent. Neither can read, change, purge or delete anything else, nor see another enclave.
 //   - Streams and consumers are made by the mid-point itself, over in-process connections with keys
 //     that live as long as the process. No client may make one.
 //   - TLS only; no monitoring port, no websocket, no cluster port.
@@ -16,7 +16,7 @@
 // Retention is by limits, and the mid-point itself trims what the enclave has settled (trim.go). Work
 // queue retention would trim by itself, but it writes and syncs a tombstone for each message before
 // it confirms the settlement: measured with 4 KiB messages on two cores, fetch and settle then run at
-// 4,000 a second instead of 50,000, for a durability of settlements that nobody needs (a settlement
+// 4,000 a second instead of 40,000, for a durability of settlements that nobody needs (a settlement
 // that is lost only repeats a message). Interest retention drops what is published while the
 // consumer is missing. The price is that the stream's deny_purge flag, which would bind our trimmer
 // too, is not set: clients are refused purge by their permissions, like everything else. A full stream
@@ -222,7 +222,16 @@ func options(cfg Config, keys adminKeys) (*server.Options, error) {
 	var text strings.Builder
 	text.WriteString("accounts {\n")
 	for _, e := range cfg.Enclaves {
-		fmt.Fprintf(&text, "  %q { jetstream: enabled }\n", e.Name)
+		fmt.Fprintf(&text, "  %q { jetstream: enabled, exports: [", e.Name)
+		passes := append(e.consumerAsks(), server.JSApiAccountInfo) // that one so that the server does not give the account its whole API
+		for _, subject := range passes {
+			fmt.Fprintf(&text, "{ service: %q, response_type: stream, accounts: [%q] }\n", subject, e.readers())
+		}
+		fmt.Fprintf(&text, "] }\n  %q { imports: [", e.readers())
+		for _, subject := range passes {
+			fmt.Fprintf(&text, "{ service: { account: %q, subject: %q } }\n", e.Name, subject)
+		}
+		text.WriteString("] }\n")
 	}
 	text.WriteString("}\n")
 	if err := o.ProcessConfigString(text.String()); err != nil {
@@ -238,7 +247,7 @@ func options(cfg Config, keys adminKeys) (*server.Options, error) {
 		o.Nkeys = append(o.Nkeys,
 			&server.NkeyUser{Nkey: keys[e.Name].public, Account: acc, AllowedConnectionTypes: map[string]struct{}{"IN_PROCESS": {}}},
 			&server.NkeyUser{Nkey: e.Producer, Account: acc, Permissions: producerMay(e), AllowedConnectionTypes: standard},
-			&server.NkeyUser{Nkey: e.Consumer, Account: acc, Permissions: consumerMay(e), AllowedConnectionTypes: standard})
+			&server.NkeyUser{Nkey: e.Consumer, Account: accounts[e.readers()], Permissions: consumerMay(e), AllowedConnectionTypes: standard})
 	}
 	o.ServerName = "jmlbridge-midpoint"
 	o.DontListen = true
@@ -268,16 +277,23 @@ func producerMay(e Enclave) *server.Permissions {
 // consumerMay: look its one durable consumer up, pull from it, acknowledge to it, hear the answers; or, dark, read
 // its one stream by number, hear the answers, and nothing that would change anything.
 func consumerMay(e Enclave) *server.Permissions {
-	at := e.Stream() + "." + durable
-	may := []string{"$JS.API.CONSUMER.INFO." + at, "$JS.API.CONSUMER.MSG.NEXT." + at, "$JS.ACK." + at + ".>"}
-	if e.dark() {
-		may = []string{"$JS.API.DIRECT.GET." + e.Stream()}
-	}
 	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: may},
+		Publish:   &server.SubjectPermission{Allow: e.consumerAsks()},
 		Subscribe: &server.SubjectPermission{Allow: []string{natsqueue.InboxOf(natsqueue.RoleConsumer, e.Stream()) + ".>"}},
 	}
 }
+
+func (e Enclave) consumerAsks() []string {
+	at := e.Stream() + "." + durable
+	if e.dark() {
+		return []string{"$JS.API.DIRECT.GET." + e.Stream()}
+	}
+	return []string{"$JS.API.CONSUMER.INFO." + at, "$JS.API.CONSUMER.MSG.NEXT." + at, "$JS.ACK." + at + ".>"}
+}
+
+// readers is the account of the enclave's consumer, beside that of its stream. Whoever asks says to which subject the answer goes, and
+// the server sends it there by its own right: out of the stream's own account, an empty answer would delete the stream.
+func (e Enclave) readers() string { return e.Name + ".consumer" }
 
 // checkLive asks the running server, not its options, whether what it confirms is on the disk.
 func checkLive(srv *server.Server, cfg Config) error {

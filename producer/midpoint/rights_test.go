@@ -1,6 +1,7 @@
 package midpoint_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -211,6 +212,72 @@ func TestAnswersStayInTheEnclave(t *testing.T) {
 	batch, err := s.receiver(s.client(s.made.Consumers["GOV-2"])).Fetch(t.Context(), 10)
 	if err != nil || len(batch) != 1 || string(batch[0].Body) != "of GOV-2" {
 		t.Fatalf("GOV-2 got %d messages, %v; expected its own only", len(batch), err)
+	}
+}
+
+// Where a consumer wants to be answered at what changes a stream, an empty answer or a message would be a request of the server's own.
+func TestAnswersAskNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*midpoint.Config)
+		asks map[string]string // subjects, and what is asked there
+	}{
+		"acked": {func(c *midpoint.Config) { c.Enclaves[0].Lease = time.Second }, map[string]string{
+			"$JS.API.CONSUMER.MSG.NEXT.JML-GOV-1.enclave": `{"batch":1,"no_wait":true}`, "$JS.API.CONSUMER.INFO.JML-GOV-1.enclave": ""}},
+		"dark": {dark, map[string]string{"$JS.API.DIRECT.GET.JML-GOV-1": `{"seq":1000,"next_by_subj":">"}`}},
+	} {
+		for _, at := range []string{
+			"$JS.API.STREAM.DELETE.JML-GOV-1", "$JS.API.STREAM.PURGE.JML-GOV-1", "$JS.API.CONSUMER.DELETE.JML-GOV-1.enclave", "jml.GOV-1",
+		} {
+			t.Run(name+" "+at, func(t *testing.T) {
+				t.Parallel()
+				s := newSetup(t, c.edit)
+				s.start()
+				pub := s.publisher(s.client(s.made.Producers["GOV-1"]))
+				say := func(id string) {
+					if _, err := pub.Publish(t.Context(), []queue.Message{{ID: id, Body: []byte(id)}}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				say("1")
+				var r queue.Receiver
+				if name == "dark" {
+					d, err := natsqueue.OpenDark(s.client(s.made.Consumers["GOV-1"]), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer d.Close()
+					r = d
+				} else if r = s.receiver(s.client(s.made.Consumers["GOV-1"])); true {
+					if _, err := r.Fetch(ctx, 10); err != nil { // it comes again; until then nothing is there
+						t.Fatal(err)
+					}
+				}
+				nc := s.raw(s.made.Consumers["GOV-1"], natsqueue.RoleConsumer, "JML-GOV-1", make(chan string, 10))
+				for subject, body := range c.asks {
+					if err := nc.PublishRequest(subject, at, []byte(body)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := nc.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				say("2")
+				came := map[string]bool{}
+				for !came["1"] || !came["2"] {
+					batch, err := r.Fetch(ctx, 10)
+					if err != nil {
+						t.Fatalf("%v; %v came", err, came)
+					}
+					for _, d := range batch {
+						if came[string(d.Body)] = true; len(d.Body) != 1 {
+							t.Errorf("%.80q came, which nobody published", d.Body)
+						}
+					}
+				}
+			})
+		}
 	}
 }
 
