@@ -51,6 +51,9 @@ func ask[T any](l *link, live context.Context, request func(context.Context) (T,
 		case live.Err() != nil:
 			return zero, context.Cause(live)
 		}
+		if errors.Is(a.err, jetstream.ErrNotPullConsumer) {
+			return zero, a.err
+		}
 		return zero, explain(noticed(live, a.err))
 	case what := <-l.denied:
 		return zero, fmt.Errorf("%w our credential (%s)", queue.ErrRefused, what)
@@ -101,6 +104,10 @@ func streamFault(c jetstream.StreamConfig) string {
 		return "confirms before it has written (persist_mode async); expected default"
 	case c.Discard != jetstream.DiscardNew:
 		return "drops its oldest messages when full (discard old); expected new"
+	case c.MaxMsgsPerSubject > 0 && !c.DiscardNewPerSubject:
+		return fmt.Sprintf("keeps the last %d messages of a subject and drops those before (max_msgs_per_subject); expected -1", c.MaxMsgsPerSubject)
+	case c.MaxAge > 0 && c.Retention == jetstream.WorkQueuePolicy: // limits: it may be pulled dark, and goes by age
+		return fmt.Sprintf("drops what was not settled within %s (max_age); expected 0", c.MaxAge)
 	case c.Retention == jetstream.InterestPolicy:
 		return "drops what is published while it has no consumer (retention interest); expected workqueue or limits"
 	case c.NoAck:

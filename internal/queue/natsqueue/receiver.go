@@ -134,6 +134,8 @@ func (r *Receiver) attach(live context.Context) error {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound),
 		errors.Is(err, jetstream.ErrConsumerDoesNotExist):
 		return fmt.Errorf("%w: there is no stream %s with a consumer %s; is this enclave set up at the mid-point?", queue.ErrRefused, r.cfg.Stream, r.cfg.Durable)
+	case errors.Is(err, jetstream.ErrNotPullConsumer):
+		return fmt.Errorf("%w: consumer %s of %s pushes (deliver_subject); expected one to pull from", queue.ErrRefused, r.cfg.Durable, r.cfg.Stream)
 	case err != nil:
 		return err
 	}
@@ -146,6 +148,10 @@ func (r *Receiver) attach(live context.Context) error {
 	case conf.MaxDeliver > 0:
 		return fmt.Errorf("%w: consumer %s of %s gives up after %d deliveries (max_deliver); expected -1",
 			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, conf.MaxDeliver)
+	case info.Paused:
+		return fmt.Errorf("%w: consumer %s of %s is paused for another %s (pause_until): it delivers nothing", queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, info.PauseRemaining)
+	case r.cfg.Subject != "" && passesOver(append(conf.FilterSubjects, conf.FilterSubject), r.cfg.Subject):
+		return fmt.Errorf("%w: consumer %s of %s passes over what comes to %s (filter_subject); expected no filter", queue.ErrRefused, r.cfg.Durable, r.cfg.Stream, r.cfg.Subject)
 	case conf.HeadersOnly:
 		return fmt.Errorf("%w: consumer %s of %s delivers headers without bodies (headers_only); expected false, since what is acknowledged so is lost",
 			queue.ErrRefused, r.cfg.Durable, r.cfg.Stream)
@@ -158,6 +164,12 @@ func (r *Receiver) attach(live context.Context) error {
 	r.mu.Unlock()
 	r.checked = epoch
 	return nil
+}
+
+// passesOver tells whether filters keep subject away; empty ones are none. One with a wildcard is taken to let it through.
+func passesOver(filters []string, subject string) bool {
+	filters = slices.DeleteFunc(filters, func(f string) bool { return f == "" })
+	return len(filters) > 0 && !slices.ContainsFunc(filters, func(f string) bool { return f == subject || strings.ContainsAny(f, "*>") })
 }
 
 // Leased is for how long from now messages may be leased to nobody: to a process that was killed, or to the

@@ -139,6 +139,20 @@ func TestServerRefuses(t *testing.T) {
 			func(c *natsqueue.Config) { c.CheckStream = true }, fetch, "drops its oldest"},
 		{"stream in memory", nil, stream(func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }),
 			func(c *natsqueue.Config) { c.CheckStream = true }, publish, "is kept in memory"},
+		{"stream that keeps the last of a subject", nil, stream(func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 2 }),
+			func(c *natsqueue.Config) { c.CheckStream = true }, publish, "max_msgs_per_subject"},
+		{"stream that drops what is not settled", nil, stream(func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }),
+			func(c *natsqueue.Config) { c.CheckStream = true }, fetch, "max_age"},
+		{"consumer that pushes", nil, func(s *testServer) {
+			s.create(time.Minute, nil)
+			s.admin(func(ctx context.Context, js jetstream.JetStream) error {
+				if err := js.DeleteConsumer(ctx, testStream, "enclave"); err != nil {
+					return err
+				}
+				_, err := js.CreatePushConsumer(ctx, testStream, jetstream.ConsumerConfig{Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, DeliverSubject: "elsewhere"})
+				return err
+			})
+		}, nil, fetch, "expected one to pull from"},
 		{"check not permitted", nothing(&server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: []string{testSubject}},
 			Subscribe: inboxOnly.Subscribe,
@@ -167,11 +181,14 @@ func TestServerRefuses(t *testing.T) {
 
 // A consumer that would drop messages before they are ours is refused.
 func TestConsumerRefused(t *testing.T) {
+	later := time.Now().Add(time.Hour)
 	for name, cc := range map[string]jetstream.ConsumerConfig{
 		"no acknowledgement": {Durable: "enclave", AckPolicy: jetstream.AckNonePolicy},
 		"acknowledges all":   {Durable: "enclave", AckPolicy: jetstream.AckAllPolicy},
 		"gives up":           {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: 3},
 		"no bodies":          {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, HeadersOnly: true},
+		"another subject":    {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "jml.TEST.none"},
+		"paused":             {Durable: "enclave", AckPolicy: jetstream.AckExplicitPolicy, PauseUntil: &later},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, nil)
@@ -182,7 +199,9 @@ func TestConsumerRefused(t *testing.T) {
 				_, err := js.CreateConsumer(ctx, testStream, cc)
 				return err
 			})
-			if _, err := openReceiver(t, s.config(natsqueue.RoleConsumer)).Fetch(t.Context(), 1); !errors.Is(err, queue.ErrRefused) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := openReceiver(t, s.config(natsqueue.RoleConsumer)).Fetch(ctx, 1); !errors.Is(err, queue.ErrRefused) {
 				t.Fatalf("fetch: %v; expected ErrRefused", err)
 			}
 		})
