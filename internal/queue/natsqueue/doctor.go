@@ -91,6 +91,9 @@ func Examine(ctx context.Context, cfg Config, receives, dark bool) (list []docto
 	default:
 		list = append(list, doctor.Finding{Name: "least right", Verdict: doctor.Unknown, Text: "whether it may publish: " + err.Error()})
 	}
+	if receives {
+		list = append(list, examineMore("may ask nothing else of the stream, of what was tried", asks(l, live, cfg)))
+	}
 	return list
 }
 
@@ -169,26 +172,40 @@ func maySend(l *link, live context.Context, cfg Config) error {
 	return err
 }
 
+// try is something that a credential does not need.
+type try struct {
+	what string
+	may  func() (bool, error)
+}
+
+// asks are tries of the stream's administration, without effect.
+func asks(l *link, live context.Context, cfg Config) []try {
+	return []try{
+		{"ask who reads the stream", func() (bool, error) { return mayAsk(l, live, cfg, "$JS.API.CONSUMER.NAMES."+cfg.Stream) }},
+		{"delete streams", func() (bool, error) { return mayAsk(l, live, cfg, "$JS.API.STREAM.DELETE.no-such-stream-"+cfg.Stream) }},
+	}
+}
+
 // examinePublisher tries what a publisher does not need, without effect: to listen to its subject, for no longer than it takes to
-// be let, to publish beside it what no stream may keep, and to ask who reads the stream.
+// be let, to publish beside it what no stream may keep, and what asks tries.
 func examinePublisher(l *link, live context.Context, cfg Config) doctor.Finding {
-	f := doctor.Finding{Name: "least right", Verdict: doctor.Well, Text: "may publish to " + cfg.Subject + " and, of what was tried, nothing else"}
-	var more []string
-	for _, try := range []struct {
-		what string
-		may  func() (bool, error)
-	}{
+	return examineMore("may publish to "+cfg.Subject+" and, of what was tried, nothing else", append([]try{
 		{"listen to " + cfg.Subject, func() (bool, error) { return mayListen(l, live, cfg.Subject) }},
 		{"publish to " + cfg.Subject + ".doctor", func() (bool, error) { return mayAsk(l, live, cfg, cfg.Subject+".doctor") }},
-		{"ask who reads the stream", func() (bool, error) { return mayAsk(l, live, cfg, "$JS.API.CONSUMER.NAMES."+cfg.Stream) }},
-	} {
-		may, err := try.may()
+	}, asks(l, live, cfg)...))
+}
+
+func examineMore(well string, tries []try) doctor.Finding {
+	f := doctor.Finding{Name: "least right", Verdict: doctor.Well, Text: well}
+	var more []string
+	for _, t := range tries {
+		may, err := t.may()
 		switch {
 		case err != nil:
-			f.Verdict, f.Text = doctor.Unknown, "whether it may "+try.what+": "+err.Error()
+			f.Verdict, f.Text = doctor.Unknown, "whether it may "+t.what+": "+err.Error()
 			return f
 		case may:
-			more = append(more, try.what)
+			more = append(more, t.what)
 		}
 	}
 	if len(more) > 0 {

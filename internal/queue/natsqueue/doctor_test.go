@@ -78,16 +78,20 @@ func TestExamine(t *testing.T) {
 			want: []finding{{"settings", doctor.Well, "stream " + testStream}, {"way out", doctor.Well, "directly"}, {"name", doctor.Well, "127.0.0.1"}, {"connection", doctor.Well, "to localhost:"}, {"tls", doctor.Well, ""}, {"connection", doctor.Well, "made"}, {"credential", doctor.Well, ""}, {"subject", doctor.Well, "takes " + testSubject}, {"least right", doctor.Well, "may publish to " + testSubject + " and, of what was tried, nothing else"}},
 			not:  []string{"replicas"}},
 		{name: "a producer that may do anything", role: producer, want: []finding{{"subject", doctor.Well, ""},
-			{"least right", doctor.Warning, "may listen to " + testSubject + ", and publish to " + testSubject + ".doctor, and ask who reads the stream as well"}}},
+			{"least right", doctor.Warning, "may listen to " + testSubject + ", and publish to " + testSubject + ".doctor, and ask who reads the stream, and delete streams as well"}}},
 		{name: "a producer that may listen", role: producer, server: func(o *server.Options) {
 			narrow(o)
 			o.Nkeys[0].Permissions.Subscribe.Allow = append(o.Nkeys[0].Permissions.Subscribe.Allow, testSubject)
 		}, want: []finding{{"least right", doctor.Warning, "may listen to " + testSubject + " as well"}}},
 		{name: "consumer, well", role: consumer, server: narrow,
-			want: []finding{{"credential", doctor.Well, ""}, {"consumer", doctor.Well, "enclave"}, {"least right", doctor.Well, "may not publish"}}, not: []string{"replicas"}},
+			want: []finding{{"credential", doctor.Well, ""}, {"consumer", doctor.Well, "enclave"}, {"least right", doctor.Well, "may not publish"}, {"least right", doctor.Well, "may ask nothing else"}}, not: []string{"replicas"}},
 		{name: "a consumer that may publish", role: consumer, want: []finding{{"least right", doctor.Warning, "may publish to " + testSubject}}},
 		{name: "a consumer whose subject is not named", role: consumer, config: func(_ *testing.T, c *natsqueue.Config) { c.Subject = "" },
 			want: []finding{{"least right", doctor.Unknown, "subject is not set"}}},
+		{name: "a consumer that may ask anything of the stream", role: consumer, server: func(o *server.Options) {
+			narrow(o)
+			o.Nkeys[1].Permissions.Publish.Allow = []string{"$JS.API.>"}
+		}, want: []finding{{"least right", doctor.Well, "may not publish"}, {"least right", doctor.Warning, "may ask who reads the stream, and delete streams as well"}}},
 		{name: "a producer that may not publish", role: producer, server: func(o *server.Options) {
 			narrow(o)
 			o.Nkeys[0].Permissions.Publish.Allow = []string{"another"}
