@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Verdict of a finding. The zero value is not a good one.
@@ -94,11 +95,34 @@ func Print(w io.Writer, list []Finding) error {
 			check = f.Check
 			fmt.Fprintf(&b, "%s\n", check)
 		}
-		fmt.Fprintf(&b, "  %-8s %-12s %s\n", f.Verdict, f.Name, f.Text)
+		fmt.Fprintf(&b, "  %-8s %-12s %s\n", f.Verdict, f.Name, printable(f.Text))
 		if f.Do != "" {
-			fmt.Fprintf(&b, "  %21s do: %s\n", "", f.Do)
+			fmt.Fprintf(&b, "  %21s do: %s\n", "", printable(f.Do))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// maxText is how much is printed of one text, in characters: whoever is at the other end may have written it.
+const maxText = 1000
+
+// printable is text as one line that a terminal takes for nothing else.
+func printable(text string) string {
+	n := 0
+	text = strings.Map(func(r rune) rune {
+		switch n++; {
+		case n > maxText:
+			return -1
+		case r == '\n' || r == '\t':
+			return ' '
+		case !unicode.IsPrint(r):
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+	if n > maxText {
+		text += " [...]"
+	}
+	return text
 }

@@ -33,3 +33,15 @@ func TestRunAndPrint(t *testing.T) {
 		t.Error("a finding that was not filled in is a bad one, and no other here")
 	}
 }
+
+// What the other end says stands in a finding, and writes no other: it is one line, of bounded length, with nothing for a terminal.
+func TestPrintQuotesTheOtherEnd(t *testing.T) {
+	hostile := "no\n  ok       credential   let in\r\x1b[2J\u202e" + strings.Repeat("x", 1<<20)
+	var b strings.Builder
+	if err := doctor.Print(&b, []doctor.Finding{{Check: "queue", Name: "credential", Text: hostile, Do: "ask\x07 them"}}); err != nil {
+		t.Fatal(err)
+	}
+	if out := b.String(); strings.Count(out, "\n") != 3 || strings.ContainsAny(out, "\r\x1b\x07\u202e") || len(out) > 4<<10 {
+		t.Errorf("printed %d octets: %.300q", len(out), out)
+	}
+}
