@@ -34,10 +34,11 @@ import (
 
 // Limits of this adapter.
 const (
-	patience    = 10 * time.Second // how long a call waits out an outage before it says so
-	answerWait  = 15 * time.Second // how long an acknowledgement may take; sync-always disks stall
-	dialTimeout = 5 * time.Second  // one attempt to connect, proxy and TLS included
-	pingEvery   = 20 * time.Second // a dead peer is noticed after two unanswered pings
+	patience    = 10 * time.Second       // how long a call waits out an outage before it says so
+	answerWait  = 15 * time.Second       // how long an acknowledgement may take; sync-always disks stall
+	againAfter  = 500 * time.Millisecond // between tries within it
+	dialTimeout = 5 * time.Second        // one attempt to connect, proxy and TLS included
+	pingEvery   = 20 * time.Second       // a dead peer is noticed after two unanswered pings
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 10 * time.Second // between attempts to reconnect
 	maxSecret   = 16 << 10         // octets of a credential file

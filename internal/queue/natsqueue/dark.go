@@ -76,6 +76,7 @@ func (d *Dark) Fetch(ctx context.Context, max int) ([]queue.Delivery, error) {
 	}
 	d.turn.Lock()
 	defer d.turn.Unlock()
+	began := time.Now()
 	for {
 		batch, err := d.look(ctx, min(max, maxFetch))
 		if len(batch) > 0 {
@@ -84,7 +85,7 @@ func (d *Dark) Fetch(ctx context.Context, max int) ([]queue.Delivery, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err = d.ended(err); err != nil && !fell(err) { // else wait for the next connection
+		if err = d.ended(err); err != nil && !fell(err) && !d.again(ctx, began, err) { // else wait for the next connection
 			return nil, err
 		}
 		if err == nil {
@@ -185,20 +186,20 @@ func (d *Dark) read(live context.Context, req directRequest) (got []stored, err 
 // answer reads one message of an answer: its number in the stream, or that the answer has ended.
 func (d *Dark) answer(m *nats.Msg) (seq uint64, end bool, err error) {
 	const number = "Nats-Sequence"
-	said := m.Header[number]
-	if len(said) > 0 { // a message, whatever headers its publisher put on it: the server writes its own behind them
-		if seq, err = strconv.ParseUint(said[len(said)-1], 10, 64); err == nil && seq > 0 {
+	numbers := m.Header[number]
+	if len(numbers) > 0 { // a message, whatever headers its publisher put on it: the server writes its own behind them
+		if seq, err = strconv.ParseUint(numbers[len(numbers)-1], 10, 64); err == nil && seq > 0 {
 			return seq, false, nil
 		}
 	}
 	switch code := m.Header.Get("Status"); {
-	case code == "" || len(said) > 0:
-		return 0, true, errors.Join(queue.ErrRefused, fmt.Errorf("stream %s: want a message with its number, got %q", d.stream, said))
+	case code == "" || len(numbers) > 0:
+		return 0, true, errors.Join(queue.ErrRefused, fmt.Errorf("stream %s: want a message with its number, got %q", d.stream, said(strings.Join(numbers, " "))))
 	case code == "204", code == "404": // all of it, or nothing there
 		return 0, true, nil
 	case code == "503":
 		return 0, true, fmt.Errorf("%w: there is no stream %s that may be read directly; is this enclave set up for a dark pull at the mid-point?", queue.ErrRefused, d.stream)
 	default:
-		return 0, true, fmt.Errorf("%w: stream %s: %s %q", queue.ErrRefused, d.stream, code, m.Header.Get("Description"))
+		return 0, true, fmt.Errorf("%w: stream %s: %s %q", queue.ErrRefused, d.stream, said(code), said(m.Header.Get("Description")))
 	}
 }

@@ -15,6 +15,8 @@ import (
 const (
 	maxLine = 32 << 10 // octets of one line of the server's: it speaks in lines, and in messages that a line announces
 
+	maxSaid = 500 // octets of the server's own words in an error, and so in a log
+
 	// maxAnnounced is the most that a NATS server can be set to pass on as one message (max_payload). What is too large for a
 	// message of ours is refused by whoever reads it, not here: one such message would keep all others away.
 	maxAnnounced = 64 << 20

@@ -20,8 +20,8 @@ import (
 	"jmlbridge/internal/queue/natsqueue"
 )
 
-// owned is a server that whoever owns the mid-point wrote: it lets everybody in and answers the first subscription with these octets.
-func owned(t *testing.T, says func(inbox string) string) natsqueue.Config {
+// owned is a server that whoever owns the mid-point wrote: it lets everybody in and says this to whoever subscribes, and that to whoever asks.
+func owned(t *testing.T, says func(inbox string) string, answers string) natsqueue.Config {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	cert := makeCert(t, ca)
@@ -41,6 +41,7 @@ func owned(t *testing.T, says func(inbox string) string) natsqueue.Config {
 				fmt.Fprintf(raw, "INFO {\"server_id\":\"x\",\"version\":\"2.15.2\",\"headers\":true,\"max_payload\":1048576,\"tls_required\":true,\"nonce\":\"abcdefgh\"}\r\n")
 				conn := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{cert}})
 				in := bufio.NewReader(conn)
+				sid := ""
 				for {
 					line, err := in.ReadString('\n')
 					if err != nil {
@@ -50,7 +51,10 @@ func owned(t *testing.T, says func(inbox string) string) natsqueue.Config {
 					case strings.HasPrefix(line, "PING"):
 						io.WriteString(conn, "PONG\r\n")
 					case strings.HasPrefix(line, "SUB "):
+						sid = strings.Fields(line)[2]
 						io.WriteString(conn, says(strings.Fields(line)[1]))
+					case strings.HasPrefix(line, "PUB "):
+						fmt.Fprintf(conn, "MSG %s %s %d\r\n%s\r\n", strings.Fields(line)[2], sid, len(answers), answers)
 					}
 				}
 			}()
@@ -78,7 +82,7 @@ func TestUnsoundServer(t *testing.T) {
 		"a line without an end":    "MSG %s" + strings.Repeat("x", 64<<10),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := openReceiver(t, owned(t, func(inbox string) string { return fmt.Sprintf(says, inbox) }))
+			r := openReceiver(t, owned(t, func(inbox string) string { return fmt.Sprintf(says, inbox) }, ""))
 			if _, err := r.Fetch(t.Context(), 1); !errors.Is(err, queue.ErrRefused) || !strings.Contains(err.Error(), "not NATS") {
 				t.Errorf("want ErrRefused for what is not NATS, got %v", err)
 			}
@@ -117,5 +121,36 @@ func TestTooLargeComesCut(t *testing.T) {
 		if want := []int{queue.MaxBody, queue.MaxBody, 1}; !slices.Equal(sizes, want) {
 			t.Errorf("%s: bodies of %d octets; expected %d", name, sizes, want)
 		}
+	}
+}
+
+// What a server says goes into errors, and these into logs: not at any length.
+func TestLongAnswers(t *testing.T) {
+	long := `{"error":{"code":500,"err_code":1,"description":"` + strings.Repeat("x", 1<<20) + `"}}`
+	r := openReceiver(t, owned(t, func(string) string { return "" }, long))
+	if _, err := r.Fetch(t.Context(), 1); !errors.Is(err, queue.ErrRefused) || len(err.Error()) > 2<<10 {
+		t.Errorf("want ErrRefused in few words, got %d octets: %.200v", len(err.Error()), err)
+	}
+}
+
+// Callers do not pause after an outage: an answer that is none is not told as one before patience is at its end. Nor is that of a cluster
+// without a leader, which is one.
+func TestNonsenseTakesPatience(t *testing.T) {
+	for name, answer := range map[string]string{
+		"no JSON":   "{",
+		"no leader": `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := owned(t, func(string) string { return "" }, answer)
+			c.Patience = 2 * time.Second
+			r, began := openReceiver(t, c), time.Now()
+			if _, err := r.Fetch(t.Context(), 1); !errors.Is(err, queue.ErrUnreachable) || errors.Is(err, queue.ErrRefused) {
+				t.Errorf("want ErrUnreachable, got %v", err)
+			}
+			if took := time.Since(began); took < c.Patience/2 {
+				t.Errorf("told as an outage after %s", took)
+			}
+		})
 	}
 }

@@ -168,6 +168,22 @@ func (l *link) await(ctx context.Context) (context.Context, context.CancelCauseF
 	}
 }
 
+// again tells whether err, which came since began, came too soon to be told as an outage: callers do not pause after one, since it takes
+// this link's patience. It is for one try more, after a pause.
+func (l *link) again(ctx context.Context, began time.Time, err error) bool {
+	if !errors.Is(err, queue.ErrUnreachable) || time.Since(began)+againAfter > l.patience {
+		return false
+	}
+	pause := time.NewTimer(againAfter)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	case <-l.epoch(): // the connection fell, or was closed
+	}
+	return true
+}
+
 // fellError ends the context of a connection that stood and fell.
 type fellError struct{ error }
 
@@ -248,9 +264,19 @@ func explain(err error) error {
 		return fmt.Errorf("%w: it offers no TLS (%v)", queue.ErrRefused, err)
 	case errors.Is(err, errUnsound):
 		return fmt.Errorf("%w to speak as a server does: %w", queue.ErrRefused, err)
+	case errors.As(err, &api) && api.ErrorCode == codeNoLeader:
+		return fmt.Errorf("%w: %s (code %d)", queue.ErrUnreachable, said(api.Description), api.ErrorCode)
 	case errors.As(err, &api):
-		return fmt.Errorf("%w: %s (code %d)", queue.ErrRefused, api.Description, api.ErrorCode)
+		return fmt.Errorf("%w: %s (code %d)", queue.ErrRefused, said(api.Description), api.ErrorCode)
 	default:
 		return fmt.Errorf("%w (%v)", queue.ErrUnreachable, err)
 	}
+}
+
+// said is what the server says, as far as it goes into an error.
+func said(text string) string {
+	if len(text) > maxSaid {
+		return strings.ToValidUTF8(text[:maxSaid], "") + "..."
+	}
+	return text
 }

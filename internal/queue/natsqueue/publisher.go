@@ -19,6 +19,7 @@ const (
 	codeStoreFailed    = 10077 // DiscardNew and no room; a failing disk gives no answer at all
 	codeNoResources    = 10023 // the account's or the server's storage is used up
 	codeNoStorage      = 10047
+	codeNoLeader       = 10008 // a cluster that has none at the moment
 	codeTooManyPending = 10167 // the server's own intake is full for the moment
 )
 
@@ -207,9 +208,9 @@ func (p *Publisher) inWords(err error) error {
 	case errors.As(err, &api):
 		switch api.ErrorCode {
 		case codeStoreFailed, codeNoResources, codeNoStorage, codeTooManyPending:
-			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, api.Description, queue.ErrFull)
+			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, said(api.Description), queue.ErrFull)
 		case jetstream.JSErrCodeStreamMessageExceedsMaximum:
-			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, api.Description, queue.ErrTooLarge)
+			return fmt.Errorf("stream %s: %s: %w", p.cfg.Stream, said(api.Description), queue.ErrTooLarge)
 		}
 	}
 	return explain(err)

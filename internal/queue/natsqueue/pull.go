@@ -103,7 +103,7 @@ func (r *Receiver) status(m *nats.Msg) (end bool, err error) {
 		return true, nil
 	default:
 		r.checked = nil
-		return true, fmt.Errorf("%w: stream %s, consumer %s: %s %q", queue.ErrRefused, r.cfg.Stream, r.cfg.Durable, code, text)
+		return true, fmt.Errorf("%w: stream %s, consumer %s: %s %q", queue.ErrRefused, r.cfg.Stream, r.cfg.Durable, said(code), said(text))
 	}
 }
 

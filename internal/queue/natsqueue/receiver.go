@@ -81,6 +81,7 @@ func (r *Receiver) Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 		return nil, fmt.Errorf("fetch of %d messages: ask for at least one", max)
 	}
 	max = min(max, maxFetch)
+	began := time.Now()
 	for {
 		batch, err := r.fetch(ctx, max)
 		if len(batch) > 0 {
@@ -89,7 +90,7 @@ func (r *Receiver) Fetch(ctx context.Context, max int) ([]queue.Delivery, error)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if err = r.ended(err); err != nil && !fell(err) { // else wait for the next connection
+		if err = r.ended(err); err != nil && !fell(err) && !r.again(ctx, began, err) { // else wait for the next connection
 			return nil, err
 		}
 	}
@@ -137,7 +138,7 @@ func (r *Receiver) attach(live context.Context) error {
 	case errors.Is(err, jetstream.ErrNotPullConsumer):
 		return fmt.Errorf("%w: consumer %s of %s pushes (deliver_subject); expected one to pull from", queue.ErrRefused, r.cfg.Durable, r.cfg.Stream)
 	case err != nil:
-		return err
+		return explain(err)
 	}
 	info := c.CachedInfo()
 	conf := info.Config
