@@ -21,7 +21,7 @@ func (a *app) midpointCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "midpoint",
 		Short: "A queue server for those who have none",
-		Long: `midpoint is a NATS JetStream server in this program: TLS, one account and two credentials for each
+		Long: `midpoint is a NATS JetStream server in this program: TLS, accounts and two credentials of its own for each
 enclave, every message synced to disk before it is confirmed, nothing deleted or purged by a client. It is
 not trusted by either side: whoever runs it can make messages late, not wrong.
 
