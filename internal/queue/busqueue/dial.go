@@ -158,6 +158,12 @@ func explainTLS(err error) error {
 	return fmt.Errorf("%w (TLS: %v)", queue.ErrUnreachable, err)
 }
 
+// stayingClient goes where it is sent and nowhere on: a redirect would let whoever answers for the namespace choose what we dial, also
+// without TLS, among hosts that perhaps only we reach.
+func stayingClient(t http.RoundTripper) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
 func (a *account) webSocket(ctx context.Context) (net.Conn, error) {
 	t := a.way.Transport()
 	t.Proxy, t.DialContext = nil, a.reach // by the proxy as well, whose answer net/http would not tell of
@@ -170,7 +176,7 @@ func (a *account) webSocket(ctx context.Context) (net.Conn, error) {
 	var err error
 	// The handshake's SHA-1 only echoes a nonce and protects nothing; TLS does.
 	fips140.WithoutEnforcement(func() {
-		ws, resp, err = websocket.Dial(ctx, "wss://"+a.address()+wsPath, &websocket.DialOptions{HTTPClient: &http.Client{Transport: t}, Subprotocols: wsProtocols})
+		ws, resp, err = websocket.Dial(ctx, "wss://"+a.address()+wsPath, &websocket.DialOptions{HTTPClient: stayingClient(t), Subprotocols: wsProtocols})
 	})
 	if err != nil {
 		t.CloseIdleConnections()

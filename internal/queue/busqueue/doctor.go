@@ -190,7 +190,7 @@ func (a *account) manages(ctx context.Context) error {
 	if a.plain {
 		return errors.New("the emulator is not asked")
 	}
-	opts := &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: &http.Client{Transport: a.way.Transport()},
+	opts := &admin.ClientOptions{ClientOptions: azcore.ClientOptions{Transport: stayingClient(a.way.Transport()),
 		Retry: policy.RetryOptions{MaxRetries: -1}, Telemetry: policy.TelemetryOptions{Disabled: true}}}
 	var c *admin.Client
 	var err error
