@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -121,8 +122,19 @@ var children = map[string]func() error{
 		}
 		return Serve(os.Stdin, os.Stdout, a)
 	},
-	"dies":   func() error { os.Exit(7); return nil },
-	"silent": func() error { opened(); _, err := io.Copy(io.Discard, os.Stdin); return err },
+	"begets": func() error { // ends, and leaves one behind that has its pipes
+		opened()
+		heir := exec.Command(os.Args[0], childWord, "lingers")
+		heir.Stdin, heir.Stdout, heir.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if err := heir.Start(); err != nil {
+			return err
+		}
+		os.Exit(7)
+		return nil
+	},
+	"lingers": func() error { _, err := io.Copy(io.Discard, os.Stdin); return err },
+	"dies":    func() error { os.Exit(7); return nil },
+	"silent":  func() error { opened(); _, err := io.Copy(io.Discard, os.Stdin); return err },
 	"grows": func() error {
 		r, say := opened()
 		held := make([]byte, 96<<20)
@@ -384,6 +396,7 @@ func TestReplaced(t *testing.T) {
 		{"grows", func(l *Limits) { l.Resident = 64 << 20 }, false, "memory"},
 		{"empties", func(*Limits) {}, false, "empty results"},
 		{"babbles", func(*Limits) {}, false, "not of this protocol"},
+		{"begets", func(*Limits) {}, false, "exit status 7"},
 		{"lies", func(*Limits) {}, true, "not of this protocol"},
 		{"spins", func(l *Limits) { l.Burning = 50 * time.Millisecond }, true, "of a processor's time"},
 		{"spins and brings", func(l *Limits) { l.Burning, l.Look = 500*time.Millisecond, 200*time.Millisecond }, true, "of a processor's time"},

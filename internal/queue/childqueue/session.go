@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"sync"
 	"sync/atomic"
@@ -79,8 +80,7 @@ func begin(ctx context.Context, c *Command, o opening) (*session, error) {
 	readers.Go(func() { c.ration.relay(errs, c.Log, s.hears) })
 	readers.Go(func() { s.read(out) })
 	go func() {
-		readers.Wait()
-		err := s.cmd.Wait()
+		err := s.wait(&readers, out, errs, in)
 		s.end(err)
 	}()
 	stop := context.AfterFunc(ctx, func() { s.kill(fmt.Errorf("it did not open the queue: %w", context.Cause(ctx))) })
@@ -98,6 +98,27 @@ func begin(ctx context.Context, c *Command, o opening) (*session, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// wait returns how the process ended, once what it said was read. Its pipes are closed behind it: what it may have started has them as well,
+// and nobody waits for that.
+func (s *session) wait(readers *sync.WaitGroup, pipes ...io.Closer) error {
+	state, err := s.cmd.Process.Wait()
+	closing := time.AfterFunc(closeTime, func() {
+		for _, p := range pipes {
+			_ = p.Close()
+		}
+	})
+	readers.Wait()
+	if closing.Stop() {
+		for _, p := range pipes {
+			_ = p.Close()
+		}
+	}
+	if err == nil && !state.Success() {
+		err = &exec.ExitError{ProcessState: state}
+	}
+	return err
 }
 
 // unopenedError is a child that cannot use what its configuration names: a file that is gone, or that others may read. The mid-point
@@ -147,7 +168,7 @@ func (s *session) read(out io.Reader) {
 	r := bufio.NewReaderSize(out, pipeBuffer)
 	for {
 		f, err := readFrame(r)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 			return // the process has ended, or will be found silent
 		}
 		if err == nil {
