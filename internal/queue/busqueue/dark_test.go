@@ -135,6 +135,18 @@ func TestDarkKnowsAQueueThatWasMadeAnew(t *testing.T) {
 // odd publishes messages that make the client panic, as anybody can who may send.
 func (s *bus) odd(n, size int) {
 	s.t.Helper()
+	s.send(n, &azservicebus.Message{Body: make([]byte, size), ApplicationProperties: map[string]any{"DeadLetterReason": int64(1)}})
+}
+
+// long publishes messages that no publisher of ours would.
+func (s *bus) long(n, size int) {
+	s.t.Helper()
+	s.send(n, &azservicebus.Message{Body: make([]byte, size)})
+}
+
+// send publishes a message n times past our publisher.
+func (s *bus) send(n int, m *azservicebus.Message) {
+	s.t.Helper()
 	conf := s.TLSConfig()
 	conf.ServerName = "127.0.0.1" // the client would look for a name with the port in the certificate
 	client, err := azservicebus.NewClientFromConnectionString(s.ConnectionString("sender"), &azservicebus.ClientOptions{TLSConfig: conf})
@@ -147,7 +159,6 @@ func (s *bus) odd(n, size int) {
 		s.t.Fatal(err)
 	}
 	for range n {
-		m := &azservicebus.Message{Body: make([]byte, size), ApplicationProperties: map[string]any{"DeadLetterReason": int64(1)}}
 		if err := sender.SendMessage(limited(s.t), m, nil); err != nil {
 			s.t.Fatal(err)
 		}

@@ -31,14 +31,19 @@ const (
 
 // held is a message under lock. Its body is gone once it was handed out.
 type held struct {
-	source  *source
+	source *source
+	lock   [16]byte
+	own    atomic.Pointer[own] // nil: it is settled by its lock alone
+	seq    int64               // unbelieved
+	came   time.Time
+	body   []byte
+}
+
+// own is what settling a message by its own link needs. The library keeps its body in that.
+type own struct {
 	message *azservicebus.ReceivedMessage
 	by      *link
 	conn    uint64 // of by's connections: on another one the message's own link is dead
-	seq     int64  // unbelieved
-	came    time.Time
-	failed  atomic.Bool // to be settled by its own link
-	body    []byte
 }
 
 // link is one client with one receiver, until it is given up.
@@ -252,20 +257,22 @@ func (s *source) held() int {
 
 // hold keeps what came for whoever fetches.
 func (s *source) hold(l *link, got []*azservicebus.ReceivedMessage, asked int) {
-	now, conn, octets := time.Now(), l.dialer.made(), 0
+	now, conn, octets, came := time.Now(), l.dialer.made(), 0, 0
 	list := make([]*held, 0, len(got))
 	for _, m := range got {
-		h := &held{source: s, message: m, by: l, conn: conn, came: now, body: m.Body}
+		h := &held{source: s, lock: m.LockToken, came: now, body: m.Body}
 		if m.SequenceNumber != nil {
 			h.seq = *m.SequenceNumber
 		}
 		if len(h.body) > queue.MaxBody { // nobody signed that: cut, it is refused and recorded
 			h.body = slices.Clone(h.body[:queue.MaxBody])
+		} else {
+			h.own.Store(&own{m, l, conn})
 		}
-		octets += len(h.body)
+		octets, came = octets+len(h.body), came+len(m.Body)
 		list = append(list, h)
 	}
-	s.size = max(octets/len(got), minOctets)
+	s.size = max(came/len(got), minOctets)
 	// A new link begins with one message and doubles: whatever ended the last one may come again.
 	if len(got) == asked && now.After(s.careful) {
 		s.ask = min(2*s.ask, maxAsk)
@@ -335,6 +342,9 @@ func (s *source) settleAll(ctx context.Context, list []*held) error {
 			over = round > 1 && time.Now().Add(pause).After(until)
 		}
 		if over || errors.Is(err, queue.ErrRefused) || !rest(ctx, pause) {
+			for _, h := range left { // nobody may ever ask again
+				h.own.Store(nil)
+			}
 			return fmt.Errorf("settle: %d of %d messages unconfirmed; they come again: %w", len(left), len(list), err)
 		}
 	}
@@ -371,14 +381,14 @@ func (s *source) settleOn(ctx context.Context, l *link, list []*held) (left []*h
 
 // settle completes one message. A lock that was lost is no failure: the message comes again and is known.
 func (s *source) settle(ctx context.Context, l *link, h *held) error {
-	if h.by == l && h.conn == l.dialer.made() && !h.failed.Load() {
-		if err := s.complete(ctx, l, h.message); err == nil || lockLost(err) {
+	if o := h.own.Load(); o != nil && o.by == l && o.conn == l.dialer.made() {
+		if err := s.complete(ctx, l, o.message); err == nil || lockLost(err) {
 			return nil
 		}
-		// On a lost connection the library would go on with the dead link for 40 s and reset the new one.
-		h.failed.Store(true)
 	}
-	err := s.complete(ctx, l, &azservicebus.ReceivedMessage{LockToken: h.message.LockToken})
+	// On a lost connection the library would go on with the dead link for 40 s and reset the new one.
+	h.own.Store(nil)
+	err := s.complete(ctx, l, &azservicebus.ReceivedMessage{LockToken: h.lock})
 	switch {
 	case err == nil, lockLost(err):
 		return nil
