@@ -311,6 +311,7 @@ func TestBatchBehindARefusedOne(t *testing.T) {
 	for name, f := range map[string]broker.Fault{
 		"the first is refused":   {On: broker.OnSend, Kind: broker.Error, Condition: "amqp:resource-limit-exceeded", Count: 1},
 		"the second is refused":  {On: broker.OnSend, Kind: broker.Error, Condition: "amqp:resource-limit-exceeded", Skip: 1, Count: 1},
+		"the first is too large": {On: broker.OnSend, Kind: broker.Error, Condition: "amqp:link:message-size-exceeded", Count: 1}, // as a batch: no message is
 		"the second is cut off":  {On: broker.OnSend, Kind: broker.Reset, Skip: 1, Count: 1},
 		"the second link is cut": {On: broker.OnSend, Kind: broker.Detach, Skip: 1, Count: 1},
 	} {

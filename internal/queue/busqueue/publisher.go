@@ -103,9 +103,10 @@ func (p *Publisher) Publish(ctx context.Context, msgs []queue.Message) (n int, e
 			continue
 		}
 		next = filled{}
-		if errors.Is(err, queue.ErrFull) && most > 1 {
-			// The batch does not fit as a whole; what still fits goes.
-			most, err = max(1, min(most, len(msgs)-n)/2), nil
+		if (errors.Is(err, queue.ErrFull) || errors.Is(err, queue.ErrTooLarge)) && now.n > 1 {
+			// The batch does not fit as a whole; what still fits goes. One may be too large, too: the service need not take a batch
+			// of the size that it allows a message.
+			most, err = now.n/2, nil
 		}
 	}
 	switch {
