@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode"
+	"unicode/utf8"
 
 	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/queue"
@@ -336,7 +338,7 @@ func (e *saidError) Unwrap() error { return e.cause }
 func plain(raw []byte) string {
 	out := make([]rune, 0, len(raw))
 	for _, r := range string(raw) {
-		if r < ' ' || r == 0x7f || r == '\uFFFD' || (r >= 0x80 && r < 0xa0) {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			r = ' '
 		}
 		out = append(out, r)

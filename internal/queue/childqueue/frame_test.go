@@ -116,6 +116,20 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
+// What a child says is one line that reads as it stands: nothing in it hides, turns around or breaks what stands beside it.
+func TestPlain(t *testing.T) {
+	for said, want := range map[string]string{
+		"Grüße, 日本 → é":           "Grüße, 日本 → é",
+		"a\x1b[31m\nb\x7f\u0085c": "a [31m b  c",
+		"bad\u202ellew\u2028well": "bad llew well",
+		"no\u200bthing\ufeff\xff": "no thing  ",
+	} {
+		if got := plain([]byte(said)); got != want {
+			t.Errorf("%q reads %q; want %q", said, got, want)
+		}
+	}
+}
+
 // FuzzServe: no parent can make a child panic; it ends with an error or because there is no more.
 func FuzzServe(f *testing.F) {
 	a, _ := filled()
