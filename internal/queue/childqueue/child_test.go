@@ -769,3 +769,14 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// How long a child has been silent does not go by the wall clock: one that is set forward would cost a good child its life, and one
+// that is set back would spare a bad one.
+func TestSilenceIsNotByTheWallClock(t *testing.T) {
+	var h heard
+	r := open(t, command("good", &h))
+	defer r.Close()
+	if seen := r.session.look().heard; seen == seen.Round(0) { // which is without the other clock's reading
+		t.Errorf("it was heard at %s by the wall clock alone", seen)
+	}
+}

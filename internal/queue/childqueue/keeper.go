@@ -343,7 +343,7 @@ type look struct {
 
 func (s *session) look() look {
 	u := usageOf(s.cmd.Process.Pid)
-	return look{sample: sample{time.Now(), u.cpu, s.results.Load(), s.octets.Load()}, heard: time.Unix(0, s.heard.Load()), resident: u.resident, empty: s.empty.Load()}
+	return look{sample: sample{time.Now(), u.cpu, s.results.Load(), s.octets.Load()}, heard: s.begun.Add(time.Duration(s.heard.Load())), resident: u.resident, empty: s.empty.Load()}
 }
 
 // errIdle is a child that is replaced in the hope of a better one: files and host names are read anew.

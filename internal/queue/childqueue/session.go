@@ -25,7 +25,8 @@ type session struct {
 	wmu sync.Mutex // guards w; held across a write to the pipe, which a child that hangs can block until it is killed
 	w   *bufio.Writer
 
-	heard   atomic.Int64 // unix nanoseconds of the last answer to a ping
+	begun   time.Time
+	heard   atomic.Int64 // of the last answer to a ping: nanoseconds since begun
 	empty   atomic.Uint64
 	aside   uint64        // what it said last of what was set aside; owned by its reader
 	told    func(bool)    // of a change of that
@@ -73,7 +74,7 @@ func begin(ctx context.Context, c *Command, o opening) (*session, error) {
 		return nil, fmt.Errorf("start the process that speaks to the mid-point: %w", err)
 	}
 	s.in, s.w = in, bufio.NewWriterSize(in, pipeBuffer)
-	s.heard.Store(time.Now().UnixNano())
+	s.begun = time.Now()
 
 	opened := s.enlist(0)
 	var readers sync.WaitGroup
@@ -199,7 +200,7 @@ func (s *session) take(f frame) error {
 			s.told(aside == asideRead)
 		}
 		s.empty.Store(empty)
-		s.heard.Store(time.Now().UnixNano())
+		s.heard.Store(int64(time.Since(s.begun)))
 		return nil
 	}
 	s.mu.Lock()
