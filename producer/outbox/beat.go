@@ -81,7 +81,10 @@ func due(tx *store.Tx, c *chain, kind schema.Kind, query string, every time.Dura
 	if err := tx.QueryRow(query, c.ref).Scan(&last); err != nil {
 		return false, fmt.Errorf("read when the last %s was: %w", kind, err)
 	}
-	if now.Sub(time.Unix(last, 0)) < every {
+	switch age := now.Sub(time.Unix(last, 0)); {
+	case age < -maxBack: // until the clock comes there again nothing would be due, and nobody told
+		return false, &ClockError{now, time.Unix(last, 0)}
+	case age < every:
 		return false, nil
 	}
 	var waiting bool

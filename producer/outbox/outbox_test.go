@@ -291,11 +291,25 @@ func TestClockThatWentBack(t *testing.T) {
 	if second[0].Issued != first[0].Issued {
 		t.Errorf("iat went from %s to %s", first[0].Issued, second[0].Issued)
 	}
+	if sent, err := b.Heartbeat(ctx, gov1, time.Minute); err != nil || len(sent) != 1 {
+		t.Fatalf("heartbeat: %v, %v", sent, err)
+	}
+	if sent, err := b.Roster(ctx, gov1, 24*time.Hour); err != nil || len(sent) != 1 {
+		t.Fatalf("roster: %v, %v", sent, err)
+	}
+	b.drain(t, gov1, &midpoint{})
 	b.clock.pass(-time.Hour)
 	_, err := b.Update(ctx, gov1, []string{"3"}, b.emit(&schema.Joiner{Person: schema.Person{DisplayName: "A"}, Start: schema.At(b.clock.now())}))
 	var ce *ClockError
 	if !errors.As(err, &ce) {
 		t.Errorf("want a *ClockError, got %v", err)
+	}
+	// Nor do heartbeats and rosters stay out without a word.
+	if _, err := b.Heartbeat(ctx, gov1, time.Minute); !errors.As(err, &ce) {
+		t.Errorf("heartbeat: want a *ClockError, got %v", err)
+	}
+	if _, err := b.Roster(ctx, gov1, 24*time.Hour); !errors.As(err, &ce) {
+		t.Errorf("roster: want a *ClockError, got %v", err)
 	}
 	// When it was the clock of then that was wrong, a new generation is the way on.
 	if _, _, err := b.Recover(ctx, 0, func(int) []entry.Body { return nil }); err != nil {
@@ -303,6 +317,10 @@ func TestClockThatWentBack(t *testing.T) {
 	}
 	if sent := b.joins(t, gov1, "3"); sent[0].Issued != schema.At(b.clock.now()) {
 		t.Errorf("issued %s", sent[0].Issued)
+	}
+	b.clock.pass(time.Minute)
+	if sent, err := b.Heartbeat(ctx, gov1, time.Minute); err != nil || len(sent) != 1 {
+		t.Errorf("heartbeat in the new generation: %v, %v", sent, err)
 	}
 }
 
