@@ -54,6 +54,8 @@ type child struct {
 	*runner
 	mu     sync.Mutex // guards what follows; held while the alarm is written
 	steady *time.Timer
+	early  bool // it was replaced before begun
+	begun  bool // the run's first entry is written
 	ended  bool
 
 	unread atomic.Bool // as it was told last
@@ -76,7 +78,7 @@ func (c *child) open() (queue.Receiver, error) {
 func (c *child) aside() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
+	if c.begun && !c.ended {
 		c.stands(state.Alarm{Code: alarmUnread, Severity: state.Critical,
 			Text: "the queue can be read and its dead letters cannot: a leaver that the mid-point set aside would not be seen before the next heartbeat or roster tells of it. The log says why"}, c.unread.Load())
 	}
@@ -89,7 +91,10 @@ func (c *child) replaced() {
 		Text: "the process that speaks to the mid-point ended, hung or exceeded its limits and was replaced; nothing is lost. The log says why"}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if !c.begun {
+		c.early = true
+	}
+	if !c.begun || c.ended {
 		return
 	}
 	c.stands(a, true)
@@ -103,6 +108,20 @@ func (c *child) replaced() {
 			c.stands(a, false)
 		}
 	})
+}
+
+// begin lets alarms be written, and writes those that waited for the run's first entry, which ends the ones of the run before it.
+func (c *child) begin() {
+	c.mu.Lock()
+	c.begun = true
+	early := c.early
+	c.mu.Unlock()
+	if early {
+		c.replaced()
+	}
+	if c.unread.Load() {
+		c.aside()
+	}
 }
 
 // stop ends the writing of alarms.

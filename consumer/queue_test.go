@@ -16,6 +16,7 @@ func TestAsideUnread(t *testing.T) {
 	f.init()
 	db := f.open()
 	c := &child{runner: &runner{app: &app{now: time.Now}, db: db, log: slog.New(slog.DiscardHandler)}}
+	c.begin()
 	for i, step := range []struct{ read, ends, want bool }{
 		{read: true}, {want: true}, {want: true}, {read: true}, {want: true}, {read: true, ends: true, want: true},
 	} {
@@ -31,6 +32,37 @@ func TestAsideUnread(t *testing.T) {
 		if stands := slices.ContainsFunc(list, func(a state.Alarm) bool { return a.Code == alarmUnread }); stands != step.want {
 			t.Errorf("step %d: the alarm stands: %t, expected %t", i, stands, step.want)
 		}
+	}
+}
+
+// What the process that speaks to the mid-point does while a run still begins is recorded behind the run's first entry, which ends the
+// alarms of the run before it; a run that does not come so far records nothing.
+func TestAlarmsWaitForTheFirstEntry(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	db := f.open()
+	c := &child{runner: &runner{app: &app{now: time.Now}, db: db, log: slog.New(slog.DiscardHandler)}}
+	defer c.stop()
+	standing := func() (codes []string) {
+		list, err := state.Alarms(db.Read())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list {
+			codes = append(codes, a.Code)
+		}
+		slices.Sort(codes)
+		return codes
+	}
+	c.replaced()
+	c.unread.Store(true)
+	c.aside()
+	if got := standing(); len(got) > 0 {
+		t.Errorf("before the first entry there stand %v", got)
+	}
+	c.begin()
+	if got := standing(); !slices.Equal(got, []string{alarmUnread, alarmProcess}) {
+		t.Errorf("behind it there stand %v", got)
 	}
 }
 

@@ -159,6 +159,7 @@ func (a *app) runner(ctx context.Context, cfg *Config, observe bool) (err error)
 	if err := r.start(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
+	child.begin()
 	return r.work(ctx)
 }
 
