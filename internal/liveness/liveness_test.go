@@ -38,6 +38,28 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Whoever can write in the file's folder writes by it to no other file of the program's.
+func TestWriteFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	other, path := filepath.Join(dir, "consumer.db"), filepath.Join(dir, "alive.json")
+	if err := os.WriteFile(other, []byte("ledger"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(dir, ".new-alive.json")); err != nil {
+		t.Skip(err)
+	}
+	now := time.Now()
+	if err := liveness.Write(path, liveness.BeatAt(now, liveness.Interval)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(other); err != nil || string(text) != "ledger" {
+		t.Errorf("the other file says %q, %v", text, err)
+	}
+	if err := liveness.Check(path, now); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPulse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "alive.json")
 	synctest.Test(t, func(t *testing.T) {
