@@ -89,6 +89,24 @@ var children = map[string]func() error{
 		_, q := filled()
 		return Serve(os.Stdin, os.Stdout, Adapters{Receiver: func([]byte, queue.Position) (queue.Receiver, error) { return &asides{Receiver: q.Receiver()}, nil }})
 	},
+	"wavers": func() error { // says unasked that it can read what was set aside, that it cannot, and so on
+		r, say := opened()
+		for {
+			f, err := readFrame(r)
+			if err != nil {
+				return err
+			}
+			switch f.kind {
+			case kindPing:
+				say(frame{kindPong, 0, encodeNumber(0)})
+			case kindFetch:
+				for i := range 1000 {
+					say(frame{kindPong, 0, append(encodeNumber(0), encodeNumber(asideSaid(i%2 == 0))...)})
+				}
+				say(frame{kindDone, f.call, result{err: queue.ErrUnreachable}.encode()})
+			}
+		}
+	},
 	"good": func() error { a, _ := filled(); return Serve(os.Stdin, os.Stdout, a) },
 	"noisy": func() error {
 		fmt.Fprintln(os.Stderr, "line one \x1b[31mred")
@@ -463,6 +481,7 @@ func TestAside(t *testing.T) {
 	t.Parallel()
 	var h heard
 	cmd := command("asides", &h)
+	cmd.Limits.Aside = time.Nanosecond
 	told := make(chan bool, 100)
 	cmd.Aside = func(read bool) {
 		select {
@@ -480,6 +499,21 @@ func TestAside(t *testing.T) {
 		case <-within(t).Done():
 			t.Fatalf("told %d times\n%s", i, h.String())
 		}
+	}
+}
+
+// A child that changes its word on what was set aside all the while is told of once: each change is an alarm, and an entry on the ledger.
+func TestAsideWavers(t *testing.T) {
+	var h heard
+	var told atomic.Int32
+	cmd := command("wavers", &h)
+	cmd.Aside = func(bool) { told.Add(1) }
+	r := open(t, cmd)
+	if _, err := r.Fetch(within(t), 1); !errors.Is(err, queue.ErrUnreachable) {
+		t.Fatal(err)
+	}
+	if n := told.Load(); n != 1 {
+		t.Errorf("told %d times", n)
 	}
 }
 

@@ -30,6 +30,7 @@ type Limits struct {
 	Resident int64         // octets of memory; 512 MiB
 	Burning  time.Duration // of a processor's time within a minute beyond what its results may have cost; 15 s, or less in a container held to less than a core
 	Empty    uint64        // empty results between two looks; 200
+	Aside    time.Duration // between two changes of its word on what was set aside, of which the later ones wait; 1 min
 	Idle     time.Duration // fetching nothing but failures; 5 min: a new one reads its files and names anew
 }
 
@@ -42,6 +43,7 @@ func (l *Limits) fill() {
 	def(&l.Look, time.Second)
 	def(&l.Silence, 15*time.Second)
 	def(&l.Burning, burning(cores()))
+	def(&l.Aside, time.Minute)
 	def(&l.Idle, 5*time.Minute)
 	if l.Resident == 0 {
 		l.Resident = 512 << 20

@@ -28,8 +28,10 @@ type session struct {
 	begun   time.Time
 	heard   atomic.Int64 // of the last answer to a ping: nanoseconds since begun
 	empty   atomic.Uint64
-	aside   uint64        // what it said last of what was set aside; owned by its reader
-	told    func(bool)    // of a change of that
+	aside   uint64        // what was told last of its word on what was set aside; owned by its reader, like the next
+	since   time.Time     // when that was
+	between time.Duration // two that are told, at least
+	told    func(bool)
 	results atomic.Uint64 // messages published, fetched or settled
 	octets  atomic.Uint64 // of the bodies of those published or fetched
 
@@ -55,7 +57,7 @@ type call struct {
 
 // begin starts a child, which has until ctx ends to open its adapter.
 func begin(ctx context.Context, c *Command, o opening) (*session, error) {
-	s := &session{cmd: exec.Command(c.Path, c.Args...), told: c.Aside, calls: make(map[uint64]*call), ended: make(chan struct{})}
+	s := &session{cmd: exec.Command(c.Path, c.Args...), told: c.Aside, between: c.Limits.Aside, calls: make(map[uint64]*call), ended: make(chan struct{})}
 	s.cmd.Env = append([]string{}, c.Env...) // nil would be all of ours
 	s.cmd.Dir = "/"
 	in, err := s.cmd.StdinPipe()
@@ -195,8 +197,8 @@ func (s *session) take(f frame) error {
 		if err := p.end(); err != nil {
 			return err
 		}
-		if aside != 0 && aside != s.aside {
-			s.aside = aside
+		if now := time.Now(); aside != 0 && aside != s.aside && (s.aside == 0 || now.Sub(s.since) >= s.between) {
+			s.aside, s.since = aside, now
 			s.told(aside == asideRead)
 		}
 		s.empty.Store(empty)
