@@ -176,6 +176,7 @@ func (s *source) pump(ctx context.Context, l *link) error {
 	s.link = l
 	s.mu.Unlock()
 	s.stand(nil)
+	s.ask = 1
 	var empties []time.Time
 	for {
 		n, err := s.awaitRoom(ctx)
@@ -193,6 +194,7 @@ func (s *source) pump(ctx context.Context, l *link) error {
 		case err != nil:
 			return explain(err, l.dialer.failed())
 		case len(got) == 0:
+			s.ask = 1
 			s.empty.Add(1)
 			if empties = append(empties, time.Now()); len(empties) == wedgeResults {
 				if time.Since(empties[0]) < wedgeTime {
