@@ -150,6 +150,34 @@ var children = map[string]func() error{
 		os.Exit(7)
 		return nil
 	},
+	"wedges": func() error { // does nothing more, whatever becomes of its pipes, with the file of its configuration open
+		f, err := readFrame(bufio.NewReader(os.Stdin))
+		if err != nil {
+			return err
+		}
+		o, err := decodeOpening(f.payload)
+		if err != nil {
+			return err
+		}
+		w := bufio.NewWriter(os.Stdout)
+		_ = writeFrame(w, frame{kindDone, f.call, result{}.encode()})
+		_ = w.Flush()
+		held, err := os.OpenFile(string(o.config), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = held.WriteString("here")
+		<-time.After(time.Hour)
+		return errors.Join(err, held.Close())
+	},
+	"parent": func() error { // of one that wedges
+		var h heard
+		c := command("wedges", &h)
+		c.Config, c.Limits.Silence = []byte(os.Args[3]), time.Hour
+		_, err := OpenReceiver(c, nil)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return err
+	},
 	"lingers": func() error { _, err := io.Copy(io.Discard, os.Stdin); return err },
 	"dies":    func() error { os.Exit(7); return nil },
 	"silent":  func() error { opened(); _, err := io.Copy(io.Discard, os.Stdin); return err },

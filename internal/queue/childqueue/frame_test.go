@@ -11,6 +11,7 @@ import (
 
 	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/queue"
+	"jmlbridge/internal/queue/memqueue"
 )
 
 // Every kind of payload comes back as it went.
@@ -114,6 +115,28 @@ func FuzzFrames(f *testing.F) {
 			_, _ = decodeResult(fr.payload)
 		}
 	})
+}
+
+// What a child keeps for its parent has bounds: the oldest leases are forgotten, and more calls at once than any parent makes end it.
+func TestServeIsBounded(t *testing.T) {
+	s := &server{leases: map[uint64]any{}}
+	for range maxLeases + 3 {
+		s.lend("a lease")
+	}
+	if _, oldest := s.leases[3]; oldest || len(s.leases) != maxLeases || s.leases[maxLeases+3] == nil {
+		t.Errorf("%d leases are kept, the third among them: %t", len(s.leases), oldest)
+	}
+	q := memqueue.New(memqueue.Options{})
+	var b bytes.Buffer
+	w := bufio.NewWriter(&b)
+	_ = writeFrame(w, frame{kindOpen, 0, opening{roleReceiver, nil, nil}.encode()})
+	for i := range maxCalls + 1 {
+		_ = writeFrame(w, frame{kindFetch, uint64(i + 1), encodeNumber(1)})
+	}
+	_ = w.Flush()
+	if err := Serve(&b, io.Discard, Adapters{Receiver: func([]byte, queue.Position) (queue.Receiver, error) { return q.Receiver(), nil }}); !errors.Is(err, errFrame) {
+		t.Errorf("%d fetches at once: %v", maxCalls+1, err)
+	}
 }
 
 // What a child says is one line that reads as it stands: nothing in it hides, turns around or breaks what stands beside it.
