@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -18,11 +19,44 @@ import (
 // watchedQueue tells when fetching begins to fail and when it works again.
 type watchedQueue struct {
 	queue.Receiver
-	changed func(error)
+	changed func(refused, unreachable bool)
 
 	// Owned by the one goroutine that fetches.
-	told bool
-	last string // the error that was told; empty: it works
+	told                 bool
+	refused, unreachable damped
+}
+
+// damped is a state that begins at once. Where it came back soon after its end, it has to be away for longer before it ends
+// again, or whoever can bring it about writes two entries on the ledger each time.
+type damped struct {
+	stands bool
+	seen   time.Time // last
+	ended  time.Time // zero: never yet
+	need   time.Duration
+}
+
+const (
+	dampLeast = time.Minute      // away, after the first return
+	dampMost  = 15 * time.Minute // away, after many; and how soon after its end a return counts
+)
+
+// saw takes what is so now, and reports whether the state began or ended.
+func (d *damped) saw(so bool, now time.Time) bool {
+	switch {
+	case so && !d.stands:
+		d.stands = true
+		if d.need = max(2*d.need, dampLeast); d.ended.IsZero() || now.Sub(d.ended) >= dampMost {
+			d.need = 0
+		}
+		d.need, d.seen = min(d.need, dampMost), now
+		return true
+	case so:
+		d.seen = now
+	case d.stands && now.Sub(d.seen) >= d.need:
+		d.stands, d.ended = false, now
+		return true
+	}
+	return false
 }
 
 // Fetch implements intake.Queue.
@@ -31,13 +65,11 @@ func (q *watchedQueue) Fetch(ctx context.Context, max int) ([]queue.Delivery, er
 	if ctx.Err() != nil {
 		return batch, err
 	}
-	now := ""
-	if err != nil {
-		now = err.Error()
-	}
-	if !q.told || now != q.last {
-		q.told, q.last = true, now
-		q.changed(err)
+	now, refused := time.Now(), errors.Is(err, queue.ErrRefused)
+	began, ended := q.refused.saw(refused, now), q.unreachable.saw(err != nil && !refused, now)
+	if began || ended || !q.told {
+		q.told = true
+		q.changed(q.refused.stands, q.unreachable.stands)
 	}
 	return batch, err
 }

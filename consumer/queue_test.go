@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"jmlbridge/consumer/state"
@@ -84,7 +86,7 @@ func TestAlarmThatCouldNotBeRecorded(t *testing.T) {
 		if r.db = db; step.broken {
 			r.db = closed
 		}
-		r.midpoint(step.err)
+		r.midpoint(step.err == queue.ErrRefused, step.err == queue.ErrUnreachable)
 		r.db = db
 		r.again()
 		r.again()
@@ -101,4 +103,54 @@ func TestAlarmThatCouldNotBeRecorded(t *testing.T) {
 			t.Errorf("step %d: there stand %v, want %v", i, codes, want)
 		}
 	}
+}
+
+// fetches answers each fetch with the next error, a second after the last.
+type fetches struct {
+	queue.Receiver
+	next func() error
+}
+
+func (f fetches) Fetch(context.Context, int) ([]queue.Delivery, error) {
+	time.Sleep(time.Second)
+	return nil, f.next()
+}
+
+// A mid-point that lets in and refuses by turns writes few entries, and one that is well again is told at once.
+func TestAlarmsOfTheMidpointAreDamped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var now error
+		var told int
+		var refused, unreachable bool
+		q := &watchedQueue{Receiver: fetches{next: func() error { return now }}, changed: func(r, u bool) { told++; refused, unreachable = r, u }}
+		fetch := func(err error) {
+			now = err
+			if _, got := q.Fetch(t.Context(), 1); got != err {
+				t.Fatal(got)
+			}
+		}
+		for i, step := range []struct {
+			err                  error
+			refused, unreachable bool
+		}{{}, {err: queue.ErrUnreachable, unreachable: true}, {}, {err: queue.ErrRefused, refused: true}, {}} {
+			if fetch(step.err); refused != step.refused || unreachable != step.unreachable {
+				t.Errorf("step %d: refused %t, unreachable %t", i, refused, unreachable)
+			}
+		}
+		told = 0
+		for range 3 * 3600 / 3 { // three hours
+			fetch(queue.ErrRefused)
+			fetch(queue.ErrUnreachable)
+			fetch(nil)
+		}
+		if told > 20 || !refused || !unreachable {
+			t.Errorf("told %d times; refused %t, unreachable %t", told, refused, unreachable)
+		}
+		for range 15 * 60 {
+			fetch(nil)
+		}
+		if refused || unreachable {
+			t.Errorf("after a quarter of an hour that was good: refused %t, unreachable %t", refused, unreachable)
+		}
+	})
 }

@@ -16,7 +16,6 @@ import (
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/config"
 	"jmlbridge/internal/ledger"
-	"jmlbridge/internal/queue"
 	"jmlbridge/internal/store"
 )
 
@@ -199,10 +198,9 @@ func (r *runner) collects(err error) {
 }
 
 // midpoint hears how fetching goes.
-func (r *runner) midpoint(err error) {
-	refused := errors.Is(err, queue.ErrRefused)
+func (r *runner) midpoint(refused, unreachable bool) {
 	r.stands(state.Alarm{Code: alarmRefused, Severity: state.Critical, Text: "the mid-point does not let us in, its queue is not what was promised, or a file for it cannot be used here; nothing comes in. The log says which"}, refused)
-	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, err != nil && !refused)
+	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, unreachable)
 }
 
 // change is an alarm of the process that is to be raised, or cleared.
