@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"jmlbridge/internal/secret"
 )
 
 const (
@@ -25,6 +27,7 @@ const (
 	serverLife    = 397 * 24 * time.Hour
 	warnBefore    = 30 * 24 * time.Hour // before the server's certificate ends
 	backdate      = time.Hour           // clocks across the boundary differ
+	maxKey        = 64 << 10            // octets of the server's key
 )
 
 // makeAuthority makes the authority and the first server certificate.
@@ -238,11 +241,6 @@ func (c *certificate) load() error {
 	if c.pair != nil && st.ModTime().Equal(c.seen) {
 		return nil
 	}
-	if st, err := os.Stat(c.key); err != nil {
-		return refusef("key", "%v", err)
-	} else if mode := st.Mode().Perm(); mode&0o077 != 0 {
-		return refusef("key", "%s can be used by others (mode %04o); chmod 600 it, and renew the certificate if others had access", c.key, mode)
-	}
 	pair, err := readPair(c.cert, c.key)
 	if err != nil {
 		return err
@@ -269,7 +267,7 @@ func readPair(cert, key string) (tls.Certificate, error) {
 	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 		return tls.Certificate{}, refusef("cert", "%s: %v", cert, err)
 	}
-	keyPEM, err := os.ReadFile(key)
+	keyPEM, err := secret.Read(key, maxKey)
 	if err != nil {
 		return tls.Certificate{}, refusef("key", "%v", err)
 	}

@@ -3,13 +3,10 @@ package busqueue
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +16,7 @@ import (
 
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/outbound"
+	"jmlbridge/internal/secret"
 )
 
 // Ways to carry AMQP.
@@ -142,7 +140,7 @@ func (a *account) openCredential() error {
 // readConnection reads the connection string and holds it to the configuration: the file is secret, so what it
 // says of the place must stand in the open as well.
 func (a *account) readConnection() error {
-	raw, err := readSecret(a.ConnectionFile)
+	raw, err := secret.Read(a.ConnectionFile, maxSecret)
 	if err != nil {
 		return fmt.Errorf("connection_file: %w", err)
 	}
@@ -173,25 +171,4 @@ func (a *account) client(d *dialer) (*azservicebus.Client, error) {
 		return azservicebus.NewClientFromConnectionString(a.connection, opts)
 	}
 	return azservicebus.NewClient(a.Namespace, a.token, opts)
-}
-
-// readSecret reads a file that only its owner may read. The mode is taken from the open file, so that it cannot
-// be exchanged in between.
-func readSecret(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxSecret {
-		return nil, fmt.Errorf("%s is not a credential file (a regular file of at most %d octets)", name, maxSecret)
-	}
-	if mode := st.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be used by others (mode %04o); chmod 600 it, and replace the credential if others had access", name, mode)
-	}
-	return io.ReadAll(io.LimitReader(f, maxSecret))
 }

@@ -41,7 +41,7 @@ func TestConfigRefused(t *testing.T) {
 		"cloud in vain":     {func(c *Config) { c.Cloud.Name = cloud.AzureGovernment }, "cloud: "},
 		"readable by all":   {func(c *Config) { c.ConnectionFile = sas(t, good, 0o644) }, "mode 0644"},
 		"readable by group": {func(c *Config) { c.ConnectionFile = sas(t, good, 0o640) }, "mode 0640"},
-		"a folder":          {func(c *Config) { c.ConnectionFile = t.TempDir() }, "not a credential file"},
+		"a folder":          {func(c *Config) { c.ConnectionFile = t.TempDir() }, "not a regular file"},
 		"not a string":      {func(c *Config) { c.ConnectionFile = sas(t, "hidden", 0o600) }, "pairs key=value"},
 		"no key":            {func(c *Config) { c.ConnectionFile = sas(t, "Endpoint=sb://"+gov+"/", 0o600) }, "SharedAccessKeyName"},
 		"another namespace": {func(c *Config) { c.Namespace = "other.servicebus.usgovcloudapi.net" }, "not other."},

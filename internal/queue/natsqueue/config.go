@@ -21,7 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +29,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"jmlbridge/internal/outbound"
+	"jmlbridge/internal/secret"
 )
 
 // Limits of this adapter.
@@ -233,9 +233,9 @@ func (c Config) credential() (nats.Option, error) {
 	}
 	switch {
 	case c.NKey != "":
-		seed, err := readSecret("nkey", c.NKey)
+		seed, err := secret.Read(c.NKey, maxSecret)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("nkey: %w", err)
 		}
 		kp, err := nkeys.ParseDecoratedNKey(seed)
 		clear(seed)
@@ -248,9 +248,9 @@ func (c Config) credential() (nats.Option, error) {
 		}
 		return nats.Nkey(pub, kp.Sign), nil
 	case c.Creds != "":
-		raw, err := readSecret("creds", c.Creds)
+		raw, err := secret.Read(c.Creds, maxSecret)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("creds: %w", err)
 		}
 		jwt, err := nkeys.ParseDecoratedJWT(raw)
 		if _, e := nkeys.ParseDecoratedUserNKey(raw); err != nil || e != nil || jwt == "" {
@@ -258,9 +258,9 @@ func (c Config) credential() (nats.Option, error) {
 		}
 		return nats.UserCredentialBytes(raw), nil
 	default:
-		raw, err := readSecret("password_file", c.PasswordFile)
+		raw, err := secret.Read(c.PasswordFile, maxSecret)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("password_file: %w", err)
 		}
 		pass := strings.TrimRight(string(raw), "\r\n")
 		if pass == "" {
@@ -268,31 +268,4 @@ func (c Config) credential() (nats.Option, error) {
 		}
 		return nats.UserInfo(c.User, pass), nil
 	}
-}
-
-// readSecret reads a file that only its owner may read. The mode is taken from the open file, so
-// that it cannot be exchanged in between.
-func readSecret(field, name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", field, err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", field, err)
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxSecret {
-		return nil, fmt.Errorf("%s: %s is not a credential file (a regular file of at most %d octets)", field, name, maxSecret)
-	}
-	if mode := st.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s: %s can be used by others (mode %04o); chmod 600 it, and replace the credential if others had access",
-			field, name, mode)
-	}
-	buf := make([]byte, st.Size())
-	n, err := f.ReadAt(buf, 0)
-	if n < len(buf) {
-		return nil, fmt.Errorf("%s: read %s: %w", field, name, err)
-	}
-	return buf, nil
 }

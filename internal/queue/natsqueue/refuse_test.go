@@ -57,7 +57,7 @@ func TestConfigRefused(t *testing.T) {
 		{"seed of an account", func(c *natsqueue.Config) {
 			c.NKey = file("acc.nk", "SAANWFZ3JINNPERWT3ALE45U7GYT2ZDW6GJUIVPDKUF6GKAX6AISZJMAS4", 0o600)
 		}, "nkey: "},
-		{"a folder", func(c *natsqueue.Config) { c.NKey = dir }, "not a credential file"},
+		{"a folder", func(c *natsqueue.Config) { c.NKey = dir }, "not a regular file"},
 		{"creds readable by all", func(c *natsqueue.Config) { c.NKey, c.Creds = "", file("open.creds", "x", 0o644) }, "mode 0644"},
 		{"not creds", func(c *natsqueue.Config) { c.NKey, c.Creds = "", file("bad.creds", "", 0o600) }, "creds: "},
 		{"password empty", func(c *natsqueue.Config) {
