@@ -43,6 +43,17 @@ func (w *Way) DialContext(ctx context.Context, network, address string) (net.Con
 	return tunnel, nil
 }
 
+// errProxyAuth is a proxy's answer to a user and password that it does not take, or to none.
+var errProxyAuth = errors.New("407 Proxy Authentication Required")
+
+// Advise is what to do about an error of DialContext: do, or what the proxy's answer says.
+func Advise(err error, do string) string {
+	if errors.Is(err, errProxyAuth) {
+		return "the proxy wants a user and a password, or others than these: correct proxy_credentials, a file with one line user:password and mode 0600"
+	}
+	return do
+}
+
 // Proxied reports whether the way to address, a host and port, is by a proxy.
 func (w *Way) Proxied(address string) (bool, error) {
 	proxy, err := w.proxyFor(address)
@@ -96,6 +107,9 @@ func (w *Way) tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, address
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
 		return nil, fmt.Errorf("no answer to CONNECT: %w", err)
+	}
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		return nil, fmt.Errorf("CONNECT %s answered %w", address, errProxyAuth)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("CONNECT %s answered %.200s", address, resp.Status)

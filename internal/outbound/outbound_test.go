@@ -241,6 +241,9 @@ func TestTunnel(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "let me out") {
 			t.Errorf("%s: %v", name, err)
 		}
+		if do := Advise(err, "go on"); strings.Contains(do, "proxy_credentials") != (tt.says == "407") || do == "" {
+			t.Errorf("%s: the advice is %q", name, do)
+		}
 	}
 	direct, err := New(Config{Proxy: None})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus/admin"
 
 	"jmlbridge/internal/doctor"
+	"jmlbridge/internal/outbound"
 	"jmlbridge/internal/queue"
 )
 
@@ -58,7 +59,7 @@ func (a *account) examineWay(ctx context.Context, proxied bool, add func(name st
 	dialing, cancel := step()
 	defer cancel()
 	conn, err := a.way.DialContext(dialing, "tcp", a.address())
-	if !add("connection", err, "to "+a.address(), "let this machine, or the proxy, reach "+a.address()+"; where only port 443 is open, transport: websocket") {
+	if !add("connection", err, "to "+a.address(), outbound.Advise(err, "let this machine, or the proxy, reach "+a.address()+"; where only port 443 is open, transport: websocket")) {
 		return false
 	}
 	defer conn.Close()

@@ -12,6 +12,7 @@ import (
 
 	"jmlbridge/e2e/servicebus/broker"
 	"jmlbridge/internal/doctor"
+	"jmlbridge/internal/outbound/proxytest"
 	"jmlbridge/internal/queue/busqueue"
 )
 
@@ -32,6 +33,7 @@ func TestExamine(t *testing.T) {
 		}
 	}
 	disabled := newBus(t, broker.Queue{})
+	p := proxytest.New(t, "user:p@ss")
 	disabled.Disable(testQueue, true)
 	for name, c := range map[string]struct {
 		rule     string
@@ -54,6 +56,7 @@ func TestExamine(t *testing.T) {
 		"disabled":      {"listener", true, func(c *busqueue.Config) { *c = disabled.config("listener") }, "credential bad disabled", false, "enabled"},
 		"other machine": {"listener", true, elsewhere(talker(t, "HTTP/1.1 400 Bad Request\r\n\r\n")), "tls bad not answer", false, "does not speak TLS"},
 		"nobody there":  {"listener", true, elsewhere(closed.Addr().String()), "connection bad refused", false, "reach"},
+		"proxy's word":  {"listener", true, func(c *busqueue.Config) { c.Proxy = p.URL() }, "connection bad 407", false, "proxy_credentials"},
 		"no such name":  {"listener", true, elsewhere("nowhere.invalid:5671"), "name bad nowhere.invalid", false, "resolver"},
 	} {
 		t.Run(name, func(t *testing.T) {

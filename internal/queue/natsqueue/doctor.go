@@ -124,7 +124,7 @@ func examineServer(ctx context.Context, cfg Config, server string, add func(name
 		}
 	}
 	conn, err := way.DialContext(ctx, "tcp", at)
-	if !add("connection", err, "to "+at, "let this machine, or the proxy, reach "+at) {
+	if !add("connection", err, "to "+at, outbound.Advise(err, "let this machine, or the proxy, reach "+at)) {
 		return false
 	}
 	defer conn.Close()
