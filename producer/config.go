@@ -233,6 +233,11 @@ func (c *Config) checkEnclaves() error {
 		if e.Queue.Pull != "" {
 			return c.file.Errorf(at(".queue.pull"), "a producer does not pull; leave it out")
 		}
+		for _, o := range c.Enclaves[:i] {
+			if e.Queue.Same(o.Queue) {
+				return c.file.Errorf(at(""), "%s has the queue of %s: each would take the other's messages away, leavers too, and cannot open them; each enclave has a queue of its own", e.Name, o.Name)
+			}
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,14 @@ func TestBadSurroundings(t *testing.T) {
 		"bad audience": {func(t *testing.T, p *place) {
 			p.write(t, "producer.yaml", strings.Replace(template, "urn:jmlbridge:enclave:gov-1", "gov 1", 1))
 		}, "producer.yaml:10:15", []string{"status"}},
+		"one queue for two": {func(t *testing.T, p *place) {
+			p.write(t, "producer.yaml", strings.Replace(withSecond(template, "{everyone: true}"), "stream: JML-GOV-2, subject: jml.GOV-2", "stream: JML-GOV-1, subject: jml.GOV-1", 1))
+		}, "enclaves[1]: GOV-2 has the queue of GOV-1", []string{"status"}},
+		"one Service Bus queue for two": {func(t *testing.T, p *place) {
+			bus := "queue: {servicebus: {namespace: JML.servicebus.windows.net, queue: jml}}\n"
+			text := regexp.MustCompile(`queue: \{nats.*\n`).ReplaceAllString(withSecond(template, "{everyone: true}"), bus)
+			p.write(t, "producer.yaml", strings.Replace(text, "JML.", "jml.", 1))
+		}, "GOV-2 has the queue of GOV-1", []string{"doctor"}},
 		"endless reason": {func(*testing.T, *place) {}, "--reason: want at most 512 octets", []string{"resend", "--from", "1", "--reason", strings.Repeat("x", 513)}},
 		"no database":    {func(t *testing.T, p *place) { mustRemove(t, p, "data/producer.db") }, "it does not exist", []string{"run"}},
 		"no data folder": {func(t *testing.T, p *place) {

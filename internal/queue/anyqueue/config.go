@@ -112,6 +112,17 @@ func (c Config) Name() string {
 	return ""
 }
 
+// Same reports whether both send to one queue.
+func (c Config) Same(o Config) bool {
+	switch {
+	case c.ServiceBus != nil && o.ServiceBus != nil:
+		return strings.EqualFold(c.ServiceBus.Namespace, o.ServiceBus.Namespace) && strings.EqualFold(c.ServiceBus.Queue, o.ServiceBus.Queue)
+	case c.NATS != nil && o.NATS != nil: // servers apart may have subjects of one name
+		return c.NATS.Subject == o.NATS.Subject && slices.ContainsFunc(c.NATS.URL, func(u string) bool { return slices.Contains(o.NATS.URL, u) })
+	}
+	return false
+}
+
 func (c Config) patience() time.Duration {
 	if c.ServiceBus != nil {
 		return c.ServiceBus.Patience
