@@ -27,7 +27,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look at what run will need, and say what is wrong with it",
 		Long: `doctor looks at the surroundings one step at a time and says which step fails: the files that the configuration names (policy, keys,
-credentials), the database and whether it is an old copy; for the mid-point the settings, the way out, the name, the connection, TLS, the
+credentials), the database and whether it is an old copy; each key that lies in a key store; for the mid-point the settings, the way out, the name, the connection, TLS, the
 credential and the queue, and whether the credential can do more than it should; for the tenant both credentials, and whether every group and
 protected account of the policy is there; and how the credentials are held. Before init, what init makes is missing. It changes nothing and takes
 no message. It does not look at free disk space ("status" does) or at the collector of alarms. It exits 1 when something will not work.`,
@@ -62,14 +62,17 @@ no message. It does not look at free disk space ("status" does) or at the collec
 
 // checks are what doctor looks at.
 func (a *app) checks(c *Config) []doctor.Check {
-	return []doctor.Check{
-		{Name: "files", Look: func(ctx context.Context) []doctor.Finding { return a.examineFiles(ctx, c) }},
+	list := []doctor.Check{{Name: "files", Look: func(ctx context.Context) []doctor.Finding { return a.examineFiles(ctx, c) }}}
+	if c.KeyStore != nil {
+		list = append(list, doctor.Check{Name: "key store", Look: func(ctx context.Context) []doctor.Finding { return c.keeper.Examine(ctx, c.uses()) }})
+	}
+	return append(list, []doctor.Check{
 		{Name: "mid-point", Look: func(ctx context.Context) []doctor.Finding {
 			return anyqueue.Examine(ctx, c.Queue.Via(c.Tenant.Transport), true)
 		}},
 		{Name: "tenant", Look: c.examineTenant},
 		{Name: checkHeld, Look: func(context.Context) []doctor.Finding { return c.examineHoldings() }},
-	}
+	}...)
 }
 
 // examineFiles makes the checks with which run begins, and writes nothing.

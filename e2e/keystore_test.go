@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -152,9 +153,19 @@ func TestKeysInAStore(t *testing.T) {
 			t.Errorf("%s keys: %v\n%s", name, err, r.Stdout)
 		}
 	}
+	looks := func(way string, do func(context.Context, ...string) (*stage.Result, error), bad bool, said string) {
+		t.Helper()
+		var exit *stage.ExitError
+		r, err := do(ctx, "doctor")
+		if errors.As(err, &exit) != bad || err != nil && !bad || r == nil || !strings.Contains(r.Stdout, said) {
+			t.Errorf("%s doctor: %v\n%+v\nexpected %q", way, err, r, said)
+		}
+	}
 	if err := b.begin(ctx); err != nil {
 		t.Fatal(err)
 	}
+	looks("consumer", b.ConsumerDo, false, "ok       decryption   the store has it")
+	looks("producer", b.ProducerDo, false, "ok       signing      the store has it")
 	first, second := b.joinFirst(ctx, t), "100777"
 	if _, err := b.say(ctx, stage.Row{ID: first, Given: "First", Family: "Leaver", Roles: "soc-analyst"}, stage.Row{ID: second, Given: "Second", Family: "Leaver", Roles: "soc-analyst"}); err != nil {
 		t.Fatal(err)
@@ -211,6 +222,8 @@ func TestKeysInAStore(t *testing.T) {
 	if _, err := b.ProducerDo(ctx, "emit", "suspend", second, "--reason", "investigation"); !errors.As(err, &exit) || exit.Code != 1 || !strings.Contains(exit.Error(), "503") {
 		t.Errorf("emit without the signing key: %v", err)
 	}
+	looks("consumer", b.ConsumerDo, true, "bad      decryption ")
+	looks("producer", b.ProducerDo, true, "bad      signing ")
 	k.ClearFaults()
 	if err := b.until(ctx, "the leaver's cut", enabled("first.leaver")); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look at what run will need, and say what is wrong with it",
 		Long: `doctor looks at the surroundings one step at a time and says which step fails: the keys, the database and whether it is an old copy, the chain
-of each enclave and its public key; for each mid-point the settings, the way out, the name, the connection, TLS, the credential and the queue, and
+of each enclave and its public key; each key that lies in a key store; for each mid-point the settings, the way out, the name, the connection, TLS, the credential and the queue, and
 whether the credential can do more than it should; and how the credentials are held. Before init, what init makes is missing.
 It changes nothing and takes no message. It does not look at free disk space or at the enclave. It exits 1 when something will not work.`,
 		Example: `  producer -c producer.yaml doctor
@@ -59,6 +59,9 @@ It changes nothing and takes no message. It does not look at free disk space or 
 // checks are what doctor looks at.
 func (c *Config) checks() []doctor.Check {
 	list := []doctor.Check{{Name: "files", Look: c.examineFiles}}
+	if c.KeyStore != nil {
+		list = append(list, doctor.Check{Name: "key store", Look: func(ctx context.Context) []doctor.Finding { return c.keeper.Examine(ctx, c.uses()) }})
+	}
 	for i := range c.Enclaves {
 		e := &c.Enclaves[i]
 		list = append(list, doctor.Check{Name: "mid-point of " + e.Name, Look: func(ctx context.Context) []doctor.Finding {

@@ -9,6 +9,7 @@ import (
 
 	"jmlbridge/internal/cloud"
 	"jmlbridge/internal/config"
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/keys/vault"
 )
@@ -143,6 +144,11 @@ func TestFiles(t *testing.T) {
 	if err := Print(&out, lines); err != nil || Sound(lines) || len(lines) != 3 || len(lines[0].Problems) != 0 || len(lines[1].Problems) != 1 || len(lines[2].Problems) != 0 ||
 		!strings.Contains(out.String(), "Not every key") || !strings.Contains(out.String(), lines[0].KID) {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+	// The doctor looks at what is in stores alone, and calls a store that cannot be asked bad.
+	found := k.Examine(t.Context(), append([]Use{{Purpose: "decryption", Ref: &r, Op: "decrypt"}}, LedgerUses(ledger, nil)...))
+	if len(found) != 1 || found[0].Name != "decryption" || found[0].Verdict != doctor.Bad || !strings.Contains(found[0].Text, "secret_file") || found[0].Do == "" {
+		t.Errorf("%+v", found)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"jmlbridge/internal/doctor"
 	"jmlbridge/internal/keys"
 	"jmlbridge/internal/keys/vault"
 )
@@ -32,6 +33,8 @@ type Line struct {
 	KID      string   `json:"kid,omitempty"`
 	Problems []string `json:"problems"` // it cannot be used as it is
 	Notes    []string `json:"notes"`    // somebody could do more than is needed
+
+	unkept string // the one of the problems that is about our file and not about the store
 }
 
 // allowed are the operations of a key itself that go with what it is for.
@@ -82,6 +85,9 @@ func (k *Keeper) look(ctx context.Context, u Use, l *Line) {
 		problem("%v", err)
 	} else if err := open(s, u); err != nil {
 		problem("%v", err)
+		if _, ok := errors.AsType[unkept](err); ok {
+			l.unkept = err.Error()
+		}
 	}
 	if f.NotBefore != nil || f.Expires != nil {
 		l.Notes = append(l.Notes, "it has dates in its store: past them it does nothing any more")
@@ -124,9 +130,35 @@ func open(s *vault.Stores, u Use) (err error) {
 		_, err = s.Decrypter(*u.Ref)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("its public half is not in %s yet: init, or this command with --adopt, leaves it there", u.Ref.Public)
+		return unkept{u.Ref.Public}
 	}
 	return err
+}
+
+// unkept is a public half that is not in its file yet.
+type unkept struct{ file string }
+
+func (e unkept) Error() string {
+	return fmt.Sprintf("its public half is not in %s yet: init, or this command with --adopt, leaves it there", e.file)
+}
+
+// Examine looks at the keys in stores for a doctor: without an answer to each nothing is opened, signed or published. What
+// init leaves in files is another check's.
+func (k *Keeper) Examine(ctx context.Context, uses []Use) (found []doctor.Finding) {
+	uses = slices.DeleteFunc(slices.Clone(uses), func(u Use) bool { return u.Ref == nil })
+	for _, l := range k.Report(ctx, uses) {
+		problems := slices.DeleteFunc(slices.Clone(l.Problems), func(p string) bool { return p == l.unkept })
+		f := doctor.Finding{Name: l.Purpose, Verdict: doctor.Well, Text: "the store has it, and does what it is for"}
+		switch {
+		case len(problems) > 0:
+			f.Verdict, f.Text = doctor.Bad, strings.ReplaceAll(strings.Join(problems, "; "), "\n", "; ")
+			f.Do = "let this machine, or the proxy, reach the store, and its credential read and use this key; the command `keys` tries all of them"
+		case len(l.Notes) > 0:
+			f.Verdict, f.Text, f.Do = doctor.Warning, strings.Join(l.Notes, "; "), "\"Keys in hardware\" in consumer/README.md has the least that is needed"
+		}
+		found = append(found, f)
+	}
+	return found
 }
 
 // Sound reports whether every key can be used.
