@@ -20,7 +20,7 @@ var advice = map[string]string{
 	"clock":                "make the machine's clock right, then `consumer clock confirm --reason TEXT`",
 	"policy-unchecked":     "the tenant did not answer for the policy's groups and protected accounts at start; it is asked again every minute",
 	"policy-group":         "put the group or the protected account right in the tenant or the policy, and restart",
-	"ledger-unpublished":   "look at the ledger's folder and the checkpoint copy: space, mount, permissions; nothing is lost, it is published as soon as it can be",
+	"ledger-unpublished":   "look at the ledger's folder and the checkpoint copy: space, mount, permissions; where a key of the ledger lies in a key store, whether that answers (`consumer doctor`). The log says which. Nothing is lost, it is published as soon as it can be",
 	"disk-low":             "make room where the database and the ledger lie: what gives waits until then, cuts go on; see \"A full disk\" in the README",
 	"disk-full":            "make room now: only what takes access away is still recorded and done, out of the reserve. Ask what fills the volume; see \"A full disk\" in the README",
 	"alarms-unwritten":     "make the folder of alarms.file, or name another place and restart; everything that stands is in status",
