@@ -42,7 +42,7 @@ The control API (see endpoints.json; header "Authorization: Bearer" with control
 
   GET    /counts                        what every entity holds and did
   GET    /faults                        faults in force, and how often each has struck
-  POST   /faults                        YAML or JSON, one or a list; see below
+  POST   /faults                        a list in YAML or JSON, or one in braces; see below
   DELETE /faults, /faults/NAME          ends them
   POST   /outage/MODE                   none, refused (no connection), silent (connections on which nothing is heard)
   POST   /reset                         breaks every connection
