@@ -213,7 +213,7 @@ func (a *account) manages(ctx context.Context) error {
 	case err != nil:
 		return err
 	case got == nil:
-		return errors.New("no answer that says anything")
+		return errors.New("what answers there shows no such queue; a rehearsal shows none at all")
 	}
 	return nil
 }
