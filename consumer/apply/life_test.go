@@ -337,6 +337,33 @@ func TestObserveShowsThePlan(t *testing.T) {
 	}
 }
 
+// Observing notes what is to be done now, and not what an earlier fact of the same person would have asked for.
+func TestObserveNotesTheLane(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.config.Observe = true
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	b.say("1", fence.Fact{Kind: schema.KindResume})
+	lane := func() plan.Lane { return b.row("1").Lane }
+	if got := lane(); got != plan.Disable {
+		t.Fatalf("before the look: %s, want disable", got)
+	}
+	b.work(func() bool { return lane() != plan.Disable })
+	if got := lane(); got != plan.Give {
+		t.Errorf("after it: %s, want give", got)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindSuspend})
+	if got := lane(); got != plan.Disable {
+		t.Errorf("suspended again: %s, want disable", got)
+	}
+	b.config.Observe = false
+	b.settle()
+	if b.user("ana.ng").Enabled {
+		t.Error("the real run did not cut")
+	}
+}
+
 // Observing shows everyone, though nobody's row moves on.
 func TestObserveShowsEveryone(t *testing.T) {
 	const people = 60 // more than are listed at once

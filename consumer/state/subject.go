@@ -217,6 +217,16 @@ func Settle(tx *store.Tx, k SubjectKey, rev int64, w Work) (current bool, err er
 	return current, err
 }
 
+// Shown notes the lane that a run which only observes found for the person it loaded at rev, who stays due: a resumption, say, left the
+// lane of the suspension before it. A real run finds its own, and goes first where it is a lower one. Idle is a look, as given.
+func Shown(tx *store.Tx, k SubjectKey, rev int64, lane plan.Lane) error {
+	if lane == plan.Idle {
+		lane = plan.Give
+	}
+	_, err := tx.Exec(`UPDATE subject SET lane = ?4 WHERE iss = ?1 AND subject = ?2 AND rev = ?3 AND lane < ?4`, k.Issuer, k.Subject, rev, int64(lane))
+	return err
+}
+
 // SetAccount writes the account alone.
 func SetAccount(tx *store.Tx, k SubjectKey, account json.RawMessage) error {
 	res, err := tx.Exec(`UPDATE subject SET account = ? WHERE iss = ? AND subject = ?`, string(account), k.Issuer, k.Subject)
