@@ -264,7 +264,7 @@ func (r *runner) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, code := range []string{alarmProcess, alarmUnread, alarmSyslog} { // of the last run
+		for _, code := range []string{alarmProcess, alarmUnread, alarmSyslog, alarmUnopened} { // of the last run
 			if _, err := state.ClearAlarm(tx, code, "", now); err != nil {
 				return err
 			}

@@ -34,6 +34,7 @@ const (
 	alarmUnpublished = "ledger-unpublished"
 	alarmUnreachable = "midpoint-unreachable"
 	alarmRefused     = "midpoint-refused"
+	alarmUnopened    = "key-store"
 	alarmSyslog      = "syslog-unreachable"
 	alarmUnwritten   = "alarms-unwritten"
 )
@@ -66,7 +67,7 @@ func (r *runner) work(ctx context.Context) error {
 		return err
 	}
 	in, err := intake.New(intake.Config{DB: r.db, Queue: r.queue, Name: r.cfg.Queue.Name(), Ring: r.ring, Openers: r.cfg.openers(), Now: r.now, Log: r.log, StaleAfter: r.cfg.StaleAfter.D(),
-		Room: r.space, Committed: func() { engine.Wake(); publisher.Wake() }})
+		Unopened: r.unopened, Room: r.space, Committed: func() { engine.Wake(); publisher.Wake() }})
 	if err != nil {
 		return err
 	}
@@ -201,6 +202,11 @@ func (r *runner) collects(err error) {
 func (r *runner) midpoint(refused, unreachable bool) {
 	r.stands(state.Alarm{Code: alarmRefused, Severity: state.Critical, Text: "the mid-point does not let us in, its queue is not what was promised, or a file for it cannot be used here; nothing comes in. The log says which"}, refused)
 	r.stands(state.Alarm{Code: alarmUnreachable, Severity: state.Warning, Text: "the mid-point does not answer; nothing comes in"}, unreachable)
+}
+
+// unopened hears whether messages wait for the key store.
+func (r *runner) unopened(waiting bool) {
+	r.stands(state.Alarm{Code: alarmUnopened, Severity: state.Critical, Text: "the key store that holds the decryption key does not answer: what came is not opened, leavers too. The log says why"}, waiting)
 }
 
 // change is an alarm of the process that is to be raised, or cleared.

@@ -65,7 +65,7 @@ func (l *Limits) fill() {
 	def((*int64)(&l.RetryAfter), int64(5*time.Minute))
 }
 
-// Config is what an Intake works with. All but Limits, StaleAfter, Committed and Room must be set.
+// Config is what an Intake works with. All but Limits, StaleAfter, Committed, Unopened and Room must be set.
 type Config struct {
 	DB    *state.DB
 	Queue Queue
@@ -79,14 +79,22 @@ type Config struct {
 
 	StaleAfter time.Duration // without a heartbeat for so long a stream is stale: entries say so; 0: never
 	Committed  func()        // called after each commit: there may be work, and entries to publish
-	Room       Room          // on the disk; nil: always enough
-	Limits     Limits
+	// Unopened is told when messages wait since a key store does not answer, for unopenedAfter, and when they wait no more: nobody can
+	// tell a leaver among them. It is called by several goroutines, one at a time.
+	Unopened func(bool)
+	Room     Room // on the disk; nil: always enough
+	Limits   Limits
 }
 
 // Intake is one reader of one queue.
 type Intake struct {
 	Config
 	trust trust // what the openers go by; see sweep.go
+
+	unopened struct {
+		sync.Mutex
+		lines int // that wait
+	}
 
 	fetching context.Context // ends when Run is to stop; set before anything of Run begins
 
@@ -106,6 +114,9 @@ func New(c Config) (*Intake, error) {
 	if c.Committed == nil {
 		c.Committed = func() {}
 	}
+	if c.Unopened == nil {
+		c.Unopened = func(bool) {}
+	}
 	if c.Room == nil {
 		c.Room = endless{}
 	}
@@ -115,6 +126,9 @@ func New(c Config) (*Intake, error) {
 	}
 	return in, nil
 }
+
+// unopenedAfter is how long a key store may be away before somebody has to know.
+const unopenedAfter = 30 * time.Second
 
 // retryPause is how long to wait before asking again what did not answer: a key store, or a mid-point
 // that refuses us.
@@ -347,10 +361,21 @@ func (in *Intake) openAll(work context.Context, items []*item) error {
 	for _, it := range items {
 		it.trust = version
 	}
+	var began time.Time
+	told := false
 	for waiting := items; ; {
 		var err error
 		if waiting, err = in.openOnce(waiting, keys); err == nil {
+			if told {
+				in.waits(-1)
+			}
 			return nil
+		}
+		if began.IsZero() {
+			began = time.Now()
+		} else if !told && time.Since(began) >= unopenedAfter {
+			told = true
+			in.waits(1)
 		}
 		in.Log.Warn("could not ask for a decryption key; trying again", "messages", len(waiting), "err", err)
 		// Whoever stops does not wait for a key store that is away: nothing of this is settled, and comes again.
@@ -360,6 +385,17 @@ func (in *Intake) openAll(work context.Context, items []*item) error {
 			}
 		}
 		pause(in.fetching, retryPause)
+	}
+}
+
+// waits counts the lines of messages that wait for a key store. One that is given up at the end of a run stays.
+func (in *Intake) waits(n int) {
+	in.unopened.Lock()
+	defer in.unopened.Unlock()
+	before := in.unopened.lines > 0
+	in.unopened.lines += n
+	if now := in.unopened.lines > 0; now != before {
+		in.Unopened(now)
 	}
 }
 
