@@ -145,9 +145,12 @@ func (c *Config) examineTenant(ctx context.Context) (list []doctor.Finding) {
 		f := doctor.Finding{Name: slot, Verdict: doctor.Well, Text: "the tenant takes the credential"}
 		switch err, answered := said[slot]; {
 		case !answered:
-			f.Verdict, f.Text, f.Do = doctor.Unknown, "the tenant did not answer: "+oneLine(unheard[slot]), "look at cloud, authority, proxy and ca_file under tenant"
-			if strings.Contains(f.Text, "x509: ") {
-				f.Verdict, f.Do = doctor.Bad, "whoever answers has a certificate that is not trusted here: look at ca_file under tenant.transport, which names the CA of the tenant, or of a proxy that opens TLS"
+			f.Verdict, f.Text, f.Do = doctor.Bad, "the tenant did not answer: "+oneLine(unheard[slot]), "look at cloud, authority, proxy and ca_file under tenant"
+			switch {
+			case strings.Contains(f.Text, "Proxy Authentication Required"):
+				f.Do = "the proxy wants a user and a password, or others than these: correct proxy_credentials under tenant.transport"
+			case strings.Contains(f.Text, "x509: "):
+				f.Do = "whoever answers has a certificate that is not trusted here: look at ca_file under tenant.transport, which names the CA of the tenant, or of a proxy that opens TLS"
 			}
 		case err != nil:
 			f.Verdict, f.Text, f.Do = doctor.Bad, "the tenant refuses the credential: "+reason(err), "look at the application's permissions, and at its secret or certificate and when that ends"
