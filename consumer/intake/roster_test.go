@@ -226,6 +226,54 @@ func TestARosterIsBelievedOnlyWhole(t *testing.T) {
 	}
 }
 
+// A part that waited is put aside by a roster that was taken in the middle of the parts, or by the end of its key: the rest of
+// its roster, and what else comes, is taken in all the same.
+func TestPartsThatWerePutAside(t *testing.T) {
+	three := []schema.LiveEngagement{lives("1", 1, "a"), lives("2", 1, "a"), lives("3", 1, "a")}
+	for what, c := range map[string]func(w *world, p *producer){
+		"by a roster of between the parts": func(w *world, p *producer) {
+			p.joiner("lost", 1, "a")
+			parts := p.in(1, three, nil)
+			between := p.split(1, three[:1], nil)[0]
+			between.Head = schema.RosterHead{Generation: 1, Seq: parts[1].seq, Hash: parts[1].payload}
+			w.give(parts[:2]...)
+			w.give(p.say("", between))
+			w.applyRosters()
+			w.give(parts[2])
+		},
+		"by the end of their key": func(w *world, p *producer) {
+			early := p.split(1, three, nil)
+			lost := p.joiner("lost", 1, "a")
+			seq, prev := p.seq, p.prev
+			w.give(p.say("", early[0]), p.say("", early[1]), p.say("", early[2]))
+			w.update(func(tx *store.Tx) error {
+				return state.RetireKey(tx, p.kid(), admit.Point{Generation: 1, Seq: lost.seq}, w.by())
+			})
+			p.rekey()
+			w.trust(p)
+			p.seq, p.prev = seq, prev
+			w.give(lost, p.joiner("4", 1, "a"))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w, p := setup(t)
+			w.give(p.joiner("1", 1, "a"))
+			c(w, p)
+			w.applyRosters()
+			w.give(p.joiner("5", 1, "a"))
+			for _, id := range []string{"1", "2", "3"} {
+				if !access(w, id).Access {
+					t.Errorf("subject %s: want what the whole roster says of them", id)
+				}
+			}
+			rosters, err := state.Rosters(w.db.Read(), 9)
+			if err != nil || slices.ContainsFunc(rosters, func(r *state.Roster) bool { return r.State != state.RosterApplied }) {
+				t.Errorf("%+v, %v", rosters, err)
+			}
+		})
+	}
+}
+
 func TestARosterThatContradictsTheChainIsBroken(t *testing.T) {
 	w, p := setup(t)
 	w.give(p.joiner("1", 1, "a"))

@@ -145,17 +145,24 @@ func RosterSpan(r Reader, ref int64, id string) (first, last uint64, err error) 
 	return first, last, err
 }
 
-// RosterPart returns the message that carries a part, in sequence or waiting.
-func RosterPart(r Reader, ref int64, id string, part int) (jws []byte, err error) {
-	err = r.QueryRow(`SELECT m.jws FROM roster_part p JOIN message m ON m.stream_ref = p.stream_ref AND m.seq = p.seq AND m.disposition IN (3, 6)
-		WHERE p.stream_ref = ? AND p.id = ? AND p.part = ? ORDER BY m.id LIMIT 1`, ref, id, part).Scan(packed{&jws})
+// RosterParts returns the messages that may carry a part, in the order in which they came: also one that was put aside
+// since, where another roster stood in for it or its key was retired.
+func RosterParts(r Reader, ref int64, id string, part int) (list [][]byte, err error) {
+	err = each(r, func(scan func(...any) error) error {
+		var jws []byte
+		err := scan(packed{&jws})
+		list = append(list, jws)
+		return err
+	}, `SELECT m.jws FROM roster_part p JOIN message m ON m.stream_ref = p.stream_ref AND m.seq = p.seq AND m.event = 'roster' AND m.disposition IN (1, 3, 6, 8)
+		WHERE p.stream_ref = ? AND p.id = ? AND p.part = ? ORDER BY m.id`, ref, id, part)
 	if err != nil {
 		return nil, fmt.Errorf("read part %d of roster %s: %w", part, id, err)
 	}
-	return jws, nil
+	return list, nil
 }
 
-// RosterPayloads are the payload digests of the messages that RosterPart returns, from part 1 to the first that is not here.
+// RosterPayloads are the payload digests of the messages that carry parts in sequence or waiting, from part 1 to the first that is
+// not here.
 func RosterPayloads(r Reader, of *Roster) (list []schema.Digest, err error) {
 	err = each(r, func(scan func(...any) error) error {
 		var part int
