@@ -276,6 +276,13 @@ func (b *batch) heartbeat(it *item, e *schema.Heartbeat, s *stream, v admit.Verd
 		// Where a roster stands in for it, it may never have come, and the roster may not be applied yet. Of another branch
 		// than ours, which may show only behind a gap, what we have at its place is another message.
 		known := v.Disposition == admit.Admitted && c.Seq >= s.Joined && c.Seq <= s.Head && c.Seq > s.Covered
+		if known { // and it acted, unless what it says was refused
+			unreadable, err := state.Unreadable(b.tx, s.Ref, c.Seq)
+			if err != nil {
+				return err
+			}
+			known = !unreadable
+		}
 		if known || c.Seq >= it.frame.Stream.Seq || !c.Kind.Cuts() || key == nil || !key.May(c.Kind) {
 			continue
 		}

@@ -341,6 +341,37 @@ func TestALeaverThatIsRefusedIsTheLoudestAlarm(t *testing.T) {
 	}
 }
 
+// A leaver that cannot be read, or that its key may not sign, is in its place and cuts nobody. The heartbeat that repeats it does.
+func TestAHeartbeatRepeatsWhatWasRefused(t *testing.T) {
+	for what, say := range map[string]func(w *world, p *producer) sealed{
+		"unreadable": func(_ *world, p *producer) sealed {
+			p.replace(`"reason":"termination"`, `"reason":"Termination"`)
+			return p.leaver("1", 1)
+		},
+		"not allowed": func(w *world, p *producer) sealed {
+			signer, public := p.signer, p.public
+			p.rekey()
+			w.trust(p, schema.KindJoiner)
+			w.sweep()
+			m := p.leaver("1", 1)
+			p.signer, p.public = signer, public
+			return m
+		},
+	} {
+		w, p := setup(t)
+		w.give(p.joiner("1", 1, "a"), p.joiner("2", 1, "a"))
+		m := say(w, p)
+		w.give(m)
+		if !access(w, "1").Access || w.stream().Head != m.seq {
+			t.Fatalf("%s: want it in its place and believed in nothing, got %+v", what, access(w, "1"))
+		}
+		w.give(p.heartbeat(schema.CutNotice{Subject: "1", Engagement: 1, Kind: schema.KindLeaver, Effective: schema.At(t0.Add(-time.Minute)), Seq: m.seq}))
+		if v := access(w, "1"); !v.Closed || v.Cause.Seq != m.seq || w.subject("1").Lane != plan.Disable || !access(w, "2").Access {
+			t.Errorf("%s: want the heartbeat's word to act, got %+v", what, v)
+		}
+	}
+}
+
 func TestAKeyMayOnlySignItsKinds(t *testing.T) {
 	w := newWorld(t)
 	p := newProducer(t, "hr", w.to)

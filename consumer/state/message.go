@@ -103,6 +103,12 @@ func AroundFork(r Reader, ref int64) ([]*Message, error) {
 		AND seq >= (SELECT MIN(seq) FROM message WHERE stream_ref = ?1 AND disposition = 5) - 2 - (disposition = 9) ORDER BY seq, id`, ref)
 }
 
+// Unreadable reports whether the message in its place says something that was refused.
+func Unreadable(r Reader, ref int64, seq uint64) (yes bool, err error) {
+	err = r.QueryRow(`SELECT EXISTS (SELECT 1 FROM message WHERE stream_ref = ? AND seq = ? AND disposition = 7)`, ref, int64(seq)).Scan(&yes)
+	return yes, err
+}
+
 // SignedFrom lists what a key signed in one generation from a number on, and the archive has; without the messages
 // themselves.
 func SignedFrom(r Reader, ref int64, kid string, from uint64) ([]*Message, error) {

@@ -163,6 +163,7 @@ func (v *verifier) received(ctx context.Context, r *entry.Received) error {
 		if s.head >= r.Seq {
 			// It waited, went into sequence here as soon as its gap closed, and was judged otherwise there.
 			s.unsure = s.unsure || r.Disposition != entry.DispositionRefused
+			s.refused(r)
 			return nil
 		}
 		s.early[r.Seq] = slices.DeleteFunc(s.early[r.Seq], func(e waiting) bool { return e.payload == w.payload })
@@ -203,6 +204,7 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 			s.restart(w) // one finding for one break: what follows is held against what was taken
 		}
 		after := s.advance(w)
+		s.refused(r)
 		if r.Disposition != entry.DispositionRefused {
 			v.state(r, m, r.Code == "")
 			if allowed && r.Code == "" {
@@ -477,7 +479,7 @@ func (v *verifier) heartbeat(s *stream, r *entry.Received, m *message) {
 		s.echoed = max(s.echoed, r.Seq)
 	}
 	for _, c := range m.cuts {
-		here := r.Disposition == entry.DispositionAdmitted && c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0
+		here := r.Disposition == entry.DispositionAdmitted && c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0 && !s.unread[c.Seq]
 		if here || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
 			continue
 		}

@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/binary"
 
+	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
 )
 
@@ -39,13 +40,14 @@ type stream struct {
 	outAt  map[uint64]bool
 	unsure bool // the ledger took back something that waited; what it says of later places is not held against it
 	early  map[uint64][]waiting
-	known  []uint64 // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork; 0: it never came
+	unread map[uint64]bool // places of messages whose content was refused: they say nothing
+	known  []uint64        // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork; 0: it never came
 
 	messages, gaps, forks, repeats int64
 }
 
 func newStream(k streamKey, first uint64, before schema.Digest) *stream {
-	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, unrostered: first > 1, early: map[uint64][]waiting{}, out: map[uint64]bool{}, outAt: map[uint64]bool{}}
+	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, unrostered: first > 1, early: map[uint64][]waiting{}, unread: map[uint64]bool{}, out: map[uint64]bool{}, outAt: map[uint64]bool{}}
 }
 
 // place is where a message stands, as far as the chain can tell.
@@ -181,7 +183,15 @@ func (s *stream) restart(w waiting) {
 func (s *stream) step(w waiting) {
 	s.head, s.hash, s.blind = w.seq, w.payload, false
 	s.highest = max(s.highest, w.seq)
+	delete(s.unread, w.seq)
 	s.known = append(s.known, short(w.payload))
+}
+
+// refused notes a message in its place of which the content was refused.
+func (s *stream) refused(r *entry.Received) {
+	if r.Disposition == entry.DispositionRefused {
+		s.unread[r.Seq] = true
+	}
 }
 
 // missing is how many messages the stream is known to lack.

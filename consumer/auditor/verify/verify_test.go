@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -499,6 +500,17 @@ func TestWhatIsNoFault(t *testing.T) {
 			w.say("E1", l)
 			hb := w.say("", &schema.Heartbeat{Total: 1, Cuts: []schema.CutNotice{{Subject: "E1", Engagement: 1, Kind: schema.KindLeaver, Effective: l.Effective, Seq: 2}}})
 			w.take(hb, entry.DispositionGap, "gap")
+			w.does("E1", "left", 2, "disable", "revoke-sessions")
+		}, "done"},
+		{"a cut that was refused and that a heartbeat brought", func(w *world) {
+			w.joins("E1")
+			e := w.leaver(1)
+			l := w.say("E1", e)
+			l.payload = bytes.Replace(l.payload, []byte(`"termination"`), []byte(`"Termination"`), 1)
+			l.digest = schema.DigestOf(l.payload)
+			w.prev = l.digest
+			w.take(l, entry.DispositionRefused, "bad-value")
+			w.take(w.say("", &schema.Heartbeat{Total: 1, Cuts: []schema.CutNotice{{Subject: "E1", Engagement: 1, Kind: schema.KindLeaver, Effective: e.Effective, Seq: 2}}}), entry.DispositionAdmitted, "")
 			w.does("E1", "left", 2, "disable", "revoke-sessions")
 		}, "done"},
 		{"a take that names a parked message", func(w *world) {
