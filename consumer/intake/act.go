@@ -95,8 +95,9 @@ func (b *batch) forgotten(k state.SubjectKey, f *fence.Fact, stream string) erro
 	}
 	a := state.AlarmOf(alarmForgotten, k)
 	a.Severity, a.Last, a.Stream = state.Critical, b.now, stream
-	a.Text = fmt.Sprintf("message %d of stream %s takes access from subject %s for engagement %d, and engagement %d was announced in generation %d: its producer has forgotten that one, as a restore from a backup does, and the access goes on. Ask HR, and cut by hand who left",
-		f.Seq, stream, k.Subject, f.Engagement, w.Engagement, w.Generation)
+	// The same for every such message: those that are parked are told of whenever they are tried again.
+	a.Text = fmt.Sprintf("stream %s takes access from subject %s for an engagement before %d, which was announced in generation %d: its producer has forgotten that one, as a restore from a backup does, and the access goes on. Ask HR, and cut by hand who left",
+		stream, k.Subject, w.Engagement, w.Generation)
 	_, err = state.RaiseAlarm(b.tx, a)
 	return err
 }

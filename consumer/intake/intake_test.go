@@ -598,6 +598,30 @@ func TestRostersAreVerifiedAndKept(t *testing.T) {
 	}
 }
 
+// Messages of two generations that nobody opened are told of once, however they take turns and however often they are tried again.
+func TestUnopenedGenerationsCannotFillTheLedger(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("1", 1, "a"), p.leaver("1", 1), p.joiner("1", 2, "a"))
+	w.anew(p)
+	opened := *p
+	var list []sealed
+	for i := range 8 {
+		p.generation, p.seq, p.prev = 3+i%2, uint64(1+i), schema.Digest{1}
+		list = append(list, p.leaver("1", 1))
+	}
+	skip := len(w.entries())
+	w.give(list...)
+	w.give(opened.heartbeat())
+	raised := slices.DeleteFunc(w.entries()[skip:], func(e string) bool { return !strings.HasPrefix(e, "raised") })
+	if !slices.Equal(raised, []string{"raised engagement-forgotten", "raised generation"}) {
+		t.Errorf("got %q", raised)
+	}
+	skip = len(w.entries())
+	w.set(t0.Add(10 * time.Minute))
+	w.sweep()
+	w.want(skip)
+}
+
 func TestStrangersCannotFillTheDisk(t *testing.T) {
 	w, p := setup(t)
 	w.in = nil

@@ -38,9 +38,10 @@ func (b *batch) parkVerified(it *item, v admit.Verdict) error {
 	}
 	switch v.Code {
 	case admit.CodeGeneration, admit.CodeFastForward, admit.CodeFuture:
+		// No generation is named: the text of two would take turns, and the ledger has each change.
 		return b.alarm(string(v.Code), fmt.Sprintf("%s@%s", it.frame.Stream.ID, it.frame.Issuer), fmt.Sprintf(
-			"a trusted key signs messages in generation %d of stream %s that are not let in (%s). Cuts act, each from its own date by our clock; ask the producer, then trust the generation or correct the clock",
-			it.frame.Stream.Generation, it.frame.Stream.ID, v.Code), nil)
+			"a trusted key signs messages of stream %s that are not let in (%s). Cuts act, each from its own date by our clock; ask the producer of which generation they are, then trust the generation or correct the clock",
+			it.frame.Stream.ID, v.Code), nil)
 	}
 	return nil
 }
