@@ -130,12 +130,12 @@ func (b *batch) alarm(code, key, text string, s *stream) (err error) {
 	return err
 }
 
-// since keeps the time from which something holds.
+// since keeps the time from which something holds, as long as the clock is not put back before it.
 func since(was time.Time, holds bool, now time.Time) time.Time {
 	switch {
 	case !holds:
 		return time.Time{}
-	case was.IsZero():
+	case was.IsZero(), was.After(now):
 		return now
 	}
 	return was

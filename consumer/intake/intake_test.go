@@ -185,6 +185,22 @@ func TestAMidpointCannotPutOffAnAlarmByLeases(t *testing.T) {
 	}
 }
 
+// The minute for which leases put an alarm off is over in time also where the clock is put back by a day meanwhile.
+func TestAClockThatGoesBackPutsOffNoAlarmOnAGap(t *testing.T) {
+	w, p := setup(t)
+	w.queue = &leasing{left: time.Hour}
+	p.joiner("1", 1, "a")
+	w.give(p.joiner("2", 1, "a"))
+	back := t0.Add(-24 * time.Hour)
+	w.set(back)
+	w.sweep()
+	w.set(back.Add(leaseMost))
+	w.sweep()
+	if got := w.alarms(); !slices.Equal(got, []string{"gap"}) {
+		t.Errorf("want the alarm %s after the clock went back, got %q", leaseMost, got)
+	}
+}
+
 func TestAGapWithinABatchRaisesNothing(t *testing.T) {
 	w, p := setup(t)
 	a, b, c := p.joiner("1", 1), p.joiner("2", 1), p.joiner("3", 1)
