@@ -41,14 +41,16 @@ type stream struct {
 	blind      bool                // an operator ruled out what was followed: the head is known from the next message on
 	chain      map[uint64][8]byte  // how the digests of what was followed begin
 	ahead      map[uint64]*waiting // recorded past a gap
+	forks      []*waiting          // recorded while it said two things
 	rosters    []*roster           // that came and were not said to be applied, the latest last
 }
 
-// waiting is a message past a gap. It counts when the gap closes.
+// waiting is a message past a gap, or of a stream that says two things. It counts when the gap closes, or when an operator
+// chooses the branch that it is of.
 type waiting struct {
-	payload schema.Digest
-	of      state.SubjectKey
-	word    word // of no kind: about nobody
+	*entry.Received
+	of   state.SubjectKey
+	word word // of no kind: about nobody
 }
 
 type key struct {
@@ -137,12 +139,19 @@ func (m *Memory) trust(t *entry.Trust) {
 			k.retired = &last
 		}
 		if s := m.streams[streamName{k.trust.Issuer, k.trust.Stream}]; s != nil { // what waits of it does not come into sequence
-			maps.DeleteFunc(s.ahead, func(_ uint64, x *waiting) bool { return x.word.key == t.Key && x.word.after(last) })
+			over := func(x *waiting) bool { return x.word.key == t.Key && x.word.after(last) }
+			maps.DeleteFunc(s.ahead, func(_ uint64, x *waiting) bool { return over(x) })
+			s.forks = slices.DeleteFunc(s.forks, over)
 		}
 	case entry.TrustGeneration:
 		m.open(name, t)
+	case entry.TrustBranch: // what follows says which others were ruled out
+		if s := m.streams[name]; s != nil && s.generation == t.Generation && t.Head != nil {
+			if s.choose(t.AtSeq, *t.Head) {
+				m.letIn(s)
+			}
+		}
 	}
-	// Of a branch that was chosen, what follows says which others were ruled out.
 }
 
 func (m *Memory) open(name streamName, t *entry.Trust) {
@@ -224,16 +233,66 @@ func (m *Memory) follow(s *stream, r *entry.Received, of state.SubjectKey, w wor
 			maps.DeleteFunc(s.ahead, func(seq uint64, _ *waiting) bool { return seq <= s.head })
 		}
 	case entry.DispositionGap:
-		s.ahead[r.Seq] = &waiting{r.Payload, of, w}
+		s.ahead[r.Seq] = &waiting{r, of, w}
+	case entry.DispositionFork:
+		if r.Code != string(admit.CodeRuledOut) {
+			s.forks = append(s.forks, &waiting{r, of, w})
+		}
 	}
+	m.letIn(s)
+}
+
+// letIn lets what waited count where the head is before it by now: the ledger does not say so of each.
+func (m *Memory) letIn(s *stream) {
 	for next := s.ahead[s.head+1]; next != nil && !s.blind; next = s.ahead[s.head+1] {
 		delete(s.ahead, s.head+1)
-		s.step(s.head+1, next.payload)
+		s.step(s.head+1, next.Payload)
 		if next.word.kind != "" {
 			next.word.sequenced = !next.word.bounded
 			m.person(next.of).add(next.word)
 		}
+		if next.Disposition == entry.DispositionFork && next.Roster != nil {
+			r := *next.Received
+			r.Disposition = entry.DispositionAdmitted
+			jws := ""
+			if m.Content != nil {
+				jws, _ = m.Content(r.Payload)
+			}
+			m.read(&r, jws)
+		}
 	}
+}
+
+// choose is told which branch is the chain, by one of its messages: what came of it waits. It returns false where that is
+// not what was followed: then the word that this one was left goes before.
+func (s *stream) choose(seq uint64, hash schema.Digest) (followed bool) {
+	list := s.forks
+	s.forks = nil
+	if followed = s.chain[seq] == [8]byte(hash[:8]); !followed {
+		list = slices.AppendSeq(list, maps.Values(s.ahead))
+		root, chosen := seq, map[uint64]*waiting{}
+		for x := find(list, seq, hash); x != nil; x = find(list, x.Seq-1, x.Prev) { // down to where it left the chain
+			root, chosen[x.Seq] = x.Seq, x
+		}
+		maps.DeleteFunc(s.ahead, func(at uint64, _ *waiting) bool { return at+1 >= root })
+		maps.Copy(s.ahead, chosen)
+	}
+	slices.SortFunc(list, func(a, b *waiting) int { return cmp.Compare(a.Seq, b.Seq) })
+	for _, x := range list {
+		before := s.ahead[x.Seq-1]
+		if s.ahead[x.Seq] == nil && (before != nil && before.Payload == x.Prev || followed && x.Seq == s.head+1 && x.Prev == s.hash) {
+			s.ahead[x.Seq] = x
+		}
+	}
+	return followed
+}
+
+// find returns what waits at a place, if it has that digest.
+func find(list []*waiting, seq uint64, hash schema.Digest) *waiting {
+	if i := slices.IndexFunc(list, func(x *waiting) bool { return x.Seq == seq && x.Payload == hash }); i >= 0 {
+		return list[i]
+	}
+	return nil
 }
 
 func (s *stream) step(seq uint64, payload schema.Digest) {
@@ -275,7 +334,7 @@ func (m *Memory) operator(o *entry.Operator, at time.Time) {
 }
 
 // ruleOut is told of a branch that a ruling left: its first message. Where it was the one that was followed, what it
-// gave is disowned, and the stream goes on with the next message that was admitted.
+// gave is disowned, and the stream goes on with what came of the chosen one, or with the next message that was admitted.
 func (m *Memory) ruleOut(o *entry.Operator) {
 	name, generation, seq, ok := ruling.Left(o)
 	s := m.streams[streamName{o.Issuer, name}]
@@ -289,7 +348,10 @@ func (m *Memory) ruleOut(o *entry.Operator) {
 	m.disown(func(w *word) bool { return w.stream == name && w.from.Generation == generation && w.after(last) })
 	s.head, s.blind = seq-1, true
 	s.rosters = slices.DeleteFunc(s.rosters, func(x *roster) bool { return x.generation == generation })
-	clear(s.ahead)
+	if s.ahead[seq] != nil {
+		s.blind = false
+		m.letIn(s)
+	}
 }
 
 // outcome notes what was done to an account, as the tenant confirmed it.

@@ -431,6 +431,48 @@ func TestWhatWaitedOfAnEndedKey(t *testing.T) {
 	}
 }
 
+// What came while a stream said two things waits for an operator's word, and the ledger does not say of each message of the branch
+// that was chosen that it went into sequence. Who came back by one is not cut again, nobody is brought back by the other branch,
+// and whom a roster of the chosen one had as closed is out.
+func TestWhatWaitedForARuling(t *testing.T) {
+	for _, followed := range []bool{true, false} {
+		l, kid := newLost(t)
+		chosen, other := byte(2), byte(22)
+		if !followed {
+			chosen, other = other, chosen
+		}
+		said := func(kind schema.Kind, subject string, n int, seq uint64, payload, prev byte, disposition string) {
+			effective := schema.At(t0.Add(-time.Hour))
+			l.add(&entry.Received{Message: entry.Message{Position: entry.Position{Issuer: iss, Stream: "hr", Generation: 1, Seq: seq}, Event: string(kind) + ":v1", Subject: subject, Engagement: n,
+				Payload: schema.Digest{payload}, Prev: schema.Digest{prev}, Effective: &effective, Key: kid}, Disposition: disposition})
+		}
+		said(schema.KindLeaver, "back", 1, 1, 1, 0, entry.DispositionAdmitted)
+		said(schema.KindJoiner, "ann", 1, 2, 2, 1, entry.DispositionAdmitted)
+		said(schema.KindJoiner, "ann", 1, 2, 22, 1, entry.DispositionFork)
+		said(schema.KindLeaver, "gone", 1, 3, 33, other, entry.DispositionFork)
+		said(schema.KindJoiner, "back", 2, 4, 4, 3, entry.DispositionFork) // before the one that it goes on from
+		said(schema.KindSuspend, "away", 1, 3, 3, chosen, entry.DispositionFork)
+		said(schema.KindJoiner, "gone", 2, 4, 44, 33, entry.DispositionFork)
+		said(schema.KindResume, "away", 1, 5, 5, 4, entry.DispositionFork)
+		r := l.roster(kid, 6, 5, nil, []schema.ClosedEngagement{{Subject: "listed", Engagement: 1, Effective: schema.At(t0.Add(-time.Hour))}})[0]
+		r.Disposition, r.Prev = entry.DispositionFork, schema.Digest{5}
+		l.add(r)
+		l.add(&entry.Trust{Action: entry.TrustBranch, Issuer: iss, Stream: "hr", Generation: 1, AtSeq: 2, Head: &schema.Digest{chosen}})
+		l.add(&entry.Operator{By: "ann", Action: ruling.ActionRuleOut, Issuer: iss, Target: "hr#1.2", Digest: &schema.Digest{other}})
+		l.applied(6)
+		db, _ := l.restore()
+		streams, err := state.Streams(db.Read())
+		if err != nil || len(streams) != 1 || streams[0].Head != 6 || streams[0].HeadHash != r.Payload {
+			t.Errorf("followed %v: want the stream to go on from message 6, got %+v, %v", followed, streams, err)
+		}
+		for who, want := range map[string]plan.Lane{"back": plan.Idle, "away": plan.Idle, "gone": plan.Disable, "listed": plan.Disable} {
+			if s := subjectOf(t, db, who); s == nil || s.Lane != want {
+				t.Errorf("followed %v: %s: %+v, want lane %s", followed, who, s, want)
+			}
+		}
+	}
+}
+
 // A later generation was opened while a roster was being applied: whom that had as closed is out all the same.
 func TestARosterThatOutlastsItsGeneration(t *testing.T) {
 	l, kid := newLost(t)
