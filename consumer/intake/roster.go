@@ -13,7 +13,7 @@ import (
 
 // Codes of the alarms on rosters.
 const (
-	alarmRoster  = "roster-broken"      // ends with the next one that is whole
+	alarmRoster  = "roster-broken"      // ends with the next one that is whole, or with the generation
 	alarmCovered = "gap-covered"        // messages had not come when a roster stood in for them; ends by itself
 	alarmUnnamed = "unnamed"            // people have access whom the last roster does not name
 	alarmAgainst = "roster-contradicts" // the last roster names people live whom a leaver ended

@@ -274,6 +274,22 @@ func TestPartsThatWerePutAside(t *testing.T) {
 	}
 }
 
+// The alarm on a broken roster ends with the next whole one, or with its generation: no roster of that comes any more.
+func TestTheAlarmOnABrokenRosterEndsWithItsGeneration(t *testing.T) {
+	w, p := setup(t)
+	parts := p.split(1, []schema.LiveEngagement{lives("1", 1, "a"), lives("2", 1, "a")}, nil)
+	parts[1].Digest = schema.DigestOf(nil)
+	w.give(p.say("", parts[0]), p.say("", parts[1]))
+	if !slices.Equal(w.alarms(), []string{"roster-broken"}) {
+		t.Fatalf("got %v", w.alarms())
+	}
+	w.anew(p)
+	w.sweep()
+	if got := w.alarms(); len(got) != 0 {
+		t.Errorf("want it over, got %v", got)
+	}
+}
+
 func TestARosterThatContradictsTheChainIsBroken(t *testing.T) {
 	w, p := setup(t)
 	w.give(p.joiner("1", 1, "a"))

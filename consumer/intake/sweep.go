@@ -231,12 +231,18 @@ func EndParked(tx *store.Tx, now time.Time) error {
 // endAlarms ends the alarms whose cause is gone without any message having said so.
 func (in *Intake) endAlarms(tx *store.Tx) error {
 	now := in.Now()
+	streams, err := state.Streams(tx)
+	if err != nil {
+		return err
+	}
 	return endThose(tx, now, func(a state.Alarm, parked map[string]int64) bool {
 		switch a.Code {
 		case alarmJump, alarmContent, alarmSetAside, alarmCovered:
 			return now.Sub(a.Last) > noticeFor
 		case alarmFlood, codeFull:
 			return now.Sub(a.Last) > 2*in.Limits.Interval
+		case alarmRoster: // none of a generation that is over replaces it
+			return slices.ContainsFunc(streams, func(s *state.Stream) bool { return s.State == admit.Closed && s.AlarmKey() == a.Key })
 		case alarmForgotten:
 			k, _ := state.Alarmed(a.Key)
 			s, err := state.LoadSubject(tx, k)
