@@ -80,6 +80,32 @@ func TestWhatAStolenKeyGaveIsInQuestion(t *testing.T) {
 	}
 }
 
+// What a stolen key gave is listed also where the clock was ahead then, and most of the ledger is of before that by its dates.
+func TestWhatAStolenKeyGaveWhileTheClockWasAhead(t *testing.T) {
+	w, p := setup(t)
+	w.give(p.joiner("ann", 1, "analyst"))
+	w.set(t0.Add(48 * time.Hour))
+	stolen := p.joiner("cyd", 1, "analyst")
+	w.give(stolen)
+	w.given("cyd", stolen.seq, entry.Op{Op: string(plan.CreateAccount)})
+	next := *p
+	next.rekey()
+	w.trust(&next)
+	w.sweep()
+	for i := range 20 { // and then it was put right
+		w.set(t0.Add(time.Duration(i) * time.Minute))
+		w.give(next.heartbeat())
+	}
+	var h *state.Hold
+	w.update(func(tx *store.Tx) (err error) {
+		h, err = ruling.Revoke(t.Context(), w.db, tx, p.kid(), admit.Point{Generation: 1, Seq: stolen.seq}, w.by())
+		return err
+	})
+	if shown, _ := ruling.ParseShown(h); len(shown.Subjects) != 1 || !shown.Subjects[0].Opened {
+		t.Errorf("want what was given listed, got %+v", shown.Subjects)
+	}
+}
+
 // What a stolen key said keeps no lease alive: it counts from before that, and a day is left for a good word.
 func TestADisownedWordRenewsNoLease(t *testing.T) {
 	w := newWorld(t)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -51,15 +52,17 @@ type disowned struct {
 	stream    string                    // of the approvals
 	approvals map[string]map[point]bool // by subject: where an approval stands
 	first     time.Time                 // when the first of it came
+	came      map[schema.Digest]bool    // its messages, by their payload
 }
 
 func newDisowned(issuer, stream string) *disowned {
-	return &disowned{issuer: issuer, stream: stream, said: map[string]map[point]bool{}, heads: map[point]bool{}, back: map[string]bool{}, approvals: map[string]map[point]bool{}}
+	return &disowned{issuer: issuer, stream: stream, said: map[string]map[point]bool{}, heads: map[point]bool{}, back: map[string]bool{}, approvals: map[string]map[point]bool{}, came: map[schema.Digest]bool{}}
 }
 
 // add takes in a message, as it stands in the archive before the ruling. Only what was admitted in its place ever
 // gave anything.
 func (d *disowned) add(tx *store.Tx, m *state.Message, generation int, now time.Time) error {
+	d.came[m.Payload] = true
 	if d.first.IsZero() || m.ReceivedAt.Before(d.first) {
 		d.first = m.ReceivedAt
 	}
@@ -348,13 +351,25 @@ func (d *disowned) given(ctx context.Context, db *state.DB) (map[string]given, e
 	if failed != nil {
 		return nil, failed
 	}
-	list := map[string]given{}
+	list, whole, err := d.givenFrom(ctx, db, int64(from))
+	if err == nil && !whole && from > 0 { // the clock was ahead then, and is not any more
+		list, _, err = d.givenFrom(ctx, db, 0)
+	}
+	return list, err
+}
+
+// givenFrom is given from an entry on; whole tells whether all of the word came there.
+func (d *disowned) givenFrom(ctx context.Context, db *state.DB, from int64) (list map[string]given, whole bool, err error) {
+	list = map[string]given{}
+	came := maps.Clone(d.came)
 	intents := map[int64]*entry.Intent{}
-	for e, err := range ledger.Entries(ctx, db.DB, int64(from)) {
+	for e, err := range ledger.Entries(ctx, db.DB, from) {
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		switch b := e.Body.(type) {
+		case *entry.Received:
+			delete(came, b.Payload)
 		case *entry.Intent:
 			if b.Issuer == d.issuer && (b.Cause.Position != nil && b.Cause.Position.Stream == d.stream && d.names(b.Subject, b.Cause.Position) || d.approved(b)) {
 				intents[e.Index] = b
@@ -373,7 +388,7 @@ func (d *disowned) given(ctx context.Context, db *state.DB) (map[string]given, e
 		g.add(in, nil)
 		list[in.Subject] = g
 	}
-	return list, nil
+	return list, len(came) == 0, nil
 }
 
 // approved tells whether an intent rests on an approval that is disowned.
