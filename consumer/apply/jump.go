@@ -191,6 +191,9 @@ func ClockConfirmed(tx *store.Tx, by state.By) error {
 	if err := state.BoundExtensions(tx, by.Now); err != nil {
 		return err
 	}
+	if err := state.BoundWords(tx, by.Now); err != nil {
+		return err
+	}
 	if err := state.Redate(tx, by.Now); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"testing"
@@ -96,6 +97,36 @@ func (b *bridge) confirmClock() {
 	})
 	if err != nil {
 		b.t.Fatal(err)
+	}
+}
+
+// Both clocks were ahead. Once ours is right a silence is one after stale_after, and a lease does not last longer for what was
+// said then.
+func TestNothingIsSaidLaterThanTheClockThatWasConfirmed(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.StaleAfter = 5 * time.Minute })
+	b.trustKey(issuer, schema.ProducerKinds...)
+	b.join("1", "Ana", "analyst")
+	b.set(48 * time.Hour)
+	ahead := b.config.Now()
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		list, err := state.Streams(tx)
+		if err != nil {
+			return err
+		}
+		list[0].HeartbeatIAT, list[0].HeartbeatAt = ahead, ahead
+		s := b.row("1")
+		s.SaidAt = ahead
+		return errors.Join(state.SaveStream(tx, list[0]), state.SaveFacts(tx, s))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.set(0)
+	b.confirmClock()
+	now := b.config.Now()
+	since, _, err := state.FreshSince(b.db.Read(), issuer)
+	if err != nil || since.After(now) || b.row("1").SaidAt.After(now) {
+		t.Errorf("heard at %v, said at %v, %v; it is %v", since, b.row("1").SaidAt, err, now)
 	}
 }
 

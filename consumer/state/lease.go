@@ -78,6 +78,19 @@ func BoundExtensions(tx *store.Tx, now time.Time) error {
 	return nil
 }
 
+// BoundWords lets nothing that was said while the clock was ahead, by a producer whose clock was too, count as said later than
+// now: leases and the silence of a stream count from it.
+func BoundWords(tx *store.Tx, now time.Time) error {
+	_, err := tx.Exec(`UPDATE stream SET heartbeat_iat = ?1, heartbeat_at = ?1 WHERE heartbeat_iat > ?1`, ms(now))
+	if err == nil {
+		_, err = tx.Exec(`UPDATE subject SET said_at = ?1 WHERE said_at > ?1`, ms(now))
+	}
+	if err != nil {
+		return fmt.Errorf("bound when something was said: %w", err)
+	}
+	return nil
+}
+
 // Extend lets the leases of a person, or with an empty subject those of everybody of the issuer, last at least
 // until a time, and returns of how many: whoever left has none. What lapsed stays so until something is said, or the lapse is taken
 // back with Restore.
