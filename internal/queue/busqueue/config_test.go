@@ -30,6 +30,7 @@ func TestConfigRefused(t *testing.T) {
 		want string // empty: taken
 	}{
 		"connection string": {func(*Config) {}, ""},
+		"with its line end": {func(c *Config) { c.ConnectionFile = sas(t, good+"\r\n", 0o600) }, ""},
 		"identity":          {identity, ""},
 		"no namespace":      {func(c *Config) { c.Namespace = "" }, "namespace: "},
 		"a URL":             {func(c *Config) { c.Namespace = "sb://" + gov }, "namespace: "},
@@ -43,6 +44,8 @@ func TestConfigRefused(t *testing.T) {
 		"readable by group": {func(c *Config) { c.ConnectionFile = sas(t, good, 0o640) }, "mode 0640"},
 		"a folder":          {func(c *Config) { c.ConnectionFile = t.TempDir() }, "not a regular file"},
 		"not a string":      {func(c *Config) { c.ConnectionFile = sas(t, "hidden", 0o600) }, "pairs key=value"},
+		"in quotes":         {func(c *Config) { c.ConnectionFile = sas(t, `"`+good+`"`, 0o600) }, "--output tsv"},
+		"a key behind it":   {func(c *Config) { c.ConnectionFile = sas(t, good+"\n-----BEGIN PRIVATE KEY-----\nhidden\n", 0o600) }, "expected one line"},
 		"no key":            {func(c *Config) { c.ConnectionFile = sas(t, "Endpoint=sb://"+gov+"/", 0o600) }, "SharedAccessKeyName"},
 		"another namespace": {func(c *Config) { c.Namespace = "other.servicebus.usgovcloudapi.net" }, "not other."},
 		"another queue":     {func(c *Config) { c.Queue = "jml-gov-2" }, "not for the queue"},

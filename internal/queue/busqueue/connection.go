@@ -17,6 +17,12 @@ type connection struct {
 // parseConnection reads a connection string: pairs of key and value between semicolons. Its errors name keys and
 // never values.
 func parseConnection(text string) (c connection, err error) {
+	switch {
+	case strings.ContainsAny(text, "\r\n"):
+		return c, errors.New("expected one line, the connection string and nothing else")
+	case strings.HasPrefix(text, `"`):
+		return c, errors.New("it stands in quotes, as az writes JSON; read it with --output tsv")
+	}
 	has := map[string]bool{}
 	for pair := range strings.SplitSeq(text, ";") {
 		if strings.TrimSpace(pair) == "" {

@@ -123,7 +123,7 @@ func (a *account) advise(err error, needed string) string {
 	case errors.Is(err, errLogin):
 		return "correct tenant, client and the file under credential; look whether the certificate or secret has expired, and whether the application knows it"
 	case errors.Is(err, queue.ErrRefused):
-		return "ask whoever runs the namespace what it does not allow"
+		return "ask whoever runs the namespace what it does not allow; the queue must be a plain one, with requiresSession off"
 	case a.token != nil:
 		return "let this machine reach the login of the cloud as well as " + a.address() + "; if it does, the service does not answer: try again later, and ask whoever runs the namespace"
 	}
