@@ -272,6 +272,9 @@ func (p *filterParser) function(op string) (*filter, *refusal) {
 	if !t.quoted || f.name == "accountEnabled" || f.name == "id" || !p.word(")") {
 		return nil, badFilter("%s takes a text property and a string literal.", op)
 	}
+	if f.p >= 0 && texts[f.p].whole || p.d.extensions[f.name] { // of extensions eq, ne and null alone are documented
+		return nil, unsupportedFilter(f.name)
+	}
 	f.texts = []string{fold(t.text)}
 	return f, nil
 }

@@ -44,7 +44,8 @@ func TestFilter(t *testing.T) {
 		{extension + " eq 'mine'", false, "a"},
 		{"onPremisesExtensionAttributes/extensionAttribute15 eq 'jmlbridge:x:E1'", true, "a"},
 		{"onPremisesExtensionAttributes/extensionAttribute1 eq 'JMLBRIDGE:X:e2'", true, "b"},
-		{"startsWith(onPremisesExtensionAttributes/extensionAttribute15,'jmlbridge:')", true, "a"},
+		{"onPremisesExtensionAttributes/extensionAttribute15 ne null", true, "a"},
+		{extension + " ne null", true, "a"},
 		{"companyName eq 'Contoso'", true, "a"},
 		{"employeeId ne 'E1'", true, "b"},
 		{"not(employeeId eq 'E1')", true, "b"},
@@ -72,7 +73,8 @@ func TestFilter(t *testing.T) {
 	}
 	for _, bad := range []string{"employeeId", "employeeId eq", "employeeId eq E1", "shoeSize eq '4'", "employeeId eq 'E1", "(employeeId eq 'E1'",
 		"employeeId eq 'E1')", "accountEnabled eq 'true'", "employeeId gt 'E1'", "startsWith(employeeId)", "startsWith(accountEnabled,'x')",
-		"employeeId in ()", "accountEnabled in (true)", "'a' eq 'a'", "passwordPolicies eq 'x'", strings.Repeat("(", 40) + "employeeId eq 'E1'",
+		"startsWith(onPremisesExtensionAttributes/extensionAttribute15,'jmlbridge:')", "endsWith(employeeOrgData/division,'x')",
+		"startsWith(" + extension + ",'mi')", "employeeId in ()", "accountEnabled in (true)", "'a' eq 'a'", "passwordPolicies eq 'x'", strings.Repeat("(", 40) + "employeeId eq 'E1'",
 		"employeeId in (" + strings.Repeat("'x',", 15) + "'x')"} {
 		if g := p.eventual().do("GET", "/users?$count=true&$filter="+url.QueryEscape(bad), ""); g.status != 400 {
 			t.Errorf("%s: got status %d, want 400", bad, g.status)

@@ -53,6 +53,7 @@ type textProp struct {
 	filter  int
 	indexed bool // has a map from value to users
 	instant bool // an RFC 3339 time
+	whole   bool // $filter compares it whole: neither startsWith nor endsWith (documented)
 }
 
 // texts is Graph's user resource as far as it is text. Limits as documented in
@@ -84,8 +85,8 @@ var texts = [nText]textProp{
 	pPasswordPolicies:  {name: "passwordPolicies", filter: noFilter},
 	pHireDate:          {name: "employeeHireDate", filter: advanced, instant: true},
 	pLeaveDate:         {name: "employeeLeaveDateTime", filter: noFilter, instant: true},
-	pCostCenter:        {name: "employeeOrgData/costCenter", filter: advanced},
-	pDivision:          {name: "employeeOrgData/division", filter: advanced},
+	pCostCenter:        {name: "employeeOrgData/costCenter", filter: advanced, whole: true},
+	pDivision:          {name: "employeeOrgData/division", filter: advanced, whole: true},
 }
 
 // textByName finds a text property by the name that $filter uses for it.
@@ -93,7 +94,7 @@ var textByName = map[string]int{}
 
 func init() {
 	for i := range 15 {
-		texts[pExt1+i] = textProp{name: "onPremisesExtensionAttributes/extensionAttribute" + strconv.Itoa(i+1), filter: advanced, indexed: true}
+		texts[pExt1+i] = textProp{name: "onPremisesExtensionAttributes/extensionAttribute" + strconv.Itoa(i+1), filter: advanced, indexed: true, whole: true}
 	}
 	for i := range texts {
 		textByName[texts[i].name] = i

@@ -112,13 +112,12 @@ func (t *Tenant) find(ctx context.Context, op, path, value string, advanced bool
 // Marked reads one page of the accounts that carry any mark of the bridge: their ids, marks and whether they are
 // enabled. The first page has an empty link; next is empty behind the last one. One page is one attempt.
 func (t *Tenant) Marked(ctx context.Context, link string) (list []directory.Account, next string, _ directory.Receipt, err error) {
-	filter, top, count := "startsWith("+t.mark.path()+",'"+directory.MarkPrefix+"')", int32(pageSize), t.mark.numbered
-	query := &users.UsersRequestBuilderGetQueryParameters{Filter: &filter, Top: &top, Select: []string{"id", "accountEnabled", t.mark.selection()}}
-	if count {
-		query.Count = &count
-	}
+	// Every account that has the attribute: of neither kind is startsWith documented, and of the numbered ones it is denied.
+	filter, top, count := t.mark.path()+" ne null", int32(pageSize), true
+	query := &users.UsersRequestBuilderGetQueryParameters{Filter: &filter, Top: &top, Count: &count,
+		Select: []string{"id", "accountEnabled", t.mark.selection()}}
 	receipt, err := t.do(ctx, "marked", func(ctx context.Context) error {
-		callOf(ctx).eventual = count
+		callOf(ctx).eventual = true
 		var p page[models.Userable]
 		var err error
 		if link != "" {
@@ -137,7 +136,7 @@ func (t *Tenant) Marked(ctx context.Context, link string) (list []directory.Acco
 			if a == nil || a.Enabled == nil {
 				return errEmpty
 			}
-			if strings.HasPrefix(a.Mark, directory.MarkPrefix) { // as it is written: the filter knows no case
+			if strings.HasPrefix(a.Mark, directory.MarkPrefix) {
 				list = append(list, *a)
 			}
 		}
