@@ -392,3 +392,37 @@ func TestARefusedName(t *testing.T) {
 	}
 	b.explained()
 }
+
+// A name that is the address of something else, such as a group, no account is found by. Once it cannot be an account of
+// ours that is not shown yet, the next name is taken.
+func TestANameThatIsAnAddress(t *testing.T) {
+	b := setup(t, func(s *tenant.Config, _ *Config) {
+		s.Seed.Groups = append(s.Seed.Groups, tenant.SeedGroup{DisplayName: "List", MailEnabled: true, Mail: "ana.ng@rehearsal.example"})
+	})
+	b.join("1", "Ana", "analyst")
+	b.work(func() bool {
+		alarms, err := state.Alarms(b.db.Read())
+		return err == nil && len(alarms) == 1 && alarms[0].Code == AlarmGiveFailing && strings.Contains(alarms[0].Text, "Request_BadRequest on proxyAddresses")
+	})
+	if n := b.writes("create"); n != 0 {
+		t.Fatalf("%d accounts before it is known that none is hidden", n)
+	}
+	b.pass(plan.Settling)
+	b.settle()
+	if u := b.user("ana.ng2"); !u.Enabled || len(u.Groups) != 1 {
+		t.Errorf("user %+v", u)
+	}
+	b.explained()
+}
+
+// An account of ours that no replica shows yet is what its own name conflicts with: no second one is made.
+func TestANameThatIsItsOwn(t *testing.T) {
+	b := setup(t, lagging(300*time.Millisecond))
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: "/users$", Kind: tenant.Drop, Applied: true, Count: 1})
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	if u := b.user("ana.ng"); !u.Enabled || b.writes("create") != 1 {
+		t.Errorf("user %+v, %d accounts", u, b.writes("create"))
+	}
+	b.explained()
+}

@@ -21,6 +21,7 @@ type done struct {
 	retry    bool // failed, and may succeed later
 	denied   bool // the credential was refused: somebody must look at it
 	lost     bool // no usable answer came: it may be done
+	unseen   bool // the name of a create conflicts, and no account is shown that has it
 	after    time.Duration
 }
 
@@ -154,7 +155,8 @@ func (t tenants) create(ctx context.Context, op plan.Op, k *plan.Known) done {
 		k.Passed++
 		return done{result: entry.ResultFailed, code: codeNameTaken, requests: requests, retry: true}
 	default: // a replica that does not show it yet, or no answer: nothing is known
-		return done{result: entry.ResultFailed, code: directory.CodeConflict, requests: requests, retry: true}
+		return done{result: entry.ResultFailed, code: directory.CodeConflict, why: why(err), requests: requests, retry: true,
+			unseen: errors.Is(lookErr, directory.ErrNotFound)}
 	}
 }
 

@@ -245,6 +245,9 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 				u.known.TriedAt, u.known.UPN = was.TriedAt, was.UPN
 			}
 		}
+		if d.unseen {
+			u.unseen(&d, was)
+		}
 		crash.Point("operation-done")
 		results = append(results, d)
 		blocked = d.result == entry.ResultFailed && (op.Kind == plan.CreateAccount || op.Kind == plan.EnableAccount)
@@ -256,6 +259,20 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 	}
 	crash.Point("outcome-durable")
 	return nil
+}
+
+// unseen judges a create whose name conflicts with what no read shows: an account that an earlier attempt made, or, once that
+// would be shown, something else that has the name, such as the address of a group.
+func (u *unit) unseen(d *done, was plan.Known) {
+	switch {
+	case was.TriedAt.IsZero() || was.ID != "" && u.attempt == 1: // nobody tried before: a proxy may have sent this one twice
+	case was.Hidden(u.now):
+		u.known.TriedAt = was.TriedAt // a conflict makes nothing that would be hidden for longer
+	default:
+		u.known.TriedAt, u.known.UPN = time.Time{}, ""
+		u.known.Passed++
+		d.code = codeNameTaken
+	}
 }
 
 // ungiven takes back the doubt about memberships that were refused, or not tried at all.

@@ -269,12 +269,23 @@ func (d *directory) unique(self *entry, u *user) *refusal {
 	if h := d.holder(pUPN, u.text[pUPN]); h != nil && h != self {
 		return conflict("userPrincipalName")
 	}
-	if m := u.text[pMail]; m != "" {
-		if h := d.holder(pMail, m); h != nil && h != self {
+	for _, p := range []int{pMail, pUPN} {
+		if address := u.text[p]; address == "" || self != nil && self.cur.live() && self.cur.text[p] == address {
+			continue
+		} else if d.addressed(self, address) {
 			return conflict("proxyAddresses") // mail makes the primary one
 		}
 	}
 	return nil
+}
+
+// addressed reports whether address is mail of a live object other than self. Proxy addresses are unique over users, groups and
+// contacts (documented); that a user name counts as one is what tenants with mailboxes report.
+func (d *directory) addressed(self *entry, address string) bool {
+	if h := d.holder(pMail, address); h != nil && h != self {
+		return true
+	}
+	return slices.ContainsFunc(d.sorted, func(g *container) bool { return g.mail != "" && fold(g.mail) == fold(address) })
 }
 
 func texted(name string, value any, most, length int) ([]string, *refusal) {

@@ -16,6 +16,7 @@ type container struct {
 	dynamic        bool
 	roleAssignable bool
 	mailEnabled    bool
+	mail           string // its address, that no user can have
 
 	edges []edge // by seq
 	place map[*node]int

@@ -183,6 +183,8 @@ func appendContainer(b []byte, c *container, names []string, prefix string) []by
 			}
 		case "isAssignableToRole":
 			b = strconv.AppendBool(b, c.roleAssignable)
+		case "mail":
+			b = appendText(b, c.mail)
 		case "mailEnabled":
 			b = strconv.AppendBool(b, c.mailEnabled)
 		case "securityEnabled":

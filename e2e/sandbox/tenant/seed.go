@@ -39,6 +39,7 @@ type SeedGroup struct {
 	Dynamic        bool     `json:"dynamic" yaml:"dynamic"`               // members follow a rule and cannot be edited
 	RoleAssignable bool     `json:"roleAssignable" yaml:"roleAssignable"` // members are privileged; edits need one more permission
 	MailEnabled    bool     `json:"mailEnabled" yaml:"mailEnabled"`       // Graph refuses to edit its members
+	Mail           string   `json:"mail" yaml:"mail"`                     // its address, that no user can have
 	MemberOf       []string `json:"memberOf" yaml:"memberOf"`             // ids or display names
 }
 
@@ -124,7 +125,7 @@ func (d *directory) plantGroup(g SeedGroup) (*container, error) {
 		return nil, fmt.Errorf("seed: two objects have the id %s", id)
 	}
 	c := &container{node: node{id: id}, name: g.DisplayName, description: g.Description,
-		dynamic: g.Dynamic, roleAssignable: g.RoleAssignable, mailEnabled: g.MailEnabled}
+		dynamic: g.Dynamic, roleAssignable: g.RoleAssignable, mailEnabled: g.MailEnabled, mail: g.Mail}
 	d.addContainer(c)
 	for _, p := range g.MemberOf {
 		parent := d.findContainer(p, false)

@@ -64,6 +64,19 @@ func TestCreateRefusals(t *testing.T) {
 	}
 }
 
+// The address of a group or of another user is nobody's user name.
+func TestAddressesAreTaken(t *testing.T) {
+	sd := seed()
+	sd.Groups = append(sd.Groups, tenant.SeedGroup{DisplayName: "List", MailEnabled: true, Mail: "ada@rehearsal.example"})
+	s := start(t, tenant.Config{Seed: sd})
+	p := as(t, s, "admin")
+	p.do("POST", "/users", newUser("ada")).want(t, 400, `"code":"Request_BadRequest"`, `"code":"ObjectConflict"`, `"target":"proxyAddresses"`)
+	id := p.do("POST", "/users", newUser("bob")).want(t, 201).field(t, "id")
+	p.do("PATCH", "/users/"+id, `{"mail":"cam@rehearsal.example"}`).want(t, 204)
+	p.do("PATCH", "/users/"+id, `{"jobTitle":"Analyst"}`).want(t, 204)
+	p.do("POST", "/users", newUser("cam")).want(t, 400, `"target":"proxyAddresses"`)
+}
+
 func TestPatch(t *testing.T) {
 	s := start(t, tenant.Config{Seed: seed()})
 	p := as(t, s, "admin")
