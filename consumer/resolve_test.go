@@ -21,7 +21,7 @@ import (
 var variableCodes = map[string][]string{
 	"apply/hold.go:hold":            {"give-limit", "cut-limit", "take-limit", "delete-limit"},
 	"apply/hold.go:open":            {"give-limit", "cut-limit", "take-limit", "delete-limit", "policy-limit"},
-	"apply/settle.go:alarms":        {"cut-failing", "cut-held", "cut-undone", "give-failing"},
+	"apply/settle.go:alarms":        {"cut-failing", "cut-held", "cut-undone", "give-failing", "strip-failing"},
 	"apply/settle.go:open":          nil, // of a plan.Hold: constants of the type HoldCode
 	"intake/alarms.go:alarm":        nil, // its callers
 	"intake/alarms.go:alarms":       {"gap", "newer-version", "fork"},

@@ -14,6 +14,7 @@ var advice = map[string]string{
 	"cut-held":             "somebody must lose access and the bridge may not touch the account: disable it by hand now, unless the text says that it is, then see the hold",
 	"cut-failing":          "a cut does not succeed: disable the account by hand if it must be now, then look at the tenant and the cut credential",
 	"give-failing":         "look at the last outcomes of this person on the ledger: an attribute, manager or group that the tenant refuses; put it right in HR, the policy or the tenant",
+	"strip-failing":        "look at the last outcomes of this person on the ledger: a group that the tenant lets nobody take people out of, such as one that became dynamic, or a permission; take it by hand, or put the group right",
 	"cut-undone":           "an account that was cut was found enabled and is disabled once more: find out in Entra's audit log who enabled it, or why the tenant did not keep its word",
 	"credential-denied":    "look at the application's permissions, its certificate's expiry and its directory role; nothing else is needed",
 	"internal":             "the bridge fails on one person: take access by hand if it must go, then read the log and report it; the work is tried again by itself",

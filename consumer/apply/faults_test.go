@@ -426,3 +426,22 @@ func TestANameThatIsItsOwn(t *testing.T) {
 	}
 	b.explained()
 }
+
+// What the tenant refuses to have taken from somebody who is cut is told of, until it is taken.
+func TestARefusedStrip(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "refuse", Method: "^DELETE$", Path: "/members/", Kind: tenant.Error, Status: 400})
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.work(func() bool { return b.standing(AlarmStripFailing) })
+	if u := b.user("ana.ng"); u.Enabled {
+		t.Error("the account is open")
+	}
+	b.tenant.RemoveFault("refuse")
+	b.settle()
+	if b.standing(AlarmStripFailing) || len(b.user("ana.ng").Groups) > 0 {
+		t.Errorf("alarm stands %v, groups %v", b.standing(AlarmStripFailing), b.user("ana.ng").Groups)
+	}
+	b.explained()
+}

@@ -35,6 +35,11 @@ func TestAnAlarmOutlivesWhatBecomesOfTheOtherPerson(t *testing.T) {
 			s.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
 			s.pass(30 * time.Minute)
 		},
+		AlarmStripFailing: func(s *stepper) {
+			s.tenant.AddFaults(tenant.Fault{Name: "amiss", Method: "^DELETE$", Path: "/members/" + s.user("ana.ng").ID, Kind: tenant.Error, Status: 400})
+			leaves(s)
+			s.pass(2 * time.Minute)
+		},
 		AlarmCutUndone: func(s *stepper) {
 			fails(s, tenant.Fault{Kind: tenant.Ignore, Body: "accountEnabled"})
 			leaves(s)

@@ -323,20 +323,21 @@ func (u *unit) open(tx *store.Tx, code plan.HoldCode, targets []string) error {
 
 // Codes of the alarms that the executor raises.
 const (
-	AlarmCutFailing  = "cut-failing"       // an account that must be disabled is not, after several attempts
-	AlarmGiveFailing = "give-failing"      // something is given to a person and does not succeed, after several attempts
-	AlarmCutUndone   = "cut-undone"        // an account that the bridge disabled was found enabled
-	AlarmCutHeld     = "cut-held"          // a rule of ours keeps a cut from happening
-	AlarmDenied      = "credential-denied" // the tenant refuses a credential
-	AlarmStale       = "stale"             // an issuer is silent: its gives wait
-	AlarmPolicyLimit = "policy-limit"      // a change of the policy takes groups from more persons than may be cut in an hour
-	AlarmGiveLimit   = "give-limit"        // more is to be given in an hour or a day than the policy allows
-	AlarmTakeLimit   = "take-limit"        // more persons are to lose roles than the policy allows
-	AlarmDiscarded   = "cut-discarded"     // operators keep access that facts take away
-	AlarmDeleteLimit = "delete-limit"      // more is to be deleted in a day than the policy allows
-	AlarmInternal    = "internal"          // the work on one person fails for a reason of ours
-	AlarmLease       = "lease-ending"      // leases end soon, for nothing is heard of their people
-	AlarmCutLimit    = "cut-limit"         // more is to be cut in an hour than the policy allows
+	AlarmCutFailing   = "cut-failing"       // an account that must be disabled is not, after several attempts
+	AlarmGiveFailing  = "give-failing"      // something is given to a person and does not succeed, after several attempts
+	AlarmStripFailing = "strip-failing"     // what is left of the account of someone who is cut is not taken, after several attempts
+	AlarmCutUndone    = "cut-undone"        // an account that the bridge disabled was found enabled
+	AlarmCutHeld      = "cut-held"          // a rule of ours keeps a cut from happening
+	AlarmDenied       = "credential-denied" // the tenant refuses a credential
+	AlarmStale        = "stale"             // an issuer is silent: its gives wait
+	AlarmPolicyLimit  = "policy-limit"      // a change of the policy takes groups from more persons than may be cut in an hour
+	AlarmGiveLimit    = "give-limit"        // more is to be given in an hour or a day than the policy allows
+	AlarmTakeLimit    = "take-limit"        // more persons are to lose roles than the policy allows
+	AlarmDiscarded    = "cut-discarded"     // operators keep access that facts take away
+	AlarmDeleteLimit  = "delete-limit"      // more is to be deleted in a day than the policy allows
+	AlarmInternal     = "internal"          // the work on one person fails for a reason of ours
+	AlarmLease        = "lease-ending"      // leases end soon, for nothing is heard of their people
+	AlarmCutLimit     = "cut-limit"         // more is to be cut in an hour than the policy allows
 )
 
 // DeniedText is what AlarmDenied says of a credential slot.
@@ -382,6 +383,16 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 		}
 	}
 	slot := u.slot(p, lane)
+	switch {
+	case failed && !u.blind && !u.view.Access && u.row.Lane >= plan.Strip && u.attempt >= lateGive && !(bad.denied && u.refused(slot)):
+		if err := about(AlarmStripFailing, state.Warning, fmt.Sprintf("the account of subject %s is disabled, and what else is to be taken of it is not (%s); the ledger's outcomes say which operation", u.row.Subject, bad.said())); err != nil {
+			return err
+		}
+	case !failed && u.row.Lane >= plan.Strip || u.view.Access:
+		if err := over(AlarmStripFailing); err != nil {
+			return err
+		}
+	}
 	switch {
 	case failed && bad.denied:
 		err := raise(tx, state.Alarm{Code: AlarmDenied, Key: slot, Severity: state.Critical, Last: u.now,
