@@ -94,6 +94,11 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 		if unanswered(err) { // also where a create has made a new account of k since it was prepared
 			k.Giving(op.Group, now())
 		}
+		if errors.Is(err, directory.ErrAlready) && k.JustTaken(op.Group, now()) {
+			// Perhaps a replica that does not know the removal yet: it is in doubt, and given once more when that is settled.
+			k.Giving(op.Group, now())
+			return judge(op.Kind, r, err)
+		}
 		if err == nil || errors.Is(err, directory.ErrAlready) {
 			k.GivenAt, k.Doubted, k.Taken = now(), without(k.Doubted, op.Group), without(k.Taken, op.Group)
 			if !slices.Contains(k.Groups, op.Group) {

@@ -102,7 +102,7 @@ func parse(args []string, stderr io.Writer) (tenant.Config, *os.File, error) {
 	fs.IntVar(&cfg.Quotas.Writes.N, "write-quota", 0, "writes per 150 s and app, in place of Graph's 3000 (implies -quotas)")
 	fs.DurationVar(&cfg.Replication.Lag, "lag", 0, "how far reads by id and of memberships lag behind")
 	fs.DurationVar(&cfg.Replication.IndexLag, "index-lag", 0, "how far $filter lags behind; at least -lag")
-	fs.DurationVar(&cfg.Replication.WriteLag, "write-lag", 0, "how long writes do not know an object just created")
+	fs.DurationVar(&cfg.Replication.WriteLag, "write-lag", 0, "how long writes do not know an object just created, or a membership just begun or ended")
 	fs.Float64Var(&cfg.Replication.Share, "lag-share", 1, "share of requests that meet a lagging replica, 0 to 1")
 	fs.DurationVar(&cfg.TokenLife, "token-life", time.Hour, "life of access tokens")
 	fs.DurationVar(&cfg.CAELife, "cae-token-life", 24*time.Hour, "life of tokens under continuous access evaluation")

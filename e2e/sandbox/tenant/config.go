@@ -77,12 +77,12 @@ func DefaultQuotas(users int) Quotas {
 type Replication struct {
 	Lag      time.Duration // a lagging replica is so far behind, for reads by id and of memberships
 	IndexLag time.Duration // and so far for $filter, which reads an index
-	WriteLag time.Duration // so long after its creation an object is unknown to writes that name it
+	WriteLag time.Duration // so long after its creation an object, and after it began or ended a membership, is unknown to writes that name it
 	Share    float64       // of the reads that a lagging replica answers, 0 to 1; 0 means all of them
 }
 
 // horizon is how long superseded versions can still be seen.
-func (r Replication) horizon() time.Duration { return max(r.Lag, r.IndexLag) }
+func (r Replication) horizon() time.Duration { return max(r.Lag, r.IndexLag, r.WriteLag) }
 
 // An App is an app registration with its consented application permissions.
 type App struct {

@@ -82,6 +82,21 @@ func (c *container) has(n *node) bool {
 	return ok && c.edges[i].on()
 }
 
+// had reports whether n was a member of c at t, which is what a write at a replica that lags goes by.
+func (c *container) had(n *node, t int64) bool {
+	i, ok := c.place[n]
+	if !ok {
+		return false
+	}
+	before := 0
+	for _, at := range c.edges[i].flips {
+		if at <= t {
+			before++
+		}
+	}
+	return before%2 == 1
+}
+
 // join makes n a member since always (the seed's way).
 func (d *directory) join(c *container, n *node) { d.toggle(c, n, true, 0) }
 

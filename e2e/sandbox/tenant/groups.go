@@ -183,11 +183,13 @@ func addMember(c *call) answer {
 	if bad != nil {
 		return refuse(bad)
 	}
-	if g.has(n) {
+	if g.had(n, c.known) {
 		return refuse(badRequest("One or more added object references already exist for the following modified properties: 'members'."))
 	}
-	c.s.dir.toggle(g, n, true, c.nano())
-	c.did(Change{Op: "add-member", ID: n.id, Name: n.name(), Target: g.id, TargetName: g.name})
+	if !g.has(n) {
+		c.s.dir.toggle(g, n, true, c.nano())
+		c.did(Change{Op: "add-member", ID: n.id, Name: n.name(), Target: g.id, TargetName: g.name})
+	}
 	return noContent()
 }
 
@@ -224,11 +226,13 @@ func removeMember(c *call) answer {
 	if bad != nil {
 		return refuse(bad)
 	}
-	if !g.has(n) {
+	if !g.had(n, c.known) {
 		return refuse(notFound(id))
 	}
-	c.s.dir.toggle(g, n, false, c.nano())
-	c.did(Change{Op: "remove-member", ID: n.id, Name: n.name(), Target: g.id, TargetName: g.name})
+	if g.has(n) {
+		c.s.dir.toggle(g, n, false, c.nano())
+		c.did(Change{Op: "remove-member", ID: n.id, Name: n.name(), Target: g.id, TargetName: g.name})
+	}
 	return noContent()
 }
 

@@ -92,6 +92,13 @@ func TestWriteLag(t *testing.T) {
 	c.add(10 * time.Second)
 	p.do("PATCH", "/users/"+id, `{"jobTitle":"x"}`).want(t, 204)
 	p.do("POST", "/groups/"+group+"/members/$ref", ref(s, id)).want(t, 204)
+	// A membership that began or ended a moment ago is not known to a write either.
+	p.do("DELETE", "/groups/"+group+"/members/"+id+"/$ref", "").want(t, 404)
+	c.add(10 * time.Second)
+	p.do("DELETE", "/groups/"+group+"/members/"+id+"/$ref", "").want(t, 204)
+	p.do("POST", "/groups/"+group+"/members/$ref", ref(s, id)).want(t, 400, "already exist")
+	c.add(10 * time.Second)
+	p.do("POST", "/groups/"+group+"/members/$ref", ref(s, id)).want(t, 204)
 }
 
 // With a share, some reads meet a replica that is current and some do not.
