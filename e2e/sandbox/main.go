@@ -40,7 +40,7 @@ The control API (see endpoints.json; header "Authorization: Bearer" with control
   GET    /journal?since=N               every request, as JSON Lines
   GET    /passwords                     those that clients sent, from memory: for looking whether anybody else kept one
   GET    /faults                        faults in force, and how often each has struck
-  POST   /faults                        a list in YAML or JSON, or one in braces: kind (error drop break html gateway garbage throttle
+  POST   /faults                        a list in YAML or JSON, or one in braces: kind (error drop break html gateway empty garbage throttle
                                         unauthorized ignore delay), method, path, body (regular expressions), app, skip,
                                         count, probability, applied, status, retryAfter, claims, gate, delay, name
   DELETE /faults, /faults/NAME          ends them

@@ -9,6 +9,7 @@ import (
 type container struct {
 	node
 	unit           bool // an administrative unit
+	restricted     bool // of a unit: its members are privileged
 	seq            uint64
 	born           int64 // unix nanoseconds; 0 for the seed
 	name           string
@@ -182,13 +183,13 @@ func (n *node) memberOf(t int64, transitive bool) []*container {
 }
 
 // privileged reports whether changing e's sensitive properties takes a
-// directory role: it holds one, or is in a role-assignable group.
+// directory role: it holds one, or is in a role-assignable group or a restricted unit.
 func (e *entry) privileged() bool {
 	if len(e.roles) > 0 {
 		return true
 	}
 	for _, c := range e.in {
-		if c.roleAssignable && c.has(&e.node) {
+		if (c.roleAssignable || c.restricted) && c.has(&e.node) {
 			return true
 		}
 	}

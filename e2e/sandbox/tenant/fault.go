@@ -29,7 +29,7 @@ type Fault struct {
 	Kind    Kind `json:"kind" yaml:"kind"`
 	Applied bool `json:"applied,omitempty" yaml:"applied"` // the request takes effect all the same: the answer alone is lost or spoiled
 
-	Status     int           `json:"status,omitempty" yaml:"status"`         // of error, html and gateway; 0 means 503
+	Status     int           `json:"status,omitempty" yaml:"status"`         // of error, html, gateway and empty; 0 means 503, of empty 200; html, gateway and empty may be 200 too
 	RetryAfter time.Duration `json:"retryAfter,omitempty" yaml:"retryAfter"` // of error and throttle; 0 means no header for error, one second for throttle; negative means no header
 	Claims     bool          `json:"claims,omitempty" yaml:"claims"`         // of unauthorized: with a claims challenge
 	Gate       string        `json:"gate,omitempty" yaml:"gate"`             // of delay: until this gate is released
@@ -46,6 +46,7 @@ const (
 	Break        Kind = "break"        // the request takes effect; the connection breaks inside the body, or at once when there is none
 	HTML         Kind = "html"         // * an HTML page with Status, as a proxy sends it
 	Gateway      Kind = "gateway"      // * {"Message":…} with Status: JSON, but not Graph's
+	Empty        Kind = "empty"        // * Status and nothing else, as a middlebox answers
 	Garbage      Kind = "garbage"      // the request takes effect; the body is broken JSON
 	Throttle     Kind = "throttle"     // 429
 	Unauthorized Kind = "unauthorized" // 401 as for a revoked token
@@ -119,7 +120,7 @@ func compile(x Fault) (*rule, error) {
 		}
 		*p.to = re
 	}
-	kinds := []Kind{Error, Drop, Break, HTML, Gateway, Garbage, Throttle, Unauthorized, Ignore, Delay}
+	kinds := []Kind{Error, Drop, Break, HTML, Gateway, Empty, Garbage, Throttle, Unauthorized, Ignore, Delay}
 	switch {
 	case !slices.Contains(kinds, x.Kind):
 		return nil, fmt.Errorf("fault %q: kind %q: expected one of %v", x.Name, x.Kind, kinds)
@@ -129,10 +130,15 @@ func compile(x Fault) (*rule, error) {
 		return nil, fmt.Errorf("fault %q: probability is 0 to 1, skip and count are not negative", x.Name)
 	case x.Kind == Ignore && x.Applied:
 		return nil, fmt.Errorf("fault %q: what is ignored cannot be applied", x.Name)
+	case x.Status == http.StatusOK && slices.Contains([]Kind{HTML, Gateway, Empty}, x.Kind):
 	case x.Status != 0 && (x.Status < 400 || x.Status > 599):
 		return nil, fmt.Errorf("fault %q: status %d: expected 400 to 599", x.Name, x.Status)
 	}
-	if r.Status == 0 {
+	switch {
+	case r.Status != 0:
+	case r.Kind == Empty:
+		r.Status = http.StatusOK
+	default:
 		r.Status = http.StatusServiceUnavailable
 	}
 	return r, nil
@@ -309,6 +315,7 @@ func (x *Fault) late(c *call, real answer) *answer {
 	case Gateway:
 		a.kind = "application/json"
 		a.body, _ = json.Marshal(map[string]string{"Message": http.StatusText(x.Status)}) // a string always encodes
+	case Empty: // the status alone
 	case Garbage:
 		a = real
 		a.body = []byte(`{"@odata.context":"`)
@@ -316,6 +323,13 @@ func (x *Fault) late(c *call, real answer) *answer {
 		wait := x.RetryAfter
 		if wait == 0 {
 			wait = time.Second
+		}
+		if c.app == nil { // the token endpoint; what it says is not documented
+			a = authFailure(c.now, http.StatusTooManyRequests, "temporarily_unavailable", 90055, "There are too many incoming requests.")
+			if wait >= 0 {
+				a.set("Retry-After", fmt.Sprint(int(wait/time.Second)))
+			}
+			break
 		}
 		a = tooMany(wait, "Tenant_Application/ReadWrite/"+c.app.ID+"/"+c.s.tenantID, "CPULimitExceeded")
 	case Unauthorized:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,6 +117,37 @@ func TestIgnore(t *testing.T) {
 	u := s.Snapshot().User("ada@rehearsal.example")
 	if !u.Enabled || u.SessionsRevoked || u.Properties["jobTitle"] != "x" {
 		t.Fatalf("state: %+v", u)
+	}
+}
+
+func TestMiddleboxes(t *testing.T) {
+	s := start(t, tenant.Config{Seed: seed()})
+	p := as(t, s, "bridge")
+	id := p.create("ada")
+	for _, f := range []tenant.Fault{{Kind: tenant.Empty}, {Kind: tenant.HTML, Status: 200}, {Kind: tenant.Gateway, Status: 200}} {
+		f.Count = 1
+		add(t, s, f)
+		if g := p.do("PATCH", "/users/"+id, `{"accountEnabled":false}`).want(t, 200); (g.body == "") != (f.Kind == tenant.Empty) {
+			t.Errorf("%s: body %q", f.Kind, g.body)
+		}
+	}
+	if !s.Snapshot().User("ada@rehearsal.example").Enabled {
+		t.Error("a request that did not arrive took effect")
+	}
+	if _, err := s.AddFaults(tenant.Fault{Kind: tenant.Error, Status: 200}); err == nil {
+		t.Error("an error of status 200 was taken")
+	}
+}
+
+// The token endpoint throttles too.
+func TestThrottledTokens(t *testing.T) {
+	s := start(t, tenant.Config{Seed: seed()})
+	add(t, s, tenant.Fault{Kind: tenant.Throttle, Path: "/oauth2/", Count: 1})
+	if _, err := s.Token(t.Context(), "bridge"); err == nil || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("error %v, want one that says why", err)
+	}
+	if _, err := s.Token(t.Context(), "bridge"); err != nil {
+		t.Error(err)
 	}
 }
 

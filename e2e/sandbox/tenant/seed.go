@@ -47,6 +47,7 @@ type SeedGroup struct {
 type SeedUnit struct {
 	ID          string `json:"id" yaml:"id"` // "" means a random one
 	DisplayName string `json:"displayName" yaml:"displayName"`
+	Restricted  bool   `json:"restricted" yaml:"restricted"` // of restricted management: members are privileged
 }
 
 // SeedUser is an account that was there before: break-glass, a service
@@ -106,7 +107,7 @@ func (d *directory) plant(s Seed) error {
 		if d.users[id] != nil || d.containers[id] != nil {
 			return fmt.Errorf("seed: two objects have the id %s", id)
 		}
-		d.addContainer(&container{node: node{id: id}, unit: true, name: u.DisplayName})
+		d.addContainer(&container{node: node{id: id}, unit: true, restricted: u.Restricted, name: u.DisplayName})
 	}
 	for _, u := range s.Users {
 		if err := d.plantUser(u); err != nil {

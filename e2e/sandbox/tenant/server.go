@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -237,7 +238,8 @@ func (s *Server) effect(r *http.Request, c *call, isGraph, unzipped bool) answer
 		a, _ := s.entra(r, c.body, c.now)
 		return a
 	}
-	if !unzipped { // the SDK's trap: plain JSON under the header of a gzip body
+	kind, _, err := mime.ParseMediaType(c.header.Get("Content-Type"))
+	if !unzipped || len(c.body) > 0 && (err != nil || kind != "application/json") { // the SDK's trap: plain JSON under the header of a gzip body
 		return refuse(&refusal{status: 400, code: "BadRequest",
 			message: "Unable to read JSON request payload. Please ensure Content-Type header is set and payload is of valid JSON format."})
 	}

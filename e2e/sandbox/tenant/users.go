@@ -59,11 +59,10 @@ func (c *call) boundUser(v any) (*entry, *refusal) {
 	return c.target(id)
 }
 
-// reference takes the object id out of an absolute URL of this Graph, or of a
-// path below its version.
+// reference takes the object id out of an absolute URL of this Graph.
 func (c *call) reference(v any) (string, *refusal) {
 	s, _ := v.(string)
-	rest := s
+	rest := ""
 	for _, root := range c.s.roots {
 		if r, ok := strings.CutPrefix(s, root+"/v1.0/"); ok {
 			rest = r

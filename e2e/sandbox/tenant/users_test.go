@@ -59,6 +59,7 @@ func TestCreateRefusals(t *testing.T) {
 		})
 	}
 	p.do("POST", "/users", `{"accountEnabled":`).want(t, 400, `"code":"BadRequest"`, "Unable to read JSON request payload.")
+	p.send(t.Context(), "POST", "/users", []byte(newUser("ada")), map[string]string{"Content-Type": "text/plain"}).want(t, 400, "Unable to read JSON request payload.")
 	if n := len(s.Snapshot().Users); n != 1 {
 		t.Fatalf("%d users after refusals only", n)
 	}
@@ -144,6 +145,17 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// A member of a restricted unit takes a directory role of the app itself, too.
+func TestRestrictedUnits(t *testing.T) {
+	sd := seed()
+	sd.Units = append(sd.Units, tenant.SeedUnit{DisplayName: "Restricted", Restricted: true})
+	sd.Users = append(sd.Users, tenant.SeedUser{UserPrincipalName: "ada@rehearsal.example", DisplayName: "Ada", Units: []string{"Restricted"}})
+	s := start(t, tenant.Config{Seed: sd})
+	as(t, s, "grant").do("PATCH", "/users/ada@rehearsal.example", `{"accountEnabled":false}`).want(t, 403, `"code":"Authorization_RequestDenied"`)
+	as(t, s, "grant").do("PATCH", "/users/ada@rehearsal.example", `{"jobTitle":"x"}`).want(t, 204)
+	as(t, s, "cut").do("PATCH", "/users/ada@rehearsal.example", `{"accountEnabled":false}`).want(t, 204)
+}
+
 func TestGuestSessionsStand(t *testing.T) {
 	c := newClock()
 	sd := seed()
@@ -169,6 +181,7 @@ func TestManager(t *testing.T) {
 	p.do("GET", "/users/"+id+"?$select=id&$expand=manager($select=id,displayName)", "").want(t, 200, `"manager":{"@odata.type":"#microsoft.graph.user","id":"`+boss+`","displayName":"boss"}`)
 	p.do("PUT", path+"/$ref", ref(s, "no-such-user")).want(t, 404)
 	p.do("PUT", path+"/$ref", `{"@odata.id":"nonsense"}`).want(t, 400, "@odata.id")
+	p.do("PUT", path+"/$ref", `{"@odata.id":"users/`+boss+`"}`).want(t, 400, "@odata.id")
 	p.do("DELETE", path+"/$ref", "").want(t, 204)
 	p.do("GET", path, "").want(t, 404)
 	p.do("PUT", path+"/$ref", ref(s, boss)).want(t, 204)
