@@ -322,6 +322,20 @@ func TestFind(t *testing.T) {
 			checkHeaders(t, sent, receipt)
 		})
 	}
+	t.Run("one on two pages", func(t *testing.T) { // as where an account changes its place between them
+		const user = `{"id":"u1","onPremisesExtensionAttributes":{"extensionAttribute15":"m"}}`
+		var s *stub
+		s = newStub(t, func(w http.ResponseWriter, r *http.Request) {
+			next := ""
+			if r.URL.Query().Get("page") == "" {
+				next = fmt.Sprintf(`,"@odata.nextLink":"%s/v1.0/users?page=2"`, s.URL)
+			}
+			says(200, jsonType, `{"value":[`+user+`]`+next+`}`)(w, r)
+		})
+		if got, _, err := s.tenant(t).FindByMark(t.Context(), "m"); err != nil || len(got) != 1 {
+			t.Errorf("%v, %v: want one account once", got, err)
+		}
+	})
 	t.Run("nobody", func(t *testing.T) {
 		s := newStub(t, says(200, jsonType, `{"@odata.count":0,"value":[]}`))
 		if got, _, err := s.tenant(t).FindByMark(t.Context(), "m"); err != nil || len(got) != 0 {
@@ -349,6 +363,12 @@ func TestGroups(t *testing.T) {
 		t.Errorf("sent %s", s.requests()[0].line)
 	}
 	checkHeaders(t, s.requests(), receipt)
+	// What does not say that it is no group may be one.
+	untyped := newStub(t, says(200, jsonType, `{"value":[{"id":"g1"}]}`))
+	got, _, err = untyped.tenant(t).Groups(t.Context(), userID)
+	if wantKinds(t, "untyped", err, directory.CodeUnreadable, directory.ErrAmbiguous); got != nil {
+		t.Errorf("untyped: %v", got)
+	}
 }
 
 func TestGroup(t *testing.T) {

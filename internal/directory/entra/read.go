@@ -97,7 +97,8 @@ func (t *Tenant) find(ctx context.Context, op, path, value string, advanced bool
 			if a == nil {
 				return errEmpty
 			}
-			if exact(*a) {
+			again := func(b directory.Account) bool { return b.ID == a.ID } // a list that changes meanwhile may repeat it on the next page
+			if exact(*a) && !slices.ContainsFunc(found, again) {
 				found = append(found, *a)
 			}
 		}
@@ -174,7 +175,7 @@ func (t *Tenant) Groups(ctx context.Context, id string) ([]string, directory.Rec
 			return err
 		}
 		for _, o := range all {
-			if o == nil || text(o.GetId()) == "" {
+			if o == nil || text(o.GetId()) == "" || text(o.GetOdataType()) == "" { // of no type it may be a group
 				return errEmpty
 			}
 			if _, ok := o.(models.Groupable); ok {
