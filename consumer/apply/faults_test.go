@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,13 @@ func TestLostAnswers(t *testing.T) {
 		{Name: "dropped-done", Kind: tenant.Drop, Applied: true},
 		{Name: "broken-body", Kind: tenant.Break},
 		{Name: "html-done", Kind: tenant.HTML, Status: 502, Applied: true},
+		{Name: "empty-200", Kind: tenant.Empty},
+		{Name: "html-200", Kind: tenant.HTML, Status: 200},
+		{Name: "gateway-200", Kind: tenant.Gateway, Status: 200},
+		{Name: "gateway-200-done", Kind: tenant.Gateway, Status: 200, Applied: true},
+		{Name: "html-404", Kind: tenant.HTML, Status: 404},
+		{Name: "html-403-done", Kind: tenant.HTML, Status: 403, Applied: true},
+		{Name: "gateway-400-done", Kind: tenant.Gateway, Status: 400, Applied: true},
 		{Name: "throttled", Kind: tenant.Throttle, RetryAfter: -1},
 		{Name: "unauthorized", Kind: tenant.Unauthorized},
 	} {
@@ -54,6 +62,41 @@ func TestLostAnswers(t *testing.T) {
 			}
 			if n := b.writes("create"); n != 1 {
 				t.Errorf("%d accounts were made, want 1", n)
+			}
+			b.explained()
+		})
+	}
+}
+
+// What something between says in the tenant's place, of status 200, is no success: the write is made again.
+func TestSomethingBetweenSaysYes(t *testing.T) {
+	for _, fault := range []tenant.Fault{{Kind: tenant.Empty}, {Kind: tenant.HTML, Status: 200}, {Kind: tenant.Gateway, Status: 200}} {
+		t.Run(string(fault.Kind), func(t *testing.T) {
+			b := setup(t)
+			once := func(method string) {
+				fault.Method, fault.Path, fault.Count = method, "/v1.0/", 1
+				b.tenant.AddFaults(fault)
+			}
+			fault.Skip = 1 // the create
+			once("^POST$")
+			fault.Skip = 0
+			b.join("1", "Ana", "lead")
+			b.settle()
+			if g := b.user("ana.ng").Groups; len(g) != 2 {
+				t.Errorf("groups %v of who joined", g)
+			}
+			once("^DELETE$")
+			once("^PATCH$")
+			b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst"}})
+			b.settle()
+			if u := b.user("ana.ng"); !slices.Equal(u.Groups, []string{"SOC"}) || u.Properties["givenName"] != "Anna" {
+				t.Errorf("groups %v, given name %q of who moved", u.Groups, u.Properties["givenName"])
+			}
+			once("^PATCH$")
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.settle()
+			if b.user("ana.ng").Enabled {
+				t.Error("the account of who left is open")
 			}
 			b.explained()
 		})

@@ -7,7 +7,7 @@
 //
 // Nothing that comes back is trusted to have a form. Our transport reads every answer whole before the
 // SDK sees it, takes status and code from it, and gives the SDK only what can be a good answer: an answer
-// cut short, a page of a proxy, broken JSON or a redirect never pass for success. What the tenant or a
+// cut short, a page of a proxy, broken JSON, a redirect or a 200 where Graph says 204 never pass for success. What the tenant or a
 // gateway wrote as text is matched and forgotten, since it can name people; so is the text of the SDK's
 // errors, which carry the address and with it a UPN.
 //

@@ -109,7 +109,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := r.next.RoundTrip(out)
 	x.left = err == nil || connected.Load() || !asked.Load()
 	if err == nil {
-		resp, err = x.take(resp, req, r.now)
+		resp, err = x.take(resp, req, c.op, r.now)
 	}
 	r.log.DebugContext(req.Context(), "graph", "op", c.op, "client_request_id", x.request.ClientRequestID,
 		"request_id", x.request.RequestID, "status", x.request.Status, "took", r.now().Sub(start))
@@ -151,7 +151,7 @@ func (r *recorder) outgoing(req *http.Request, c *call, id string, trace *httptr
 
 // take reads the answer whole. A refusal goes up without its body, so that the SDK keeps its status
 // whatever a gateway wrote; of the rest only nothing or whole JSON does.
-func (x *exchange) take(resp *http.Response, req *http.Request, now func() time.Time) (*http.Response, error) {
+func (x *exchange) take(resp *http.Response, req *http.Request, op string, now func() time.Time) (*http.Response, error) {
 	defer resp.Body.Close()
 	x.request.Status = resp.StatusCode
 	x.request.RequestID = word(resp.Header.Get("Request-Id"), 64)
@@ -168,7 +168,8 @@ func (x *exchange) take(resp *http.Response, req *http.Request, now func() time.
 	switch {
 	case err != nil:
 		return nil, err
-	case len(body) > maxAnswer:
+	case len(body) > maxAnswer,
+		bare(op) && resp.StatusCode != http.StatusNoContent: // a middlebox says 200
 		return nil, errUnreadable
 	case len(body) == 0:
 		return reply(resp, req, header, nil), nil
@@ -178,6 +179,15 @@ func (x *exchange) take(resp *http.Response, req *http.Request, now func() time.
 	}
 	header.Set("Content-Type", "application/json")
 	return reply(resp, req, header, body), nil
+}
+
+// bare reports whether Graph answers operation op with 204 where it does it.
+func bare(op string) bool {
+	switch op {
+	case "disable", "remove-member", "delete", "update", "enable", "add-member", "set-manager", "clear-manager":
+		return true
+	}
+	return false
 }
 
 func reply(resp *http.Response, req *http.Request, header http.Header, body []byte) *http.Response {
