@@ -401,3 +401,23 @@ func TestRefusedAfterALostDisable(t *testing.T) {
 		}
 	}
 }
+
+// A refusal in the words of nobody's at Graph, as of a gateway that stops the answer, says nothing of the disable: it was the
+// bridge's, and what the bridge disabled the next word opens again.
+func TestDisableWhoseAnswerAGatewayStopped(t *testing.T) {
+	for _, fault := range []tenant.Fault{{Kind: tenant.HTML, Status: 403}, {Kind: tenant.Gateway, Status: 400}, {Kind: tenant.HTML, Status: 451}} {
+		b := setup(t)
+		b.join("1", "Ana", "analyst")
+		b.settle()
+		fault.Method, fault.Body, fault.Count, fault.Applied = "^PATCH$", "accountEnabled", 1, true
+		b.tenant.AddFaults(fault)
+		b.say("1", fence.Fact{Kind: schema.KindSuspend})
+		b.settle()
+		b.say("1", fence.Fact{Kind: schema.KindResume})
+		b.settle()
+		if !b.user("ana.ng").Enabled {
+			t.Errorf("%s %d: who came back is locked out: %v", fault.Kind, fault.Status, b.holds())
+		}
+		b.explained()
+	}
+}

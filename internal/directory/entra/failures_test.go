@@ -101,16 +101,16 @@ func TestRefusals(t *testing.T) {
 			status: 503, code: "unavailable", after: 9 * time.Second, kinds: []error{directory.ErrAmbiguous}},
 		{name: "504", answer: refuses(504, "GatewayTimeout", "x", ""), status: 504, code: "unavailable", reason: "GatewayTimeout", kinds: []error{directory.ErrAmbiguous}},
 		{name: "408", answer: says(408, "", ""), status: 408, code: "unavailable", kinds: []error{directory.ErrAmbiguous}},
-		{name: "html", answer: says(403, "text/html", "<html>pat.doe</html>"), status: 403, code: "denied", kinds: []error{directory.ErrDenied}},
-		{name: "JSON of another form", answer: says(400, "application/json", `{"Message":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
-		{name: "JSON of other types", answer: says(400, "application/json", `{"error":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
+		{name: "html", answer: says(403, "text/html", "<html>pat.doe</html>"), status: 403, code: "denied", kinds: []error{directory.ErrDenied, directory.ErrAmbiguous}},
+		{name: "JSON of another form", answer: says(400, "application/json", `{"Message":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid, directory.ErrAmbiguous}},
+		{name: "JSON of other types", answer: says(400, "application/json", `{"error":"pat.doe"}`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid, directory.ErrAmbiguous}},
 		{name: "null error", answer: says(404, "application/json", `{"error":null}`), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
 		{name: "404 of a gateway", answer: says(404, "text/html", "<html>pat.doe</html>"), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
 		{name: "404 of a gateway that speaks JSON", answer: says(404, "application/json", `{"statusCode":404,"message":"Resource not found"}`),
 			status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
-		{name: "broken JSON", answer: says(400, "application/json", `{"error":{"code":"Requ`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid}},
+		{name: "broken JSON", answer: says(400, "application/json", `{"error":{"code":"Requ`), status: 400, code: "invalid", kinds: []error{directory.ErrInvalid, directory.ErrAmbiguous}},
 		{name: "empty", answer: says(404, "application/json", ""), status: 404, code: "unreadable", kinds: []error{directory.ErrAmbiguous}},
-		{name: "a status of nobody's", answer: says(499, "", ""), status: 499, code: "invalid", kinds: []error{directory.ErrInvalid}},
+		{name: "a status of nobody's", answer: says(499, "", ""), status: 499, code: "invalid", kinds: []error{directory.ErrInvalid, directory.ErrAmbiguous}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStub(t, tt.answer)

@@ -86,12 +86,20 @@ func classify(op string, a refusal) *directory.Error {
 		v.Code, v.Kinds = code, kinds
 		return v
 	}
+	// perhaps is is for a refusal that may be a gateway's, without a code of Graph's: it can have stopped the answer as well as
+	// the request.
+	perhaps := func(code string, kind error) *directory.Error {
+		if a.code == "" {
+			return is(code, kind, directory.ErrAmbiguous)
+		}
+		return is(code, kind)
+	}
 	message := strings.ToLower(a.message)
 	switch a.status {
 	case http.StatusUnauthorized:
 		return is(directory.CodeToken, directory.ErrDenied)
 	case http.StatusForbidden:
-		return is(directory.CodeDenied, directory.ErrDenied)
+		return perhaps(directory.CodeDenied, directory.ErrDenied)
 	case http.StatusNotFound, http.StatusGone:
 		if a.code == "" { // the word of a gateway or a proxy about a page, and none of Graph's about an object
 			return is(directory.CodeUnreadable, directory.ErrAmbiguous)
@@ -124,7 +132,7 @@ func classify(op string, a refusal) *directory.Error {
 	if a.status >= 500 {
 		return is(directory.CodeUnavailable, directory.ErrAmbiguous)
 	}
-	return is(directory.CodeInvalid, directory.ErrInvalid)
+	return perhaps(directory.CodeInvalid, directory.ErrInvalid)
 }
 
 // retryAfter reads both forms of Retry-After. A date is taken against the answer's own Date, so that a
