@@ -198,11 +198,22 @@ type marker interface {
 	Members(ctx context.Context, groupID, link string) ([]string, string, directory.Receipt, error)
 }
 
-// marked lists every account that bears the bridge's mark.
+// marked lists every account that bears the bridge's mark, once: a list that changes meanwhile may repeat one on another page.
+// One that any page has enabled is.
 func marked(ctx context.Context, t marker) (list []directory.Account, err error) {
+	at := map[string]int{}
 	err = eachPage(ctx, "marked accounts", func(link string) (string, error) {
 		page, next, _, err := t.Marked(ctx, link)
-		list = append(list, page...)
+		for _, a := range page {
+			i, again := at[a.ID]
+			switch {
+			case !again:
+				at[a.ID] = len(list)
+				list = append(list, a)
+			case a.Enabled != nil && *a.Enabled:
+				list[i].Enabled = a.Enabled
+			}
+		}
 		return next, err
 	})
 	return list, err
@@ -243,7 +254,7 @@ func members(ctx context.Context, t marker, p *policy.Policy, accounts []directo
 // eachPage reads a list to its end, with patience where the tenant throttles or does not answer. read takes in the page of a
 // link and returns the link of the next one; where it fails it has taken in nothing.
 func eachPage(ctx context.Context, what string, read func(link string) (next string, err error)) error {
-	link := ""
+	link, was := "", map[string]bool{}
 	for range maxPages {
 		var next string
 		for try := 1; ; try++ {
@@ -264,7 +275,10 @@ func eachPage(ctx context.Context, what string, read func(link string) (next str
 		if next == "" {
 			return nil
 		}
-		link = next
+		if was[next] {
+			return fmt.Errorf("the tenant's pages of %s lead back to one that was read", what)
+		}
+		link, was[next] = next, true
 	}
 	return fmt.Errorf("the tenant goes on after %d pages of %s", maxPages, what)
 }

@@ -115,6 +115,37 @@ func (l *lists) Members(_ context.Context, id, link string) ([]string, string, d
 	return pages[n], link + ">", directory.Receipt{}, nil
 }
 
+// pagesOf is a tenant whose marked accounts stand on pages, of which the last leads to the page of next.
+type pagesOf struct {
+	marker
+	pages [][]directory.Account
+	next  string
+	asked int
+}
+
+func (p *pagesOf) Marked(_ context.Context, link string) ([]directory.Account, string, directory.Receipt, error) {
+	p.asked++
+	if n := len(link); n < len(p.pages)-1 {
+		return p.pages[n], link + ">", directory.Receipt{}, nil
+	}
+	return p.pages[len(p.pages)-1], p.next, directory.Receipt{}, nil
+}
+
+// An account that a list repeats, since others came or went between two pages, is one account; where any page has it enabled
+// it is. Pages that lead back to one that was read are no list.
+func TestMarkedAccountsOnTwoPages(t *testing.T) {
+	on, off := true, false
+	l := &pagesOf{pages: [][]directory.Account{{{ID: "a", Enabled: &off}, {ID: "b", Enabled: &on}}, {{ID: "b", Enabled: &off}, {ID: "a", Enabled: &on}, {ID: "c", Enabled: &off}}}}
+	list, err := marked(t.Context(), l)
+	if err != nil || len(list) != 3 || !*list[0].Enabled || !*list[1].Enabled || *list[2].Enabled {
+		t.Errorf("%+v, %v", list, err)
+	}
+	l.next, l.asked = ">", 0
+	if _, err := marked(t.Context(), l); err == nil || l.asked > 3 {
+		t.Errorf("of pages in a circle: %v after %d", err, l.asked)
+	}
+}
+
 // In which groups of the policy the bridge's accounts are is read to the end, with patience, and of nobody else anything is
 // kept. A group that is not there is the policy's fault, and the tenant's silence is an error.
 func TestMembers(t *testing.T) {
