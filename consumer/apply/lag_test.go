@@ -421,3 +421,47 @@ func TestDisableWhoseAnswerAGatewayStopped(t *testing.T) {
 		b.explained()
 	}
 }
+
+// A membership that somebody else gave a moment ago is read, and not every replica that is to take it away knows it: it is
+// taken away once they must.
+func TestRemovalOfWhatSomebodyElseJustGave(t *testing.T) {
+	b := setup(t, lagging(2*time.Second), func(s *tenant.Config, _ *Config) { s.Replication.Lag, s.Replication.IndexLag = 0, 0 })
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.pass(plan.Settling)
+	b.settle()
+	before, _ := b.explained()
+	if _, err := b.connect("admin").AddMember(t.Context(), leadID, known(t, b.row("1")).ID); err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst"}})
+	b.settle()
+	b.pass(plan.Settling)
+	b.settle()
+	if g := b.user("ana.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
+		t.Errorf("groups %v, want SOC alone", g)
+	}
+	if k := known(t, b.row("1")); len(k.Doubted) > 0 {
+		t.Errorf("in doubt still: %v", k.Doubted)
+	}
+	if n, _ := b.explained(); n-before > 6 {
+		t.Errorf("%d intents for one mover", n-before)
+	}
+}
+
+// What was taken is not taken over and over for as long as reads show it.
+func TestMoverWhoseRemovalIsShownLate(t *testing.T) {
+	b := setup(t, lagging(2*time.Second), func(s *tenant.Config, _ *Config) { s.Replication.WriteLag = 0 })
+	b.join("1", "Ana", "lead")
+	b.settle()
+	b.pass(plan.Settling)
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst"}})
+	b.settle()
+	if u := b.user("ana.ng"); !slices.Equal(u.Groups, []string{"SOC"}) || u.Properties["givenName"] != "Anna" {
+		t.Errorf("groups %v, given name %q", u.Groups, u.Properties["givenName"])
+	}
+	if n, _ := b.explained(); n > 8 {
+		t.Errorf("%d intents for one joiner and one mover", n)
+	}
+}

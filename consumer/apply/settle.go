@@ -217,11 +217,17 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 			later(plan.Strip, at) // one that was made just before the loss is known to nobody, and not every replica shows it
 		}
 	}
+	shown := time.Time{}
+	if u.shown {
+		shown = u.known.TakenAt.Add(plan.Settling)
+	}
 	switch { // whoever is only suspended keeps memberships, also those in doubt
 	case u.view.Access:
 		by(plan.Take, u.known.DoubtUntil())
+		by(plan.Take, shown)
 	case u.view.Closed:
 		by(plan.Strip, u.known.DoubtUntil())
+		by(plan.Strip, shown)
 	}
 	if heldByTenant(p) {
 		if u.view.Access {

@@ -32,6 +32,7 @@ type unit struct {
 	wentLook  bool            // there was a look, whatever it showed
 	blind     bool            // the look failed: nothing is known that could end a hold
 	hung      context.Context // see claim
+	shown     bool            // a read shows a membership that was taken, or that the tenant says is none: looked at once more
 	supposed  bool            // view is that of a start which a clock in doubt has not reached
 	attempt   int
 	stream    string
@@ -148,6 +149,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	u.seen = s.account
 	p := s.plan(&u.situation, u.Policy)
 	u.known = u.situation.Known
+	u.shown = s.account != nil && slices.ContainsFunc(s.account.Groups, func(g string) bool { return u.known.ShownLate(g, u.now) })
 	if s.account == nil && !u.view.Access && !u.known.GoneAt.IsZero() {
 		u.known.Miss(u.now)
 	}
@@ -311,6 +313,9 @@ func (u *unit) try(ctx context.Context, op plan.Op) done {
 	d := u.tenants.perform(work, op, &u.known, u.seen, u.Now)
 	if op.Kind == plan.DisableAccount && d.result == entry.ResultFailed && doubt.Before(u.now) {
 		u.known.DisablingAt = doubt // that this attempt was refused says nothing of the one before
+	}
+	if op.Kind == plan.RemoveMember && d.result == entry.ResultAlready && u.seen != nil && slices.Contains(u.seen.Groups, op.Group) {
+		u.shown = true // perhaps a replica that does not know the membership yet
 	}
 	if !u.known.DisabledAt.Equal(before) {
 		u.known.DisabledUp = u.up()

@@ -207,6 +207,12 @@ func (k Known) JustTaken(group string, now time.Time) bool {
 	return slices.Contains(k.Taken, group) && within(k.TakenAt, now)
 }
 
+// ShownLate reports whether a read that shows a membership is older than its removal, as far as is known: one that failed
+// left it among Groups.
+func (k Known) ShownLate(group string, now time.Time) bool {
+	return k.JustTaken(group, now) && !slices.Contains(k.Groups, group)
+}
+
 // Find keeps the memberships in groups of the allow-list that a look showed. Whoever gave them, as a bridge whose database
 // was lost, they are ours to take and to answer for like what we gave.
 func (k *Known) Find(seen []string, now time.Time) {
@@ -497,7 +503,8 @@ func (p *Plan) keep(s Situation, pol *policy.Policy) {
 // memberships is what was read and what the bridge itself added, sorted. What was added and is in doubt is
 // none until the doubt can be ended: planned again at once it would come before everything else for ever.
 func memberships(s Situation) []string {
-	all := slices.Clone(s.Account.Groups)
+	// Nor is what was taken just now and is read still: it would be taken over and over until the read is newer.
+	all := slices.DeleteFunc(slices.Clone(s.Account.Groups), func(g string) bool { return s.Known.ShownLate(g, s.Now) })
 	for _, g := range s.Known.Groups {
 		if !slices.Contains(s.Known.Doubted, g) || !s.Now.Before(s.Known.DoubtUntil()) {
 			all = append(all, g)
