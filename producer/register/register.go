@@ -283,7 +283,7 @@ func (d *decider) leave(reason string, otherwise Case) {
 	effective, occurred := d.now, (*schema.Instant)(nil)
 	// A last day counts when it is past and can belong to this engagement; else the end is now.
 	if e := d.rec.End; e != nil {
-		if at := schema.At(*e); !d.now.Before(at) && !at.Before(d.last.Start) {
+		if at := schema.At(*e); !d.now.Before(at) && !at.Before(d.last.Start) && at.Unix() > 0 { // no message can carry an earlier one
 			effective, occurred = at, &at
 		}
 	}

@@ -39,6 +39,7 @@ func endsIn(n int) func(*source.Record) {
 	return func(r *source.Record) { r.End = day(n) }
 }
 func key(k string) func(*source.Record) { return func(r *source.Record) { r.Engagement = k } }
+func epoch(r *source.Record)            { t := time.Unix(0, 0); r.End = &t }
 func startsIn(n int) func(*source.Record) {
 	return func(r *source.Record) { r.Start = day(n) }
 }
@@ -194,12 +195,17 @@ func TestWhenALeaverIsEffective(t *testing.T) {
 		{"last day past", active(inactive, endsIn(-3)), day(-3), true},
 		{"last day to come, yet inactive", active(inactive, endsIn(3)), &now, false},
 		{"last day of an earlier engagement", active(inactive, endsIn(-80)), &now, false},
+		{"last day at the epoch, which stands for none", active(inactive, epoch), &now, false},
 	} {
 		d := Diff(live, c.rec, true, now)
 		e := d.Events[0].Event.(*schema.Leaver)
 		if e.Effective != schema.At(*c.effective) || (d.Events[0].Occurred != nil) != c.stated || d.Next.Since != e.Effective {
 			t.Errorf("%s: %+v, occurred %v", c.name, e, d.Events[0].Occurred)
 		}
+	}
+	lost := Diff(State{Open: 2, Restored: true}, active(inactive, epoch), true, now)
+	if e := lost.Events[0]; e.Event.(*schema.Leaver).Effective != schema.At(now) || e.Occurred != nil { // no message can carry it
+		t.Errorf("a last day at the epoch, of somebody who may be lost: %+v", e)
 	}
 	if e := Diff(live, active(), false, now).Events[0].Event.(*schema.Leaver); e.Reason != schema.ReasonTransfer {
 		t.Errorf("leaving the scope is a transfer, got %s", e.Reason)
