@@ -205,6 +205,9 @@ func Diff(last State, rec *source.Record, in bool, now time.Time) Decision {
 	case !in:
 		d.leave(schema.ReasonTransfer, OutOfScope)
 		d.Next.Inferred = last.Inferred || last.Status.Live()
+		if n := &d.Next; n.Status == Closed && n.By == Operator && d.now.Before(n.latest()) {
+			d.remember(rec.Engagement)
+		}
 	case over:
 		d.lost = d.last.MayBeLost()
 		d.leave(orElse(rec.Reason, schema.ReasonEndOfContract), Over)

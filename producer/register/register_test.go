@@ -669,6 +669,27 @@ func TestALeaverOfWhoIsOutOfScopeStandsAsOfItsDate(t *testing.T) {
 	}
 }
 
+// A contract that was named out of the scope, before an operator's leaver ahead has come, is no news after it: not there, and not in the
+// scope of another enclave into which the file moves the person.
+func TestAContractOutOfScopeBeforeAPlannedLeaver(t *testing.T) {
+	planned := say(t, active(key("a"), unstarted), &schema.Leaver{Effective: schema.At(*day(5)), Reason: schema.ReasonOther})
+	row := active(key("b"), unstarted)
+	out := Diff(planned, row, false, *day(1)).Next
+	if again := Diff(out, row, false, *day(2)); !reflect.DeepEqual(again.Next, out) {
+		t.Errorf("the row again: %+v, want %+v", again.Next, out)
+	}
+	for name, s := range map[string]State{"there": out, "elsewhere": {Elsewhere: []Elsewhere{{"two", out}}}} {
+		for _, n := range []int{1, 6} {
+			if d := Diff(s, row, true, *day(n)); !slices.Equal(d.Cases, []Case{Overruled}) {
+				t.Errorf("%s, day %d: %v", name, n, d.Cases)
+			}
+		}
+		if d := Diff(s, active(key("c"), unstarted), true, *day(6)); len(d.Events) != 1 {
+			t.Errorf("%s, a contract after it: %v", name, d.Cases)
+		}
+	}
+}
+
 // After a restore an operator's leaver ahead reaches a rehire that is lost: whoever left by HR's word before that date is cut then.
 func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
 	s := say(t, active(key("a")), active(key("a"), inactive))
