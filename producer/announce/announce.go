@@ -2,7 +2,7 @@
 //
 // A plan is computed from what is stored and changes nothing. Carrying it out decides each person again
 // inside the transaction that stores the events; whoever was changed by someone else meanwhile is left
-// for the next import. Two kinds of leavers are not stated by a row and are therefore limited: absence
+// for the next import, unless what the file says only takes access. Two kinds of leavers are not stated by a row and are therefore limited: absence
 // from a file that the operator calls complete, and leaving the scope, which one edit of a rule can do to
 // everyone. Rehires are limited too, since an older export has everyone in it who left since. Past a
 // limit they are held back, and everything else goes on.
@@ -388,6 +388,11 @@ type Result struct {
 	Skipped []string // changed by someone else since the plan was made
 }
 
+// cuts reports whether d takes access and does nothing else: that waits for no other import.
+func cuts(d *register.Decision) bool {
+	return len(d.Events) > 0 && !slices.ContainsFunc(d.Events, func(s register.Said) bool { return !s.Event.Kind().Cuts() })
+}
+
 // Do carries p out, a batch in a transaction. An error leaves whole batches done: importing the file
 // again does the rest. progress hears how many people are done; it may be nil.
 func (p *Plan) Do(ctx context.Context, box *outbox.Box, now time.Time, progress func(done int)) (*Result, error) {
@@ -404,14 +409,19 @@ func (p *Plan) Do(ctx context.Context, box *outbox.Box, now time.Time, progress 
 		var skipped []string
 		sent, err := box.Update(ctx, p.Audience, subjects, func(subject string, last register.State) (register.Decision, error) {
 			c := byID[subject]
-			if last := last.At(now); last.Status != c.last.Status || last.Engagement != c.last.Engagement || last.By != c.last.By {
+			var d register.Decision
+			if c.rec == nil {
+				d = register.Absent(last, now)
+			} else {
+				d = register.Diff(last, c.rec, c.in, now)
+			}
+			last = last.At(now)
+			same := last.Engagement == c.last.Engagement
+			if (!same || last.Status != c.last.Status || last.By != c.last.By) && !(same && cuts(&d)) {
 				skipped = append(skipped, subject)
 				return register.Decision{Cases: []register.Case{register.Unchanged}, Next: last}, nil
 			}
-			if c.rec == nil {
-				return register.Absent(last, now), nil
-			}
-			return register.Diff(last, c.rec, c.in, now), nil
+			return d, nil
 		})
 		if err != nil {
 			return res, err

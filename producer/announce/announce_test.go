@@ -331,6 +331,29 @@ func TestSomeoneElseWasFaster(t *testing.T) {
 	}
 }
 
+// Whom another command changed between plan and execution leaves all the same, with or without a row: it is a cut of the same engagement.
+func TestSomeoneElseWasFasterThanALeaver(t *testing.T) {
+	b := setup(t, simple(), security())
+	b.take(t, header+"1,A,sec,a,n,\n2,B,sec,a,n,\n3,C,sec,a,n,\n4,D,sec,a,n,\n5,E,sec,a,n,\n", Options{})
+	o := Options{Complete: true, Limits: Limits{Absences: Limit{Count: 9}, Transfers: Limit{Count: 9}}}
+	p := b.plan(t, header+"1,A,sec,i,n,\n2,B,sales,a,n,\n4,D,sec,i,n,\n5,E,sec,a,n,\n", o)
+	for subject, e := range map[string]schema.Event{
+		"1": &schema.Suspend{Effective: schema.At(now), Reason: "other"}, "2": &schema.Suspend{Effective: schema.At(now), Reason: "other"},
+		"3": &schema.Suspend{Effective: schema.At(now), Reason: "other"}, "4": &schema.Joiner{Engagement: 2, Person: schema.Person{DisplayName: "D"}, Roles: []string{}, Start: schema.At(now)},
+	} {
+		_, err := b.Update(ctx, aud, []string{subject}, func(_ string, last register.State) (register.Decision, error) {
+			return register.Emit(last, register.Said{Event: e}, now)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := p.Do(ctx, b.Box, now, nil)
+	if err != nil || len(res.Sent) != 3 || !slices.Equal(res.Skipped, []string{"4"}) { // 4 was hired again
+		t.Errorf("%+v %v", res, err)
+	}
+}
+
 // Whatever files come: the same file again says nothing, and no leaver comes of absent, refused or held
 // rows.
 func TestImportIsIdempotent(t *testing.T) {
