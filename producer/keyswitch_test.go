@@ -85,3 +85,49 @@ func TestCardOfTheNextKey(t *testing.T) {
 		t.Errorf("%+v %v", left, err)
 	}
 }
+
+// A backup of before the last switch, whose key is destroyed as the page asks for, is recovered by the key that is configured.
+func TestRecoverOfBeforeAKeySwitch(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	change := func(from, to string) (kid string) {
+		t.Helper()
+		p.write(t, "producer.yaml", strings.Replace(template, "{key: keys/signing.pem}", "{key: keys/"+from+".pem, next: {key: keys/"+to+".pem}}", 1))
+		p.must(t, "key", "next")
+		var w switched
+		if err := json.Unmarshal([]byte(p.must(t, "key", "switch", "--reason", "yearly", "-o", "json")), &w); err != nil {
+			t.Fatal(err)
+		}
+		p.write(t, "producer.yaml", strings.Replace(template, "keys/signing.pem", "keys/"+to+".pem", 1))
+		if err := os.Remove(filepath.Join(p.dir, "keys", from+".pem")); err != nil {
+			t.Fatal(err)
+		}
+		return w.KID
+	}
+	second := change("signing", "signing-2")
+	backup := filepath.Join(t.TempDir(), "copy.db")
+	p.must(t, "backup", backup, "--reason", "nightly")
+	third := change("signing-2", "signing-3")
+	text, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "data/producer.db", string(text))
+	if code, _, errs := p.try("", "recover", "--reason", "x"); code != exitMisused || !strings.Contains(errs, second) {
+		t.Errorf("with nothing that says the database is old: %d %s", code, errs)
+	}
+	var r recovered
+	code, out, errs := p.try("", "recover", "--force", "--reason", "disk lost", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || !strings.Contains(errs, second) {
+		t.Fatalf("%d %s %s", code, out, errs)
+	}
+	var k card
+	text, err = os.ReadFile(r.CardFile)
+	if err := errors.Join(err, json.Unmarshal(text, &k)); err != nil || k.Keys[0].ID != third {
+		t.Errorf("%s: %+v %v", r.CardFile, k, err)
+	}
+	p.must(t, "emit", "joiner", "1", "--display-name", "A")
+	if out := p.must(t, "status"); !strings.Contains(out, third) {
+		t.Errorf("another key than the configured one is in force:\n%s", out)
+	}
+}

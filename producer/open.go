@@ -31,6 +31,8 @@ type opened struct {
 	next   *seal.Signer  // nil: there is none
 
 	generation int
+
+	foreign *outbox.KeyError // of recover alone: the database is of before a key switch, and key the one that is configured
 }
 
 // opening says what a command needs of the producer; the zero value is that of one which sends.
@@ -72,7 +74,11 @@ func (a *app) open(ctx context.Context, cfg *Config, o opening) (_ *opened, err 
 			err = errors.Join(err, s.db.Close())
 		}
 	}()
-	if s.key, err = cfg.keyInForce(s.db); err != nil {
+	s.key, err = cfg.keyInForce(s.db)
+	if o.unguarded && errors.As(err, &s.foreign) {
+		s.key, err = cfg.signingKey()
+	}
+	if err != nil {
 		return nil, err
 	}
 	generation, err := outbox.Generation(ctx, s.db)

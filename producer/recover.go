@@ -117,6 +117,8 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 	case errors.As(err, new(*ledger.BehindError)):
 	case err != nil:
 		return nil, err
+	case !force && s.foreign != nil:
+		return nil, s.foreign
 	case !force:
 		made, err := cfg.complete(s.key.Public(), s.generation)
 		if err != nil {
@@ -134,6 +136,10 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 	by, err := a.login()
 	if err != nil {
 		return nil, err
+	}
+	if s.foreign != nil {
+		a.remark(fmt.Sprintf("key %s, which this database has in force, is not configured any more: signing.key signs from here on", s.foreign.KID),
+			"the key that this database has in force is not configured any more: signing.key signs from here on", "kid", s.foreign.KID)
 	}
 	r := &recovered{}
 	// The folders go first. A crash after this leaves a database whose ledger is missing: every start is

@@ -121,6 +121,12 @@ func (b *Box) Recover(ctx context.Context, atLeast int, note func(generation int
 		if _, err := tx.Exec("UPDATE chain SET generation = ?", generation); err != nil {
 			return err
 		}
+		// A backup may be of before a switch, and its key gone since: a new generation begins with the key that is there.
+		if _, err := b.signer(tx); errors.As(err, new(*KeyError)) {
+			if _, err := tx.Exec("UPDATE producer SET kid = ?", b.c.Signer.KID()); err != nil {
+				return fmt.Errorf("take the configured key: %w", err)
+			}
+		}
 		for _, a := range audiences {
 			c, err := b.chain(tx, a)
 			if err != nil {
