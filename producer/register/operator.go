@@ -190,6 +190,9 @@ func notOver(end *schema.Instant, now time.Time) error {
 // what was said of roles and suspensions; a suspension to come is stated with its date.
 func (s *State) Statement(subject string, now time.Time) (*schema.LiveEngagement, *schema.ClosedEngagement) {
 	is := s.At(now)
+	if is.Status == Suspended || is.Status == Closed && is.By == File { // a file takes nothing ahead: the clock was
+		is.Since = earlierOf(is.Since, schema.At(now))
+	}
 	switch {
 	case is.Status.Live() && is.Leaves != nil && is.Leaves.Before(is.Start):
 		return nil, &schema.ClosedEngagement{Subject: subject, Engagement: is.Engagement, Effective: *is.Leaves} // it never begins

@@ -424,6 +424,13 @@ func laterOf(a, b schema.Instant) schema.Instant {
 	return a
 }
 
+func earlierOf(a, b schema.Instant) schema.Instant {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // follow keeps of last, in a state after it, what tells old from new, also among operators' words.
 func (s *State) follow(last *State) {
 	s.Latest = laterOf(last.latest(), s.Start)

@@ -690,6 +690,29 @@ func TestAContractOutOfScopeBeforeAPlannedLeaver(t *testing.T) {
 	}
 }
 
+// What a file took while the clock was ahead is taken now, by the roster that begins a generation with the clock put right.
+func TestARosterAfterTheClockWasAhead(t *testing.T) {
+	ahead := *day(365)
+	live := say(t, active())
+	for name, s := range map[string]State{"inactive": Diff(live, active(inactive), true, ahead).Next, "absent": Absent(live, ahead).Next} {
+		if _, gone := s.Statement("1", now); gone == nil || gone.Effective != schema.At(now) {
+			t.Errorf("%s: %+v", name, gone)
+		}
+	}
+	away := Diff(live, active(onLeave), true, ahead).Next
+	if l, _ := away.Statement("1", now); l == nil || l.State != schema.StateSuspended || l.Since != schema.At(now) {
+		t.Errorf("on leave: %+v", l)
+	}
+	for name, e := range map[string]schema.Event{
+		"suspension": &schema.Suspend{Effective: schema.At(ahead), Reason: schema.ReasonOther}, "leaver": &schema.Leaver{Effective: schema.At(ahead), Reason: schema.ReasonOther},
+	} { // an operator's date ahead may be meant
+		s := say(t, active(), e)
+		if l, gone := s.Statement("1", now); gone != nil || l.Since != schema.At(ahead) && *l.End != schema.At(ahead) {
+			t.Errorf("an operator's %s ahead: %+v %+v", name, l, gone)
+		}
+	}
+}
+
 // After a restore an operator's leaver ahead reaches a rehire that is lost: whoever left by HR's word before that date is cut then.
 func TestAPlannedLeaverAfterARestoreWaitsForNoDate(t *testing.T) {
 	s := say(t, active(key("a")), active(key("a"), inactive))
