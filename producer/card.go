@@ -63,9 +63,19 @@ func (c *Config) card(public crypto.PublicKey, generation int) (*card, error) {
 	if err != nil {
 		return nil, err
 	}
+	from, to := c.Signing.from, c.Signing.to
+	next, err := c.nextKey()
+	if err != nil {
+		return nil, err
+	}
+	if next != nil {
+		if id, err := keys.ID(next.Public()); err == nil && id == kid {
+			from, to = c.Signing.Next.from, c.Signing.Next.to
+		}
+	}
 	return &card{
 		Card: cardForm, Issuer: c.Issuer, Stream: c.Stream, Generation: generation,
-		Keys: []cardKey{{ID: kid, Alg: alg, Public: string(pem), Kinds: c.signs(), NotBefore: c.Signing.from, NotAfter: c.Signing.to}},
+		Keys: []cardKey{{ID: kid, Alg: alg, Public: string(pem), Kinds: c.signs(), NotBefore: from, NotAfter: to}},
 	}, nil
 }
 

@@ -81,6 +81,11 @@ type Signing struct {
 type NextKey struct {
 	Key custody.Key `yaml:"key"`
 	Alg keys.Alg    `yaml:"alg,omitempty"` // default: that of the present one
+	// NotBefore and NotAfter are its own window: that of the present key may be why there is a next one.
+	NotBefore string `yaml:"not_before,omitempty"`
+	NotAfter  string `yaml:"not_after,omitempty"`
+
+	from, to *time.Time
 }
 
 // Enclave is one place that messages go to.
@@ -149,10 +154,15 @@ func loadConfig(name string) (*Config, error) {
 	case len(c.Enclaves) == 0:
 		return nil, f.Errorf("$.enclaves", "want at least one enclave")
 	}
-	for _, w := range []struct {
+	type bound struct {
 		key, value string
 		into       **time.Time
-	}{{"not_before", c.Signing.NotBefore, &c.Signing.from}, {"not_after", c.Signing.NotAfter, &c.Signing.to}} {
+	}
+	window := []bound{{"not_before", c.Signing.NotBefore, &c.Signing.from}, {"not_after", c.Signing.NotAfter, &c.Signing.to}}
+	if n := c.Signing.Next; n != nil {
+		window = append(window, bound{"next.not_before", n.NotBefore, &n.from}, bound{"next.not_after", n.NotAfter, &n.to})
+	}
+	for _, w := range window {
 		if w.value == "" {
 			continue
 		}

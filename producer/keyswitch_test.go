@@ -131,3 +131,42 @@ func TestRecoverOfBeforeAKeySwitch(t *testing.T) {
 		t.Errorf("another key than the configured one is in force:\n%s", out)
 	}
 }
+
+// The next key has a window of its own, or none: that of the present one may be what ends.
+func TestTheWindowOfTheNextKey(t *testing.T) {
+	p := newPlace(t)
+	p.must(t, "init")
+	window := func(of string) string {
+		return strings.Replace(template, "{key: keys/signing.pem}", "{key: keys/signing.pem, not_before: 2026-01-01T00:00:00Z, not_after: 2027-01-01T00:00:00Z, next: {key: keys/signing-2.pem"+of+"}}", 1)
+	}
+	shown := func(args ...string) cardKey {
+		t.Helper()
+		var k struct {
+			Card *card `json:"card"`
+		}
+		out := p.must(t, args...)
+		if args[0] == "card" {
+			out = `{"card": ` + out + "}"
+		}
+		if err := json.Unmarshal([]byte(out), &k); err != nil {
+			t.Fatal(err)
+		}
+		return k.Card.Keys[0]
+	}
+	p.write(t, "producer.yaml", window(""))
+	if k := shown("card"); k.NotAfter == nil || k.NotAfter.Year() != 2027 {
+		t.Errorf("of the present key: %+v", k)
+	}
+	if k := shown("key", "next", "-o", "json"); k.NotBefore != nil || k.NotAfter != nil {
+		t.Errorf("of a next key without one: %v to %v", k.NotBefore, k.NotAfter)
+	}
+	p.must(t, "key", "switch", "--reason", "yearly")
+	p.write(t, "producer.yaml", window(", not_after: 2029-01-01T00:00:00Z"))
+	if k := shown("card"); k.NotBefore != nil || k.NotAfter == nil || k.NotAfter.Year() != 2029 {
+		t.Errorf("of the next key, in force: %v to %v", k.NotBefore, k.NotAfter)
+	}
+	p.write(t, "producer.yaml", window(", not_after: soon"))
+	if code, _, errs := p.try("", "card"); code != exitMisused || !strings.Contains(errs, "want an instant") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
