@@ -4,17 +4,20 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"jmlbridge/schema"
 )
 
 // same reports whether two rows say the same of their person, as far as anything is taken from them.
 func same(a, b *Record) bool { return len(differences([]Record{*a, *b})) == 0 }
 
-// differences names what the records disagree on. Rows that all say that someone left need to agree only on what
-// will cross of them.
+// differences names what the records disagree on. Rows that all say that someone left do not: see [Record.leave].
 func differences(rs []Record) []string {
 	var names []string
 	first := &rs[0]
-	left := !slices.ContainsFunc(rs, func(r Record) bool { return r.Status != Inactive })
+	if !slices.ContainsFunc(rs, func(r Record) bool { return r.Status != Inactive }) {
+		return nil
+	}
 	for _, f := range []struct {
 		name  string
 		equal func(a, b *Record) bool
@@ -38,9 +41,6 @@ func differences(rs []Record) []string {
 		{"reason", func(a, b *Record) bool { return a.Reason == b.Reason && a.Txn == b.Txn }},
 		{"scope", func(a, b *Record) bool { return maps.Equal(a.Cells, b.Cells) }},
 	} {
-		if left && !slices.Contains([]string{"end", "engagement", "reason"}, f.name) {
-			continue
-		}
 		for i := range rs[1:] {
 			if !f.equal(first, &rs[1+i]) {
 				names = append(names, f.name)
@@ -49,6 +49,26 @@ func differences(rs []Record) []string {
 		}
 	}
 	return names
+}
+
+// leave takes into the record of somebody who left a further row that says so too. The last of their last days counts, and none where one
+// row states none; of what the rows disagree on besides, nothing.
+func (r *Record) leave(also *Record) {
+	switch {
+	case r.End == nil || also.End == nil:
+		r.End = nil
+	case also.End.After(*r.End):
+		r.End = also.End
+	}
+	if r.Reason != also.Reason {
+		r.Reason = schema.ReasonOther
+	}
+	if r.Txn != also.Txn {
+		r.Txn = ""
+	}
+	if r.Engagement != also.Engagement {
+		r.Engagement = ""
+	}
 }
 
 func managerOf(r *Record) string {

@@ -178,8 +178,14 @@ func (im *Importer) gather(rows []row) *Snapshot {
 		p.lines = append(p.lines, r.line)
 		if len(p.records) == 0 || !same(&p.records[0], &rec) {
 			p.records = append(p.records, rec)
-		} else if first := &p.records[0]; !maps.Equal(first.Cells, rec.Cells) {
+			continue
+		}
+		first := &p.records[0]
+		if !maps.Equal(first.Cells, rec.Cells) {
 			first.Also = append(first.Also, rec.Cells)
+		}
+		if rec.Status == Inactive {
+			first.leave(&rec)
 		}
 	}
 	for _, id := range order {

@@ -274,6 +274,42 @@ func TestInactiveRowNeedsLittle(t *testing.T) {
 	}
 }
 
+// Who left by every one of their rows has left, whatever these disagree on: several contracts end on several days.
+func TestSeveralRowsOfWhoLeft(t *testing.T) {
+	m := simpleContracts()
+	const header = "id,status,name,contract,end,why,ticket\n"
+	for rows, want := range map[string]struct{ end, reason, txn string }{
+		"7,i,A,k-1,2020-01-01,quit,T-1\n7,i,A,k-2,2026-02-01,quit,T-1\n":                   {"2026-02-02", "resignation", "T-1"},
+		"7,i,A,k-2,2026-02-01,quit,T-1\n7,i,A,k-1,2020-01-01,fled,T-2\n":                   {"2026-02-02", "other", ""},
+		"7,i,A,k-1,2020-01-01,,\n7,i,A,k-2,,,\n7,i,A,k-3,2026-02-01,,\n":                   {"", "", ""},
+		"7,i,A,k-1,2020-01-01,quit,\n7,i,A,k-2,2026-02-01,,\n7,i,A,k-3,2021-02-01,quit,\n": {"2026-02-02", "other", ""},
+	} {
+		s := read(t, importer(t, m), CSV, header+rows)
+		if len(s.Held)+len(s.Refused) > 0 || len(s.Records) != 1 || s.Accepted() != s.Rows {
+			t.Errorf("%q: held %+v, refused %+v", rows, s.Held, s.Refused)
+			continue
+		}
+		r, end := s.Records[0], ""
+		if r.End != nil {
+			end = r.End.Format(time.DateOnly)
+		}
+		if r.Status != Inactive || end != want.end || r.Reason != want.reason || r.Txn != want.txn {
+			t.Errorf("%q: %+v, ends %q", rows, r, end)
+		}
+	}
+	if s := read(t, importer(t, m), CSV, header+"7,i,A,k-1,2020-01-01,,\n7,a,A,k-2,2026-02-01,,\n"); len(s.Held) != 1 {
+		t.Errorf("one row says active: %+v", s)
+	}
+}
+
+func simpleContracts() Mapping {
+	return Mapping{
+		Subject: "id", Engagement: "contract", End: "end", Txn: "ticket", Person: Person{DisplayName: "name"},
+		Status: &StatusColumn{Column: "status", Active: []config.Text{"a"}, Inactive: []config.Text{"i"}},
+		Reason: &ReasonColumn{Column: "why", Values: map[string]string{"quit": "resignation"}},
+	}
+}
+
 // Rows that contradict are told by what differs: where one says inactive nothing else was read of leave.
 // A ticket that no event could carry is left out: it must not stop the leaver, nor the people beside it.
 func TestATicketThatIsNone(t *testing.T) {
