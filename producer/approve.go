@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -129,7 +130,9 @@ func (a *app) approve(ctx context.Context, f *approveFlags) (all []outbox.Sent, 
 		if err != nil {
 			return nil, err
 		}
-		targets = append(targets, e)
+		if !slices.Contains(targets, e) {
+			targets = append(targets, e)
+		}
 	}
 	for i := range cfg.Enclaves {
 		if len(f.enclaves) == 0 {
@@ -173,10 +176,18 @@ func (a *app) send(ctx context.Context, s *opened, targets []*Enclave, limit tim
 	defer lock.Release()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	for _, e := range targets {
-		if err := s.sendTo(ctx, e); err != nil {
-			return fmt.Errorf("it is stored, and the mid-point of enclave %s has not confirmed it; the next approve or producer run sends it: %w", e.Name, err)
-		}
+	failed := make([]error, len(targets))
+	var all sync.WaitGroup
+	for i, e := range targets { // at once: one mid-point that is away keeps nothing from the next
+		all.Go(func() {
+			if err := s.sendTo(ctx, e); err != nil {
+				failed[i] = fmt.Errorf("it is stored, and the mid-point of enclave %s has not confirmed it; the next approve or producer run sends it: %w", e.Name, err)
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return err
 	}
 	p, err := ledger.New(s.ledger)
 	if err != nil {

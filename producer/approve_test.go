@@ -73,3 +73,15 @@ func TestApprove(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errs)
 	}
 }
+
+// One mid-point that is away keeps no approval, nor the end of one, from the other enclaves, and each that is away is named.
+func TestApproveWithoutAMidpoint(t *testing.T) {
+	p := newPlace(t)
+	text := strings.NewReplacer("stream: hr", "stream: approvals\nspeaks: approvals", "source:\n  subject: id\n  status: {column: status, active: [a], inactive: [i]}\n  person: {displayName: name, department: dept}\n", "").Replace(withSecond(template, "{}"))
+	p.write(t, "producer.yaml", text)
+	p.must(t, "init")
+	code, _, errs := p.try("", "approve", "4711", "--role", "admin", "--for", "0s", "--wait", "100ms")
+	if code == exitDone || !strings.Contains(errs, "enclave GOV-1 has not confirmed") || !strings.Contains(errs, "enclave GOV-2 has not confirmed") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
