@@ -2,6 +2,7 @@ package source
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -231,6 +232,9 @@ func (im *Importer) columnOf(path string) string {
 	return path
 }
 
+// shortened is a long number as a spreadsheet writes it: its last digits are gone, and it may be anybody's.
+var shortened = regexp.MustCompile(`^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$`)
+
 // checkSubject holds schema.MaxSubjectID and its alphabet.
 func checkSubject(id string) error {
 	if id == "" {
@@ -243,6 +247,9 @@ func checkSubject(id string) error {
 		if id[i] <= ' ' || id[i] > '~' {
 			return errors.New("want an id of printable ASCII without spaces")
 		}
+	}
+	if shortened.MatchString(id) {
+		return errors.New("want the id itself, got what a spreadsheet makes of a long number; export that column as text")
 	}
 	return nil
 }

@@ -302,6 +302,14 @@ func TestSeveralRowsOfWhoLeft(t *testing.T) {
 	}
 }
 
+// A long id that a spreadsheet shortened is nobody's: the row may be of any of those whose ids begin so.
+func TestAnIDThatWasShortened(t *testing.T) {
+	s := read(t, importer(t, simpleContracts()), CSV, "id,status,name,contract,end,why,ticket\n1.23457E+15,i,A,,,,\n\"4,2e+12\",a,A,,,,\n12E+5,a,A,,,,\n1.2E5,a,A,,,,\n")
+	if len(s.Refused) != 2 || !s.Unreadable || s.Refused[0].Subject != "" || s.Accepted() != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func simpleContracts() Mapping {
 	return Mapping{
 		Subject: "id", Engagement: "contract", End: "end", Txn: "ticket", Person: Person{DisplayName: "name"},
