@@ -71,7 +71,9 @@ func TestCardOfTheNextKey(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.must(t, "key", "next", "-o", "json")), &n); err != nil {
 		t.Fatal(err)
 	}
-	p.must(t, "recover", "--force", "--reason", "disk lost")
+	if code, _, errs := p.try("", "recover", "--force", "--reason", "disk lost"); code != exitDone || !strings.Contains(errs, "switch again before anything else") {
+		t.Errorf("of a switch that may be lost: %d %s", code, errs)
+	}
 	if code, _, errs := p.try("", "key", "next"); code != exitMisused || !strings.Contains(errs, n.CardFile) {
 		t.Errorf("with the card of before: %d %s", code, errs)
 	}
@@ -118,7 +120,7 @@ func TestRecoverOfBeforeAKeySwitch(t *testing.T) {
 	}
 	var r recovered
 	code, out, errs := p.try("", "recover", "--force", "--reason", "disk lost", "-o", "json")
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || !strings.Contains(errs, second) {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitDone || !strings.Contains(errs, second) {
 		t.Fatalf("%d %s %s", code, out, errs)
 	}
 	var k card

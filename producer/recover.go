@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jmlbridge/internal/command"
+	"jmlbridge/internal/keys"
 	"jmlbridge/internal/ledger"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/internal/program"
@@ -140,6 +141,10 @@ func (a *app) recover(ctx context.Context, cfg *Config, reason string, force boo
 	if s.foreign != nil {
 		a.remark(fmt.Sprintf("key %s, which this database has in force, is not configured any more: signing.key signs from here on", s.foreign.KID),
 			"the key that this database has in force is not configured any more: signing.key signs from here on", "kid", s.foreign.KID)
+	}
+	if kid, err := keys.ID(s.key.Public()); err == nil && s.next != nil && s.next.KID() != kid {
+		a.remark(fmt.Sprintf("key %s signs from here on, as in this database; if there was a key switch since, switch again before anything else, and then state a roster: whoever has retired that key takes nothing of it", kid),
+			"the key of this database signs from here on; if there was a key switch since, switch again before anything else, and then state a roster", "kid", kid)
 	}
 	r := &recovered{}
 	// The folders go first. A crash after this leaves a database whose ledger is missing: every start is
