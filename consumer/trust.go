@@ -341,7 +341,8 @@ func (a *app) trustRevoke() *cobra.Command {
 		Short: "A key was stolen: take back its word from a number on",
 		Long: `revoke says that from number N of its stream on a key was not its owner's. What comes of it from there on is
 refused, leavers too: trust the producer's next key at once. What is here keeps its place, so that the stream goes
-on with the next key, and its cuts stay. What it gave is listed as a hold (` + ruling.Code + `): nothing more is given on
+on with the next key, and its cuts stay. Where a roster of it stood in for what had not come, and nobody else's message
+stands behind that, the stream goes back to before it. What it gave is listed as a hold (` + ruling.Code + `): nothing more is given on
 it, and it stays until a good word comes or you decide ("consumer holds show"). It cannot be taken back.
 
 From number 1 on it is all that the key ever signed, in every generation of the stream. From a later number on it is what
@@ -359,6 +360,7 @@ earlier generations the key signed too, and with which command that is taken bac
 			return a.acting(cmd.Context(), reason, "say why", func(db *state.DB, _ *Config, by state.By) error {
 				var hold *state.Hold
 				var earlier []state.Signed
+				var back []*state.Stream
 				silent, whole := false, seq == 1 && !cmd.Flags().Changed("generation")
 				err := db.Tx(cmd.Context(), func(tx *store.Tx) error {
 					k, err := state.KeyByID(tx, args[0])
@@ -377,8 +379,21 @@ earlier generations the key signed too, and with which command that is taken bac
 					if whole { // whoever has the key can sign in any of them
 						from.Generation, earlier = min(from.Generation, 1), nil
 					}
+					before, err := state.Streams(tx)
+					if err != nil {
+						return err
+					}
 					if hold, err = ruling.Revoke(cmd.Context(), db, tx, k.KID, from, by); err != nil {
 						return err
+					}
+					after, err := state.Streams(tx)
+					if err != nil {
+						return err
+					}
+					for i, s := range after {
+						if s.Head < before[i].Head {
+							back = append(back, s)
+						}
 					}
 					kinds, err := voiceless(tx, k, by.Now)
 					silent = len(kinds) > 0
@@ -394,6 +409,9 @@ earlier generations the key signed too, and with which command that is taken bac
 					fmt.Fprintf(a.out, "Key %s is good for nothing, in whatever generation.\n", args[0])
 				} else {
 					fmt.Fprintf(a.out, "Key %s is good for nothing from number %d on.\n", args[0], seq)
+				}
+				for _, s := range back {
+					fmt.Fprintf(a.out, "Stream %s goes on after number %d again: a roster that is not believed any more had stood in for what comes there.\n", s.Name, s.Head)
 				}
 				lost, err := state.Recovered(db.Read())
 				if err != nil {

@@ -205,6 +205,40 @@ func TestNoKeyEndsWithAnAcceptedGeneration(t *testing.T) {
 	}
 }
 
+// Where a roster of the key stood in for what is still to come, the command says from where the stream goes on.
+func TestRevokeSaysFromWhereTheStreamGoesOn(t *testing.T) {
+	f := newFiles(t)
+	f.init()
+	id := f.card("card.json", signing(t), "hr", 1)
+	f.must("trust", "add", f.path("card.json"), "--reason", "x")
+	db := f.open()
+	f.update(db, func(tx *store.Tx) error {
+		list, err := state.Streams(tx)
+		if err != nil {
+			return err
+		}
+		s := list[0]
+		s.Head, s.HeadHash, s.Highest, s.Covered = 1000, schema.Digest{9}, 1000, 1000
+		for seq := uint64(1); seq <= 2; seq++ {
+			m := &state.Message{StreamRef: s.Ref, Seq: seq, KID: id, Event: schema.KindHeartbeat, Disposition: admit.Admitted, Payload: schema.Digest{byte(seq)}, ReceivedAt: time.Now()}
+			if err := state.AddMessage(tx, m); err != nil {
+				return err
+			}
+		}
+		r := &state.Roster{StreamRef: s.Ref, ID: "1", Parts: 1, Seen: 1, Head: schema.RosterHead{Generation: 1, Seq: 1000, Hash: s.HeadHash}, State: state.RosterBroken}
+		if err := state.SaveRoster(tx, r); err != nil {
+			return err
+		}
+		return state.SaveStream(tx, s)
+	})
+	if out := f.must("trust", "revoke", "--from-seq", "3", "--reason", "stolen", "--", id); !strings.Contains(out, "Stream hr goes on after number 2 again") {
+		t.Errorf("got %s", out)
+	}
+	if out := f.must("trust", "revoke", "--from-seq", "3", "--reason", "stolen", "--", id); strings.Contains(out, "again") {
+		t.Errorf("once more: %s", out)
+	}
+}
+
 // Whoever revokes a stolen key at 3 a.m. is told in which earlier generations it is believed still, with the commands that end
 // that; and from number 1 on is all that it ever signed.
 func TestRevokeReachesEveryGeneration(t *testing.T) {

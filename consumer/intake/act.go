@@ -31,8 +31,8 @@ func (b *batch) act(it *item, s *stream, v admit.Verdict, was *state.Message, fi
 		code = string(admit.CodeFastForward)
 	}
 	// A waiting message that its gap lets in was recorded when it came; the entry of the one that filled
-	// the gap, and the alarm's end, say the rest.
-	if was == nil || v.Disposition != admit.Admitted || code != "" || was.Code == admit.CodeNewerVersion {
+	// the gap, and the alarm's end, say the rest. Of one that was late, or overtaken, they do not.
+	if was == nil || v.Disposition != admit.Admitted || code != "" || was.Code == admit.CodeNewerVersion || was.Code == admit.CodeCovered {
 		index, err := b.received(it, s, v, code, filled)
 		if err != nil {
 			return err

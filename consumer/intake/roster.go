@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"jmlbridge/consumer/admit"
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
@@ -14,7 +15,6 @@ import (
 // Codes of the alarms on rosters.
 const (
 	alarmRoster  = "roster-broken"      // ends with the next one that is whole, or with the generation
-	alarmCovered = "gap-covered"        // messages had not come when a roster stood in for them; ends by itself
 	alarmUnnamed = "unnamed"            // people have access whom the last roster does not name
 	alarmAgainst = "roster-contradicts" // the last roster names people live whom a leaver ended
 )
@@ -201,7 +201,7 @@ func (b *batch) cover(r *state.Roster, s *stream) error {
 	if len(runs) > maxRuns {
 		runs[maxRuns] = "and more"
 	}
-	a := state.Alarm{Code: alarmCovered, Key: s.AlarmKey(), Severity: state.Notice, Last: b.now, Issuer: s.Issuer, Stream: s.Name,
+	a := state.Alarm{Code: ruling.AlarmCovered, Key: s.AlarmKey(), Severity: state.Notice, Last: b.now, Issuer: s.Issuer, Stream: s.Name,
 		Text: fmt.Sprintf("%d messages of stream %s had not come (%s), after hash %s; roster %s stands in for all up to message %d, hash %s. What comes of them yet may take access and gives none. Where they were not parked or refused here, ask whoever runs the mid-point where they are",
 			missing, s.Name, strings.Join(runs, ", "), was.HeadHash, r.ID, s.Head, s.HeadHash)}
 	_, err = state.RaiseAlarm(b.tx, a)

@@ -13,6 +13,7 @@ import (
 	"jmlbridge/consumer/admit"
 	"jmlbridge/consumer/fence"
 	"jmlbridge/consumer/plan"
+	"jmlbridge/consumer/ruling"
 	"jmlbridge/consumer/state"
 	"jmlbridge/internal/store"
 	"jmlbridge/schema"
@@ -536,7 +537,7 @@ func TestRostersConverge(t *testing.T) {
 				t.Errorf("seed %d: subject %s: want %+v\ngot %+v", seed, id, want, got)
 			}
 		}
-		if (len(kept) < len(before)) != slices.Contains(w.alarms(), alarmCovered) && w.lastRoster().Overtaken == 0 {
+		if (len(kept) < len(before)) != slices.Contains(w.alarms(), ruling.AlarmCovered) && w.lastRoster().Overtaken == 0 {
 			t.Errorf("seed %d: lost %d, alarms %v", seed, len(before)-len(kept), w.alarms())
 		}
 	}

@@ -237,7 +237,7 @@ func (in *Intake) endAlarms(tx *store.Tx) error {
 	}
 	return endThose(tx, now, func(a state.Alarm, parked map[string]int64) bool {
 		switch a.Code {
-		case alarmJump, alarmContent, alarmSetAside, alarmCovered:
+		case alarmJump, alarmContent, alarmSetAside, ruling.AlarmCovered:
 			return now.Sub(a.Last) > noticeFor
 		case alarmFlood, codeFull:
 			return now.Sub(a.Last) > 2*in.Limits.Interval

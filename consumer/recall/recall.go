@@ -147,7 +147,8 @@ func (m *Memory) trust(t *entry.Trust) {
 		m.open(name, t)
 	case entry.TrustBranch: // what follows says which others were ruled out
 		if s := m.streams[name]; s != nil && s.generation == t.Generation && t.Head != nil {
-			if s.choose(t.AtSeq, *t.Head) {
+			followed := s.choose(t.AtSeq, *t.Head)
+			if next := s.ahead[s.head+1]; followed || next != nil && next.Prev == s.hash { // else from where it left that
 				m.letIn(s)
 			}
 		}
@@ -301,8 +302,12 @@ func (s *stream) step(seq uint64, payload schema.Digest) {
 }
 
 func (m *Memory) operator(o *entry.Operator, at time.Time) {
-	if o.Action == ruling.ActionRuleOut {
+	switch o.Action {
+	case ruling.ActionRuleOut:
 		m.ruleOut(o)
+		return
+	case ruling.ActionPutBack:
+		m.putBack(o)
 		return
 	}
 	if o.Subject == "" {
@@ -336,7 +341,7 @@ func (m *Memory) operator(o *entry.Operator, at time.Time) {
 // ruleOut is told of a branch that a ruling left: its first message. Where it was the one that was followed, what it
 // gave is disowned, and the stream goes on with what came of the chosen one, or with the next message that was admitted.
 func (m *Memory) ruleOut(o *entry.Operator) {
-	name, generation, seq, ok := ruling.Left(o)
+	name, generation, seq, ok := ruling.Place(o)
 	s := m.streams[streamName{o.Issuer, name}]
 	if !ok || s == nil || s.generation != generation || o.Digest == nil {
 		return
@@ -352,6 +357,23 @@ func (m *Memory) ruleOut(o *entry.Operator) {
 		s.blind = false
 		m.letIn(s)
 	}
+}
+
+// putBack is told from where a stream goes on since a roster is not believed that had stood in for what comes there. What was late
+// by it, and comes into sequence, is on the ledger once more.
+func (m *Memory) putBack(o *entry.Operator) {
+	name, generation, seq, ok := ruling.Place(o)
+	s := m.streams[streamName{o.Issuer, name}]
+	if !ok || s == nil || s.generation != generation {
+		return
+	}
+	s.head, s.hash, s.blind = seq, schema.Digest{}, false
+	if o.Digest != nil {
+		s.hash = *o.Digest
+	}
+	maps.DeleteFunc(s.chain, func(at uint64, _ [8]byte) bool { return at > seq })
+	maps.DeleteFunc(s.ahead, func(at uint64, _ *waiting) bool { return at <= seq })
+	m.letIn(s)
 }
 
 // outcome notes what was done to an account, as the tenant confirmed it.

@@ -473,6 +473,43 @@ func TestWhatWaitedForARuling(t *testing.T) {
 	}
 }
 
+// A thief's roster had stood in for what the producer said, and its key was revoked: what is on the ledger once more, in its place,
+// counts, and the stream goes on there.
+func TestWhatIsReadAgainWhereAThiefsRosterWas(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		l, thief := newLost(t)
+		next := l.trust(entry.Trust{})
+		l.received(schema.KindLeaver, "back", 1, 1, entry.DispositionAdmitted)
+		r := l.roster(thief, 1001, 1000, []schema.LiveEngagement{liveAs("back", 2, schema.StateActive)}, []schema.ClosedEngagement{{Subject: "cut", Engagement: 1, Effective: schema.At(t0.Add(-time.Hour))}})[0]
+		r.Disposition = entry.DispositionGap
+		l.add(r)
+		l.applied(1001)
+		good := l.roster(next, 2, 1, nil, []schema.ClosedEngagement{{Subject: "listed", Engagement: 1, Effective: schema.At(t0.Add(-time.Hour))}})[0]
+		late := *good
+		late.Disposition, late.Code = entry.DispositionFilled, "covered"
+		l.add(&late)
+		l.add(&entry.Trust{Action: entry.TrustRevoke, Key: thief, Issuer: iss, Stream: "hr", Generation: 1, AtSeq: 1})
+		l.add(&entry.Operator{By: "ann", Action: ruling.ActionPutBack, Issuer: iss, Target: "hr#1.1", Digest: &schema.Digest{1}})
+		head, hash := uint64(1), schema.Digest{1}
+		want := map[string]plan.Lane{"back": plan.Disable, "cut": plan.Disable}
+		if again {
+			l.add(good)
+			l.applied(2)
+			head, hash, want["listed"] = 2, good.Payload, plan.Disable
+		}
+		db, _ := l.restore()
+		if s, err := state.Streams(db.Read()); err != nil || s[0].Head != head || s[0].HeadHash != hash {
+			t.Errorf("again %v: want the stream to go on after message %d, got %+v, %v", again, head, s, err)
+		}
+		for _, who := range []string{"back", "cut", "listed"} {
+			lane, known := want[who]
+			if s := subjectOf(t, db, who); (s != nil) != known || known && s.Lane != lane {
+				t.Errorf("again %v: %s: %+v, want %v, %s", again, who, s, known, lane)
+			}
+		}
+	}
+}
+
 // A later generation was opened while a roster was being applied: whom that had as closed is out all the same.
 func TestARosterThatOutlastsItsGeneration(t *testing.T) {
 	l, kid := newLost(t)

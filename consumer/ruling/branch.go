@@ -311,12 +311,7 @@ func (f *Fork) Choose(ctx context.Context, db *state.DB, tx *store.Tx, hash sche
 			return nil, err
 		}
 	}
-	switch {
-	case s.Highest <= s.Head:
-		s.GapSince = time.Time{}
-	case s.GapSince.IsZero():
-		s.GapSince = by.Now
-	}
+	waitsSince(s, by.Now)
 	if s.Unrostered, err = unrostered(tx, s); err != nil {
 		return nil, err
 	}
@@ -346,6 +341,16 @@ func (f *Fork) Choose(ctx context.Context, db *state.DB, tx *store.Tx, hash sche
 	return ru, err
 }
 
+// waitsSince keeps since when a stream waits for what is missing, after its head was moved.
+func waitsSince(s *state.Stream, now time.Time) {
+	switch {
+	case s.Highest <= s.Head:
+		s.GapSince = time.Time{}
+	case s.GapSince.IsZero():
+		s.GapSince = now
+	}
+}
+
 // ActionRuleOut names, on the ledger, a branch that a ruling left: its first message.
 const ActionRuleOut = "rule-out"
 
@@ -353,10 +358,10 @@ func target(stream string, generation int, seq uint64) string {
 	return entry.ID(fmt.Sprintf("%s#%d.%d", stream, generation, seq))
 }
 
-// Left reads back from the ledger where a branch that a ruling left begins.
-func Left(o *entry.Operator) (stream string, generation int, seq uint64, ok bool) {
+// Place reads back from the ledger where a branch that a ruling left begins, or to where a stream was put back.
+func Place(o *entry.Operator) (stream string, generation int, seq uint64, ok bool) {
 	i := strings.LastIndexByte(o.Target, '#')
-	if o.Action != ActionRuleOut || i < 0 {
+	if i < 0 {
 		return "", 0, 0, false
 	}
 	n, err := fmt.Sscanf(o.Target[i+1:], "%d.%d", &generation, &seq)

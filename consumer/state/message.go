@@ -115,6 +115,78 @@ func SignedFrom(r Reader, ref int64, kid string, from uint64) ([]*Message, error
 	return listMessages(r, ` WHERE stream_ref = ? AND kid = ? AND seq >= ? AND disposition <> 1 ORDER BY seq, id`, ref, kid, int64(from))
 }
 
+// goodThere tells of a message m of generation ?2 that its key was not ended before its place.
+const goodThere = `NOT EXISTS (SELECT 1 FROM trusted_key k WHERE k.kid = m.kid AND k.state = 'retired' AND (k.retired_generation, k.retired_seq) < (?2, m.seq))`
+
+// Footing is the last place up to which something that is believed vouches for the chain of a generation: a message of it
+// by a key that is good there, whatever stands before it, or the head of a roster; and the number from which it is followed,
+// less one, where nothing does. known is whether the archive tells the hash of what stands there.
+func Footing(r Reader, s *Stream) (seq uint64, hash schema.Digest, known bool, err error) {
+	var names bool // what is to come next does
+	err = r.QueryRow(`SELECT EXISTS (SELECT 1 FROM message m WHERE stream_ref = ?1 AND seq = ?3 AND prev = ?4 AND disposition IN (0, 3) AND `+goodThere+`)`,
+		s.Ref, s.Generation, int64(s.Head+1), s.HeadHash[:]).Scan(&names)
+	if err != nil {
+		return 0, hash, false, fmt.Errorf("read what vouches for stream %d: %w", s.Ref, err)
+	}
+	if names {
+		return s.Head, s.HeadHash, true, nil
+	}
+	err = r.QueryRow(`SELECT seq, hash FROM (
+			SELECT * FROM (SELECT seq, payload AS hash FROM message m WHERE stream_ref = ?1 AND seq <= ?3 AND disposition IN (6, 7) AND `+goodThere+` ORDER BY seq DESC LIMIT 1)
+			UNION ALL
+			SELECT * FROM (SELECT head_seq, head_hash FROM roster WHERE stream_ref = ?1 AND head_generation = ?2 AND head_seq <= ?3 AND state IN ('verified', 'applied') ORDER BY head_seq DESC LIMIT 1)
+		) ORDER BY seq DESC LIMIT 1`, s.Ref, s.Generation, int64(s.Head)).Scan(&seq, digest{&hash})
+	if known, err = found(err); err != nil {
+		return 0, hash, false, fmt.Errorf("read what vouches for stream %d: %w", s.Ref, err)
+	}
+	if !known || seq < s.Joined {
+		return s.Joined - 1, schema.Digest{}, s.Joined == 1, nil
+	}
+	return seq, hash, true, nil
+}
+
+// Contiguous is the last of the messages that follow each other in the chain from after a place on; that place and its hash where
+// the next one is not there.
+func Contiguous(r Reader, s *Stream, after uint64, hash schema.Digest) (uint64, schema.Digest, error) {
+	last := after
+	err := each(r, func(scan func(...any) error) error {
+		var seq uint64
+		var payload schema.Digest
+		if err := scan(&seq, digest{&payload}); err != nil {
+			return err
+		}
+		if seq == last+1 {
+			last, hash = seq, payload
+		}
+		return nil
+	}, `SELECT seq, payload FROM message WHERE stream_ref = ? AND seq > ? AND seq <= ? AND disposition IN (6, 7) ORDER BY seq`, s.Ref, int64(after), int64(s.Head))
+	if err != nil {
+		return 0, hash, fmt.Errorf("read the chain of stream %d: %w", s.Ref, err)
+	}
+	return last, hash, nil
+}
+
+// Reopen lets the messages of a generation after a place, up to which it is followed from now on, wait for what is missing
+// there: also those in whose place a roster stood. What is of a key that was ended before it is refused. It returns the
+// furthest number of what waits, or the place.
+func Reopen(tx *store.Tx, s *Stream, after uint64, now time.Time) (highest uint64, err error) {
+	_, err = tx.Exec(`UPDATE message AS m SET disposition = 1, code = ?4, decided_at = ?5 WHERE stream_ref = ?1 AND seq > ?3 AND disposition IN (0, 3, 5, 6, 7, 8) AND NOT `+goodThere,
+		s.Ref, s.Generation, int64(after), string(admit.CodeKeyRetired), ms(now))
+	if err != nil {
+		return 0, fmt.Errorf("refuse what was said behind message %d of stream %d: %w", after, s.Ref, err)
+	}
+	_, err = tx.Exec(`UPDATE message SET disposition = 3, code = ?4, decided_at = ?5 WHERE stream_ref = ?1 AND seq > ?2 AND seq <= ?3 AND disposition IN (3, 8)`,
+		s.Ref, int64(after), int64(s.Head), string(admit.CodeCovered), ms(now))
+	if err != nil {
+		return 0, fmt.Errorf("let what came behind message %d of stream %d wait: %w", after, s.Ref, err)
+	}
+	err = tx.QueryRow(`SELECT COALESCE(MAX(seq), ?2) FROM message WHERE stream_ref = ?1 AND seq > ?2 AND disposition NOT IN (1, 9)`, s.Ref, int64(after)).Scan(&highest)
+	if err != nil {
+		return 0, fmt.Errorf("read what waits in stream %d: %w", s.Ref, err)
+	}
+	return highest, nil
+}
+
 func listMessages(r Reader, where string, args ...any) (list []*Message, err error) {
 	err = each(r, func(scan func(...any) error) error {
 		m := new(Message)

@@ -81,6 +81,13 @@ func Rostered(r Reader, ref int64) (yes bool, err error) {
 	return yes, err
 }
 
+// Disbelieved reports whether a whole roster of a stream that is not believed any more was taken past a place.
+func Disbelieved(r Reader, s *Stream, after uint64) (yes bool, err error) {
+	err = r.QueryRow(`SELECT EXISTS (SELECT 1 FROM roster WHERE stream_ref = ? AND head_generation = ? AND head_seq > ? AND state = 'broken' AND seen = parts)`,
+		s.Ref, s.Generation, int64(after)).Scan(&yes)
+	return yes, err
+}
+
 // RosterDone tells whether a roster of an issuer has been applied.
 func RosterDone(r Reader, iss string) (yes bool, err error) {
 	err = r.QueryRow(`SELECT EXISTS (SELECT 1 FROM roster JOIN stream ON ref = stream_ref WHERE iss = ? AND roster.state = 'applied')`, iss).Scan(&yes)

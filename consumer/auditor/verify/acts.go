@@ -385,6 +385,9 @@ func (v *verifier) operator(o *entry.Operator) {
 		return
 	}
 	v.report.Operators = append(v.report.Operators, Act{Entry: v.index, Time: entry.At(v.now), By: o.By, Action: o.Action, Issuer: o.Issuer, Subject: o.Subject, Target: o.Target, Reason: o.Reason})
+	if o.Action == "put-back" {
+		v.putBack(o)
+	}
 	if o.Subject == "" {
 		return
 	}

@@ -1,7 +1,10 @@
 package verify
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
@@ -89,6 +92,57 @@ func (v *verifier) dropBroken() {
 	v.pending = slices.DeleteFunc(v.pending, func(x *roster) bool { return x.broken })
 }
 
+// putBack is told from where a stream goes on since a roster is not believed any more that had stood in for what comes there.
+func (v *verifier) putBack(o *entry.Operator) {
+	var generation int
+	var seq uint64
+	i := strings.LastIndexByte(o.Target, '#')
+	n, err := fmt.Sscanf(o.Target[i+1:], "%d.%d", &generation, &seq)
+	if i < 0 || err != nil || n != 2 {
+		v.findf(EntryForm, "it puts no stream back: target %s", o.Target)
+		return
+	}
+	s := v.streams[streamKey{o.Issuer, o.Target[:i], "", generation}]
+	hash := schema.Digest{}
+	if o.Digest != nil {
+		hash = *o.Digest
+	}
+	if s == nil || s.closed || !v.stoodIn(s, seq) || !v.chainAt(s, seq, hash) {
+		v.findf(ChainClaim, "stream %s is put back to message %d of generation %d, and no roster that is not believed stood in for what comes there, or that message is another", o.Target[:i], seq, generation)
+		return
+	}
+	s.goBack(seq, hash, func(w waiting) bool {
+		m, ok := v.again[w.payload]
+		return ok && m.received != nil && v.trusted[m.received.Key].past(generation, w.seq)
+	})
+}
+
+// stoodIn reports whether a roster that does not count stood in for what comes after a place.
+func (v *verifier) stoodIn(s *stream, seq uint64) bool {
+	if seq+1 < s.joined || !s.covered(seq+1) {
+		return false
+	}
+	for _, x := range v.rosters {
+		if x.streamKey == s.streamKey && x.broken && !x.whole.IsZero() && x.head.Generation == s.generation && x.head.Seq > seq {
+			return true
+		}
+	}
+	return false
+}
+
+// chainAt reports whether a hash is that of the chain at a place before its head, as far as that is known.
+func (v *verifier) chainAt(s *stream, seq uint64, hash schema.Digest) bool {
+	if seq < s.joined {
+		return hash == s.before
+	}
+	for _, x := range v.rosters {
+		if x.streamKey == s.streamKey && !x.broken && !x.whole.IsZero() && x.head == (schema.RosterHead{Generation: s.generation, Seq: seq, Hash: hash}) {
+			return true
+		}
+	}
+	return s.known[seq-s.joined] == short(hash)
+}
+
 // branch is told which branch of a fork is the chain.
 func (v *verifier) branch(t *entry.Trust) {
 	s := v.streams[streamKey{t.Issuer, t.Stream, "", t.Generation}]
@@ -109,9 +163,6 @@ func (v *verifier) branch(t *entry.Trust) {
 	v.disown(s.issuer, func(_ int, from source) bool { return s.out[from.of] })
 	for _, x := range s.catchUp() {
 		v.sequenced(s, x)
-		if m, ok := v.again[x.payload]; ok && m.roster != nil && m.received != nil {
-			v.collect(s, m.received, &m)
-		}
 	}
 }
 
@@ -159,6 +210,7 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 		}
 	}
 	s.known, s.head, s.hash, s.forked = s.known[:at+1-s.joined], at, from, false
+	maps.DeleteFunc(s.late, func(seq uint64, _ []waiting) bool { return seq > at })
 	last := s.head
 	kept := map[schema.Digest]bool{}
 	for _, w := range path {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -274,5 +275,91 @@ func TestADisownedWordOvertakesNothing(t *testing.T) {
 	}
 	if w := p.at(10).want; w == nil || w.seq != 2 {
 		t.Errorf("want message 2 to hold, got %+v", w)
+	}
+}
+
+// A roster of a stolen key stood in for what was still to come. With the key revoked the stream goes on where it was: what came
+// meanwhile is in its place, and nothing else may be put back.
+func TestAStreamIsPutBackWhereARosterIsNotBelieved(t *testing.T) {
+	type scene struct {
+		*world
+		thief  string
+		list   *said // the roster
+		before schema.Digest
+		late   []*said
+	}
+	back := func(w *scene, seq uint64, hash *schema.Digest) {
+		w.add(&entry.Operator{By: "op", Action: "put-back", Issuer: issuer, Target: fmt.Sprintf("hr#1.%d", seq), Digest: hash})
+	}
+	revokes := func(w *scene) {
+		w.add(&entry.Trust{Action: entry.TrustRevoke, Key: w.thief, Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 1, By: "op"})
+	}
+	again := func(w *scene, s *said) {
+		w.add(&entry.Received{Message: w.recorded(s), Disposition: entry.DispositionAdmitted})
+	}
+	for _, tc := range []struct {
+		name string
+		make func(w *scene)
+		want []string
+	}{
+		{"it goes on", func(w *scene) {
+			revokes(w)
+			back(w, 1, &w.before)
+			again(w, w.late[0])
+			w.does("E2", "active", 2, "create", "add-member")
+			w.does("E3", "left", w.seq, "disable")
+			again(w, w.late[1])
+			w.joins("E4")
+			for w.seq < 12 { // the thief's place is the producer's
+				w.hears("", &schema.Heartbeat{Cuts: []schema.CutNotice{}})
+			}
+		}, nil},
+		{"what waits again gives before its place", func(w *scene) {
+			revokes(w)
+			back(w, 1, &w.before)
+			w.does("E2", "active", 2, "create")
+		}, []string{"give-without-fact"}},
+		{"an older ledger, on which it was not", func(w *scene) {
+			revokes(w)
+			w.seq, w.prev = w.list.set.Stream.Seq, w.list.digest
+			w.joins("E4")
+		}, nil},
+		{"nobody was disowned", func(w *scene) { back(w, 1, &w.before) }, []string{"chain-claim"}},
+		{"to another message", func(w *scene) {
+			revokes(w)
+			back(w, 1, &w.list.digest)
+		}, []string{"chain-claim"}},
+		{"to the beginning, past a message that was in its place", func(w *scene) {
+			revokes(w)
+			back(w, 0, nil)
+		}, []string{"chain-claim"}},
+		{"of a stream that is not there", func(w *scene) {
+			w.add(&entry.Operator{By: "op", Action: "put-back", Issuer: issuer, Target: "other#1.1", Digest: &w.before})
+		}, []string{"chain-claim"}},
+		{"nowhere", func(w *scene) {
+			w.add(&entry.Operator{By: "op", Action: "put-back", Issuer: issuer, Target: "1"})
+		}, []string{"entry-form"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := &scene{world: newWorld(t).begin()}
+			w.joins("E1")
+			w.thief, w.before = w.signer.KID(), w.prev
+			w.seq, w.prev = 9, schema.Digest{9}
+			w.list = w.rosters([]schema.LiveEngagement{w.lives("E1", 1, "analyst"), w.lives("E3", 1, "analyst")}, nil)[0]
+			w.take(w.list, entry.DispositionGap, "gap")
+			w.applies(w.list)
+			w.does("E3", "active", 9, "create")
+			key, next := newSigner(t, keys.ES256)
+			w.trust, w.signer = cardOf(t, issuer, w.key, key), next
+			w.trusts(next.KID(), 0)
+			w.seq, w.prev = 1, w.before
+			w.late = []*said{w.say("E2", w.joiner(1, "analyst")), w.say("E3", w.leaver(1))}
+			for _, s := range w.late {
+				w.take(s, entry.DispositionFilled, "covered")
+			}
+			tc.make(w)
+			w.publish()
+			wants(t, w.verify(w.options()), tc.want...)
+		})
 	}
 }

@@ -190,6 +190,10 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 			claim(late)
 			if at == late {
 				s.known[w.seq-s.joined] = short(w.payload)
+				s.late[w.seq] = append(s.late[w.seq], w)
+				kept := *m // it is read again where the roster is not believed any more
+				kept.received = r
+				v.again[r.Payload] = kept
 			}
 			if allowed && (m.fact.kind == leaver || m.fact.kind == suspend) {
 				v.state(r, m, false)
@@ -432,10 +436,14 @@ func (v *verifier) content(r *entry.Received, m *message) {
 
 // sequenced is told of a message whose gap closed.
 func (v *verifier) sequenced(s *stream, x waiting) {
+	m, ok := v.again[x.payload]
+	if ok && m.received != nil && m.received.Roster != nil && m.received.Disposition == entry.DispositionFork { // else it is with its other parts
+		v.collect(s, m.received, &m)
+	}
 	if x.subject == "" {
 		return
 	}
-	if m, ok := v.again[x.payload]; ok && m.received != nil && m.approval != nil && v.allows(m.received.Key, schema.KindApproval) {
+	if ok && m.received != nil && m.approval != nil && v.allows(m.received.Key, schema.KindApproval) {
 		v.approves(m.received, &m)
 	}
 	p := v.person(who{s.issuer, x.subject})

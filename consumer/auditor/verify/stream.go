@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"jmlbridge/internal/ledger/entry"
 	"jmlbridge/schema"
@@ -40,14 +41,16 @@ type stream struct {
 	outAt  map[uint64]bool
 	unsure bool // the ledger took back something that waited; what it says of later places is not held against it
 	early  map[uint64][]waiting
-	unread map[uint64]bool // places of messages whose content was refused: they say nothing
-	known  []uint64        // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork; 0: it never came
+	late   map[uint64][]waiting // came, and a roster stood in for them
+	before schema.Digest        // what the first message expected must name
+	unread map[uint64]bool      // places of messages whose content was refused: they say nothing
+	known  []uint64             // the first 8 octets of the payload digests from joined to head: to tell a repeat from a fork; 0: it never came
 
 	messages, gaps, forks, repeats int64
 }
 
 func newStream(k streamKey, first uint64, before schema.Digest) *stream {
-	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, unrostered: first > 1, early: map[uint64][]waiting{}, unread: map[uint64]bool{}, out: map[uint64]bool{}, outAt: map[uint64]bool{}}
+	return &stream{streamKey: k, joined: first, head: first - 1, hash: before, highest: first - 1, unrostered: first > 1, before: before, early: map[uint64][]waiting{}, late: map[uint64][]waiting{}, unread: map[uint64]bool{}, out: map[uint64]bool{}, outAt: map[uint64]bool{}}
 }
 
 // place is where a message stands, as far as the chain can tell.
@@ -166,6 +169,7 @@ func (s *stream) cover(head uint64, hash schema.Digest) (after []waiting) {
 		k := uint64(0)
 		if list := s.early[seq]; len(list) > 0 {
 			k = short(list[0].payload)
+			s.late[seq] = list
 		}
 		s.known = append(s.known, k)
 		delete(s.early, seq)
@@ -174,10 +178,39 @@ func (s *stream) cover(head uint64, hash schema.Digest) (after []waiting) {
 	return s.catchUp()
 }
 
+// covered reports whether a place up to the head is one in which a roster stood.
+func (s *stream) covered(seq uint64) bool {
+	return seq >= s.joined && seq <= s.head && (s.known[seq-s.joined] == 0 || len(s.late[seq]) > 0)
+}
+
+// goBack makes an earlier place the head again. What a roster stood in for behind it waits, until the ledger says of each that it
+// came into sequence, and what over says of is not of the chain.
+func (s *stream) goBack(seq uint64, hash schema.Digest, over func(waiting) bool) {
+	for at := seq + 1; at <= s.head; at++ {
+		for _, w := range s.late[at] {
+			w.blocks = true
+			s.early[at] = append(s.early[at], w)
+		}
+		delete(s.late, at)
+		delete(s.unread, at)
+	}
+	s.known, s.head, s.hash, s.highest, s.blind = s.known[:seq+1-s.joined], seq, hash, seq, false
+	for at, list := range s.early {
+		if at <= seq {
+			continue
+		}
+		if list = slices.DeleteFunc(list, over); len(list) == 0 {
+			delete(s.early, at)
+			continue
+		}
+		s.early[at], s.highest = list, max(s.highest, at)
+	}
+}
+
 // restart makes w the next message expected, after a break that was reported.
 func (s *stream) restart(w waiting) {
-	s.joined, s.head, s.hash, s.forked = w.seq, w.seq-1, w.prev, false
-	s.known, s.early = nil, map[uint64][]waiting{}
+	s.joined, s.head, s.hash, s.before, s.forked = w.seq, w.seq-1, w.prev, w.prev, false
+	s.known, s.early, s.late = nil, map[uint64][]waiting{}, map[uint64][]waiting{}
 }
 
 func (s *stream) step(w waiting) {
