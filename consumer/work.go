@@ -206,7 +206,7 @@ func (r *runner) midpoint(refused, unreachable bool) {
 
 // unopened hears whether messages wait for the key store.
 func (r *runner) unopened(waiting bool) {
-	r.stands(state.Alarm{Code: alarmUnopened, Severity: state.Critical, Text: "the key store that holds the decryption key does not answer: what came is not opened, leavers too. The log says why"}, waiting)
+	r.stands(state.Alarm{Code: alarmUnopened, Severity: state.Critical, Text: "a key store does not answer for a decryption key: what came for that key is not opened, leavers too. The log says which and why"}, waiting)
 }
 
 // change is an alarm of the process that is to be raised, or cleared.

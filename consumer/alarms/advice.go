@@ -26,7 +26,7 @@ var advice = map[string]string{
 	"disk-full":            "make room now: only what takes access away is still recorded and done, out of the reserve. Ask what fills the volume; see \"A full disk\" in the README",
 	"alarms-unwritten":     "make the folder of alarms.file, or name another place and restart; everything that stands is in status",
 	"syslog-unreachable":   "look at the collector under alarms.syslog, its certificate and the way there; the alarms file has everything meanwhile",
-	"key-store":            "`consumer doctor` says what keeps the key store from answering: the store, the way there, the credential. Nothing is lost, and what is already in goes on; until it answers ask HR for leavers and `consumer cut` them",
+	"key-store":            "`consumer doctor` says which key does not answer and why: the store, the way there, the credential. Nothing is lost, and what is already in goes on; until it answers ask HR for leavers and `consumer cut` them. Where it is the old key of a rotation and gone for good, take it out of keys.decryption and restart",
 	"midpoint-unreachable": "look at the network, the proxy and the mid-point",
 	"midpoint-refused":     "the mid-point does not let us in or is not what was promised, or a file under queue is gone or may be read by others: the log says which (could not fetch); look at the credential and the stream under queue in consumer.yaml",
 	"old-copy":             "disable leavers by hand, find the newest copy of the database and put it back; see \"An old database was put back\" in the README",

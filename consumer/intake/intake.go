@@ -17,9 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
+	"maps"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -79,8 +79,8 @@ type Config struct {
 
 	StaleAfter time.Duration // without a heartbeat for so long a stream is stale: entries say so; 0: never
 	Committed  func()        // called after each commit: there may be work, and entries to publish
-	// Unopened is told when messages wait since a key store does not answer, for unopenedAfter, and when they wait no more: nobody can
-	// tell a leaver among them. It is called by several goroutines, one at a time.
+	// Unopened is told when messages wait since a key store does not answer for their key, for unopenedAfter, and when none waits any
+	// more: nobody can tell a leaver among them. It is called by several goroutines, one at a time.
 	Unopened func(bool)
 	Room     Room // on the disk; nil: always enough
 	Limits   Limits
@@ -91,9 +91,11 @@ type Intake struct {
 	Config
 	trust trust // what the openers go by; see sweep.go
 
+	away away // decryption keys that cannot be asked; see away.go
+
 	unopened struct {
 		sync.Mutex
-		lines int // that wait
+		told int // messages that wait, and of which Unopened was told
 	}
 
 	fetching context.Context // ends when Run is to stop; set before anything of Run begins
@@ -101,11 +103,12 @@ type Intake struct {
 	// Owned by whoever commits: one goroutine.
 	swept   time.Time
 	retried time.Time
-	seen    string    // what was trusted when parked messages were last tried
-	gapDue  time.Time // when a gap is looked at again whose alarm was put off; zero: none was
-	rosters bool      // one may be whole and not applied
-	checked checked   // of the parts of a roster that is coming in
-	line    []*item   // opened and not committed: empty but while the disk is full
+	seen    string           // what was trusted when parked messages were last tried
+	gapDue  time.Time        // when a gap is looked at again whose alarm was put off; zero: none was
+	rosters bool             // one may be whole and not applied
+	checked checked          // of the parts of a roster that is coming in
+	line    []*item          // fetched and not committed: empty but while the disk is full, or a key is away
+	left    map[string]*item // one parked message for each key that was away when parked ones were tried again; by the key
 }
 
 // New returns an Intake. It reads what is trusted, and does nothing else before Run.
@@ -192,13 +195,16 @@ func (in *Intake) Run(ctx, work context.Context) error {
 }
 
 // Take makes one batch durably ours on the caller's goroutine: it opens, admits and commits, and leaves the
-// settling of what it returns to the caller. What a full disk has no room for stays in memory for the next Take. It is one
-// round of Run without the queue, and must not run beside Run, Sweep or itself.
+// settling of what it returns to the caller. What a full disk has no room for, or a key that is away does not open, stays in memory
+// for the next Take. It is one round of Run without the queue, and must not run beside Run, Sweep or itself.
 func (in *Intake) Take(ctx context.Context, batch []queue.Delivery) (taken []queue.Delivery, err error) {
 	items, err := in.open(ctx, batch)
 	if err != nil {
 		return nil, err
 	}
+	again := in.unasked()
+	in.openOnce(again, in.Ring)
+	in.fill(again)
 	in.join(items)
 	for was := false; len(in.line) > 0; {
 		some, full, err := in.once(ctx)
@@ -287,8 +293,28 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 	defer tick.Stop()
 	idle := make(chan struct{}) // always ready: what is done when nothing else is
 	close(idle)
-	look := time.NewTicker(roomPause) // for room again
+	look := time.NewTicker(roomPause) // for room again, or a key
 	defer look.Stop()
+	// Whatever is opened again is opened beside this: a key store may take long not to answer.
+	again, answered := make(chan []*item), make(chan []*item, 1) // one is under way at most
+	asking := false
+	var asker sync.WaitGroup
+	defer asker.Wait()
+	defer close(again)
+	asker.Go(func() {
+		for items := range again {
+			in.openOnce(items, in.Ring)
+			answered <- items
+		}
+	})
+	join := func(items []*item, how func([]*item)) (bool, error) {
+		if err := in.takeUp(work); err != nil && !in.Room.Full(err) {
+			return false, in.stopped(work, err)
+		}
+		in.refresh(items)
+		how(items)
+		return in.advance(work, to)
+	}
 	for {
 		rest, more := idle, opened
 		if !in.rosters || len(opened) > 0 || in.Room.Level() == disk.Full {
@@ -296,10 +322,19 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 		}
 		var room <-chan time.Time
 		var ending <-chan struct{}
-		if len(in.line) > 0 {
+		var ask chan<- []*item
+		var job []*item
+		if len(in.line)+len(in.left) > 0 {
 			room = look.C
 			if in.blocked() {
 				more, ending = nil, in.fetching.Done()
+			}
+			in.tell(in.line)
+			in.tell(slices.Collect(maps.Values(in.left)))
+			if !asking {
+				if job = in.unasked(); len(job) > 0 {
+					ask = again
+				}
 			}
 		}
 		select {
@@ -317,18 +352,18 @@ func (in *Intake) commits(work context.Context, opened <-chan []*item, to chan<-
 			}
 		case <-ending:
 			return nil // nothing of the line is settled: it comes again
+		case ask <- job:
+			asking = true
+		case items := <-answered:
+			asking = false
+			if ok, err := join(items, in.fill); !ok {
+				return err
+			}
 		case items, ok := <-more:
 			if !ok {
 				return nil
 			}
-			if err := in.takeUp(work); err != nil && !in.Room.Full(err) {
-				return in.stopped(work, err)
-			}
-			if err := in.refresh(work, items); err != nil {
-				return in.stopped(work, err)
-			}
-			in.join(items)
-			if ok, err := in.advance(work, to); !ok {
+			if ok, err := join(items, in.join); !ok {
 				return err
 			}
 		}
@@ -352,92 +387,4 @@ func (in *Intake) open(work context.Context, batch []queue.Delivery) ([]*item, e
 		items[i] = &item{delivery: d, body: d.Body}
 	}
 	return items, in.openAll(work, items)
-}
-
-// openAll opens items, and again those for which a key store could not be asked, for that says nothing about a
-// message. It fails only where work ended, or fetching did while the key store was away.
-func (in *Intake) openAll(work context.Context, items []*item) error {
-	version, keys := in.trust.at(), in.trust.keys() // in this order: what is opened by newer keys than it says is opened once too often, and no more
-	for _, it := range items {
-		it.trust = version
-	}
-	var began time.Time
-	told := false
-	for waiting := items; ; {
-		var err error
-		if waiting, err = in.openOnce(waiting, keys); err == nil {
-			if told {
-				in.waits(-1)
-			}
-			return nil
-		}
-		if began.IsZero() {
-			began = time.Now()
-		} else if !told && time.Since(began) >= unopenedAfter {
-			told = true
-			in.waits(1)
-		}
-		in.Log.Warn("could not ask for a decryption key; trying again", "messages", len(waiting), "err", err)
-		// Whoever stops does not wait for a key store that is away: nothing of this is settled, and comes again.
-		for _, ctx := range []context.Context{work, in.fetching} {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-		}
-		pause(in.fetching, retryPause)
-	}
-}
-
-// waits counts the lines of messages that wait for a key store. One that is given up at the end of a run stays.
-func (in *Intake) waits(n int) {
-	in.unopened.Lock()
-	defer in.unopened.Unlock()
-	before := in.unopened.lines > 0
-	in.unopened.lines += n
-	if now := in.unopened.lines > 0; now != before {
-		in.Unopened(now)
-	}
-}
-
-// openOnce opens items, several at once, and returns those that it could not open. The first for which a key store
-// cannot be asked ends the round: to find that out for every one takes longer than to wait.
-func (in *Intake) openOnce(items []*item, keys envelope.Verifiers) (waiting []*item, err error) {
-	openers, chunk := in.Openers, 1
-	if openers <= 0 {
-		openers, chunk = runtime.GOMAXPROCS(0), 16 // messages that an opener takes at a time
-	}
-	next := make(chan []*item, (len(items)+chunk-1)/chunk)
-	for from := 0; from < len(items); from += chunk {
-		next <- items[from:min(from+chunk, len(items))]
-	}
-	close(next)
-	var away atomic.Pointer[error] // the first reason
-	open := func() {
-		for some := range next {
-			for _, it := range some {
-				if first := away.Load(); first != nil {
-					it.failed = *first
-					continue
-				}
-				if it.open(in.Ring, keys); it.failed != nil {
-					away.CompareAndSwap(nil, &it.failed)
-				}
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	for range min(openers, cap(next)) - 1 {
-		wg.Go(open)
-	}
-	open()
-	wg.Wait()
-	for _, it := range items {
-		if it.failed != nil {
-			waiting = append(waiting, it)
-		}
-	}
-	if len(waiting) > 0 {
-		err = *away.Load()
-	}
-	return waiting, err
 }

@@ -24,9 +24,13 @@ type item struct {
 	wire    schema.Digest
 	refusal *envelope.Error
 	opened  *envelope.Opened
-	failed  error  // a key store could not be asked; nothing is known of the message
-	kid     string // of the trusted key that signed an opened message
-	trust   int    // the version of the trusted keys by which it was opened
+	failed  *envelope.UnaskedError // nothing is known of the message
+	kid     string                 // of the trusted key that signed an opened message
+	trust   int                    // the version of the trusted keys by which it was opened
+
+	// Of one that failed:
+	since time.Time // it did first
+	told  bool      // it counts among those of which somebody was told
 
 	// Of an opened message:
 	frame   schema.Frame
@@ -42,8 +46,8 @@ func (it *item) open(ring *envelope.Ring, trust envelope.Verifiers) {
 	o, err := envelope.Open(it.body, ring, trust)
 	if err != nil {
 		it.wire = schema.DigestOf(it.body)
-		if !errors.As(err, &it.refusal) {
-			it.failed = err
+		if !errors.As(err, &it.refusal) && !errors.As(err, &it.failed) {
+			it.failed = &envelope.UnaskedError{Err: err}
 		}
 		return
 	}

@@ -1,7 +1,9 @@
 package intake
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"jmlbridge/consumer/admit"
@@ -24,7 +26,7 @@ type endless struct{}
 func (endless) Level() disk.Level { return disk.Ample }
 func (endless) Full(error) bool   { return false }
 
-// Of what is kept in memory while the disk is full.
+// Of what is kept in memory while the disk is full, or a key store cannot be asked for a key.
 const (
 	lineMessages = 5000
 	lineOctets   = 16 << 20 // of bodies; opened they take thrice as much
@@ -37,24 +39,37 @@ func (it *item) takes() bool {
 	return !it.placed || it.core != nil || it.frame.Kind.Cuts() || it.frame.Kind == schema.KindHeartbeat
 }
 
-// join puts what was opened at the end of the line. What comes again while it stands there, since it was not
-// settled, has a new lease and nothing else.
+// join puts what was fetched at the end of the line. What comes again while it stands there, since it was not
+// settled, has a new lease and nothing else, but that it may be opened by now.
 func (in *Intake) join(items []*item) {
-	if len(in.line) == 0 {
+	if len(in.line) == 0 && !slices.ContainsFunc(items, func(it *item) bool { return it.failed != nil }) {
 		in.line = items
 		return
 	}
+	told := 0
 	at := make(map[schema.Digest]*item, len(in.line))
 	for _, it := range in.line {
 		at[it.wire] = it
 	}
 	for _, it := range items {
-		if known := at[it.wire]; known != nil {
-			known.delivery = it.delivery
+		known := at[it.wire]
+		if known == nil {
+			in.line = append(in.line, it)
+			if it.failed != nil { // who repeats it does not fill the line
+				at[it.wire] = it
+			}
 			continue
 		}
-		in.line = append(in.line, it)
+		if !bytes.Equal(it.delivery.Position, known.delivery.Position) {
+			it.delivery.Position = nil // it is past what stands between
+		}
+		known.delivery = it.delivery
+		told += it.counted()
+		if known.failed != nil && it.failed == nil {
+			told += known.become(it)
+		}
 	}
+	in.waits(-told)
 }
 
 // blocked reports whether no more can be kept. A leaver that is behind it waits.
@@ -67,17 +82,14 @@ func (in *Intake) blocked() bool {
 }
 
 // next picks from the line what is committed now, and what stays. On a full disk what takes goes past what
-// gives; nobody's place at the mid-point is past what stays.
+// gives, and what is opened past what is not; nobody's place at the mid-point is past what stays.
 func (in *Intake) next() (now, later []*item) {
-	if in.Room.Level() != disk.Full {
-		n := min(len(in.line), max(in.Limits.Batch, 1))
-		return in.line[:n:n], in.line[n:]
-	}
+	full := in.Room.Level() == disk.Full
 	for _, it := range in.line {
 		switch {
-		case !it.takes():
+		case it.failed != nil, full && !it.takes():
 			later = append(later, it)
-		case len(now) < in.Limits.Batch:
+		case len(now) < max(in.Limits.Batch, 1):
 			if len(later) > 0 {
 				it.delivery.Position = nil
 			}

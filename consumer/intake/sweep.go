@@ -87,9 +87,7 @@ func (in *Intake) Sweep(ctx context.Context) error {
 	if err := in.trust.load(in.DB.Read()); err != nil {
 		return err
 	}
-	if err := in.refresh(ctx, in.line); err != nil {
-		return err
-	}
+	in.refresh(in.line)
 	if err := in.DB.Update(ctx, in.endInterval); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
@@ -114,9 +112,9 @@ func (in *Intake) Sweep(ctx context.Context) error {
 
 // refresh opens again what the keys of then refused: it would be parked for a key that is trusted by now, and the sweep that takes
 // up parked messages for that key is over.
-func (in *Intake) refresh(ctx context.Context, items []*item) error {
+func (in *Intake) refresh(items []*item) {
 	version := in.trust.at()
-	return in.openAll(ctx, slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.refusal == nil || it.trust == version }))
+	in.openOnce(slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.refusal == nil || it.trust == version }), in.asked())
 }
 
 // takeUp sweeps where what is trusted has changed: what waited for that comes before what comes now, which would
@@ -183,8 +181,9 @@ func (in *Intake) endInterval(tx *store.Tx) error {
 	return nil
 }
 
-// retry opens the parked messages again, in the order in which they came.
+// retry opens the parked messages again, in the order in which they came. One whose key is away stays parked.
 func (in *Intake) retry(ctx context.Context) error {
+	left := map[string]*item{}
 	for after := int64(0); ; {
 		rows, err := state.ParkedAfter(in.DB.Read(), after, in.Limits.Batch)
 		if err != nil {
@@ -198,13 +197,19 @@ func (in *Intake) retry(ctx context.Context) error {
 		for i, r := range rows {
 			items[i] = &item{body: r.Body, parked: true, came: r.ReceivedAt}
 		}
-		if err := in.openAll(ctx, items); err != nil {
-			return err
+		for _, it := range in.openOnce(items, in.asked()) {
+			if left[it.failed.KID] == nil {
+				left[it.failed.KID] = it
+			}
+		}
+		if items = slices.DeleteFunc(items, func(it *item) bool { return it.failed != nil }); len(items) == 0 {
+			continue
 		}
 		if err := in.commit(ctx, items); err != nil {
 			return err
 		}
 	}
+	in.leave(left)
 	return nil
 }
 

@@ -53,3 +53,13 @@ func (e *Error) Parked() bool {
 func refusef(c Code, kid, format string, args ...any) *Error {
 	return &Error{c, kid, fmt.Sprintf(format, args...)}
 }
+
+// An UnaskedError says that a decryption key could not be asked, which says nothing about the message.
+type UnaskedError struct {
+	KID string // the key
+	Err error  // of its store
+}
+
+func (e *UnaskedError) Error() string { return fmt.Sprintf("ask decryption key %s: %v", e.KID, e.Err) }
+
+func (e *UnaskedError) Unwrap() error { return e.Err }

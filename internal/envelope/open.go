@@ -34,8 +34,8 @@ type Opened struct {
 }
 
 // Open authenticates wire and returns the payload inside it. A nil error means: a trusted key said exactly
-// this. An *Error says whether to refuse or to park; any other error is a key store that could not be
-// asked, and says nothing about the message. Open keeps no reference to wire.
+// this. An *Error says whether to refuse or to park; an *UnaskedError says nothing about the message. Open
+// keeps no reference to wire.
 func Open(wire []byte, ring *Ring, trust Verifiers) (*Opened, error) {
 	jws, recipient, err := Decrypt(wire, ring)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"io"
 	"os"
@@ -337,6 +338,35 @@ func TestKeyStoreThatFailsRefusesNothing(t *testing.T) {
 				t.Errorf("want code %q and error %v, got %v", c.want, c.err, err)
 			}
 		})
+	}
+}
+
+// A key that is known to be away is not asked, and its messages get the error that is known. What can be refused without it is,
+// and the ring it was made of asks.
+func TestAKeyThatIsNotAsked(t *testing.T) {
+	from, to := newSigner(t, keys.ES256), newEnclave(t, keys.RSA3072)
+	m, err := seal.Seal([]byte("{}"), from.signer, to.recipient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := &envelope.UnaskedError{KID: to.kid, Err: errors.New("the vault does not answer")}
+	rest := to.ring.Without(&envelope.UnaskedError{KID: "another"})
+	for _, c := range []struct {
+		ring *envelope.Ring
+		away bool
+	}{{rest, false}, {rest.Without(why), true}, {rest, false}, {to.ring, false}} {
+		var got *envelope.UnaskedError
+		if _, err := envelope.Open(m.Wire, c.ring, from.trust); (err != nil) != c.away || errors.As(err, &got) && got != why {
+			t.Errorf("away %v: got %v", c.away, err)
+		}
+	}
+	parts := bytes.Split(m.Wire, []byte("."))
+	parts[1] = []byte(base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{255}, 3072/8))) // no number below the modulus
+	if _, err := envelope.Open(bytes.Join(parts, []byte(".")), to.ring.Without(why), from.trust); codeOf(err) != envelope.CodeDecrypt {
+		t.Errorf("want %s of what no key opens, got %v", envelope.CodeDecrypt, err)
+	}
+	if (*envelope.Ring)(nil).Without(why) != nil {
+		t.Error("no ring is still none")
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	_ "crypto/sha256" // for OAEP
 	"errors"
 	"fmt"
+	"math/big"
+	"slices"
 
 	"jmlbridge/internal/envelope/compact"
 	"jmlbridge/internal/keys"
@@ -21,11 +23,13 @@ const MaxGenerations = 2
 type Ring struct{ keys []decrypter }
 
 type decrypter struct {
-	kid  string
-	alg  keys.Alg
-	ecdh *ecdh.PrivateKey // for ECDH-ES
-	rsa  crypto.Decrypter // for RSA-OAEP-256: a key in memory, or in an HSM
-	size int              // octets of an encrypted key: the modulus
+	kid     string
+	alg     keys.Alg
+	ecdh    *ecdh.PrivateKey // for ECDH-ES
+	rsa     crypto.Decrypter // for RSA-OAEP-256: a key in memory, or in an HSM
+	modulus *big.Int
+	size    int           // octets of an encrypted key: the modulus
+	away    *UnaskedError // it is not asked, this is the answer; nil: it is
 }
 
 // NewRing makes a ring of one or two keys. Each is an *ecdsa.PrivateKey on P-256 or P-384, or any
@@ -68,7 +72,7 @@ func newDecrypter(key crypto.PrivateKey) (d decrypter, err error) {
 		return d, err
 	case crypto.Decrypter:
 		if p, ok := pub.(*rsa.PublicKey); ok {
-			d.rsa, d.size = k, p.Size()
+			d.rsa, d.modulus, d.size = k, p.N, p.Size()
 			return d, nil
 		}
 	}
@@ -82,6 +86,19 @@ func (r *Ring) KIDs() []string {
 		ids = append(ids, r.keys[i].kid)
 	}
 	return ids
+}
+
+// Without returns a ring of the same keys that does not ask the one which could not be: its messages get why, so that a
+// caller knows it again. What can be refused without asking is refused.
+func (r *Ring) Without(why *UnaskedError) *Ring {
+	if r == nil {
+		return nil
+	}
+	other := &Ring{keys: slices.Clone(r.keys)}
+	if d := other.find(why.KID); d != nil {
+		d.away = why
+	}
+	return other
 }
 
 func (r *Ring) len() int {
@@ -103,8 +120,8 @@ func (r *Ring) find(kid string) *decrypter {
 	return nil
 }
 
-// contentKey recovers the content encryption key. An *Error refuses the message; any other error is
-// the key store's, and the message should be tried again.
+// contentKey recovers the content encryption key. An *Error refuses the message; with an *UnaskedError it should be
+// tried again.
 func (d *decrypter) contentKey(h *compact.Encryption, encryptedKey []byte) ([]byte, error) {
 	if h.Alg != d.alg {
 		return nil, refusef(CodeAlg, d.kid, "the decryption key takes %s, the header says %s", d.alg, h.Alg)
@@ -129,12 +146,19 @@ func (d *decrypter) contentKey(h *compact.Encryption, encryptedKey []byte) ([]by
 	if len(encryptedKey) != d.size {
 		return nil, refusef(CodeMalformed, d.kid, "want an encrypted key of %d octets, got %d", d.size, len(encryptedKey))
 	}
+	if d.away != nil {
+		// What no store is asked for must not wait for one, and be taken for its answer in the end.
+		if new(big.Int).SetBytes(encryptedKey).Cmp(d.modulus) >= 0 {
+			return nil, refusef(CodeDecrypt, d.kid, "%s", decryptDetail)
+		}
+		return nil, d.away
+	}
 	cek, err := d.rsa.Decrypt(nil, encryptedKey, &rsa.OAEPOptions{Hash: crypto.SHA256})
 	switch {
 	case errors.Is(err, rsa.ErrDecryption), err == nil && len(cek) != compact.CEKLen:
 		return nil, refusef(CodeDecrypt, d.kid, "%s", decryptDetail)
 	case err != nil:
-		return nil, fmt.Errorf("ask decryption key %s: %w", d.kid, err)
+		return nil, &UnaskedError{KID: d.kid, Err: err}
 	}
 	return cek, nil
 }
