@@ -240,13 +240,15 @@ const asideMark = ".before-g"
 // backup may be older than a recovery, and then its database does not know of it.
 func (c *Config) nextGeneration() (int, error) {
 	highest := 1
-	asides, err := filepath.Glob(c.Ledger.Dir + asideMark + "*")
-	if err != nil {
+	beside, err := os.ReadDir(filepath.Dir(c.Ledger.Dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
-	for _, a := range asides {
-		if n, err := strconv.Atoi(strings.TrimPrefix(a, c.Ledger.Dir+asideMark)); err == nil {
-			highest = max(highest, n)
+	for _, e := range beside {
+		if g, ok := strings.CutPrefix(e.Name(), filepath.Base(c.Ledger.Dir)+asideMark); ok {
+			if n, err := strconv.Atoi(g); err == nil {
+				highest = max(highest, n)
+			}
 		}
 	}
 	// The checkpoints name the generation in which they were signed.

@@ -381,3 +381,21 @@ func TestRunWithAClockFarBehind(t *testing.T) {
 		t.Errorf("run ended with %d\n%s", code, log)
 	}
 }
+
+// A folder whose name a pattern could not match tells of an earlier recovery all the same.
+func TestAnEarlierRecoveryIsSeenByItsFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[1]")
+	c := &Config{}
+	c.Ledger.Dir = filepath.Join(dir, "ledger")
+	if n, err := c.nextGeneration(); err != nil || n != 2 {
+		t.Errorf("without a folder: %d, %v", n, err)
+	}
+	for _, name := range []string{"ledger" + asideMark + "2", "ledger" + asideMark + "4", "ledger" + asideMark + "x", "other" + asideMark + "9"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := c.nextGeneration(); err != nil || n != 5 {
+		t.Errorf("want generation 5, got %d, %v", n, err)
+	}
+}
