@@ -18,6 +18,7 @@ const (
 	pollEvery  = 20 * time.Millisecond // how soon a message of another process is seen: a leaver that a command stored waits for it
 	minBackoff = 250 * time.Millisecond
 	maxBackoff = 30 * time.Second // between attempts while the mid-point is away
+	fullPause  = 5 * time.Second  // before what was published is marked again, after the disk was too full for it
 	pruneBatch = 2000             // rows deleted in one transaction
 	keepSent   = 24 * time.Hour   // how long a sent message can be resent at least, whatever rosters cover it
 )
@@ -78,6 +79,11 @@ type relay struct {
 	after   int64      // id of the last message that was confirmed: what follows is next
 	ahead   *look      // what was seen behind the batch that was under way; nil: nothing
 	marking chan error // the marking of a batch that goes on beside the next one; nil when none does
+
+	// What was published and could not be marked, since the disk is full: what waits behind it needs no room, and goes on. Owned by
+	// a marking while it goes on.
+	owed  []waiting
+	tried time.Time
 }
 
 // databaseError ends the relay: without the database nothing can be published or marked.
@@ -124,7 +130,11 @@ func (r *relay) step(ctx context.Context) (int, error) {
 	}
 	batch := l.batch
 	if l.err != nil || len(batch) == 0 {
-		return 0, errors.Join(l.err, r.marked())
+		err := errors.Join(l.err, r.marked())
+		if err == nil && len(r.owed) > 0 && time.Since(r.tried) >= fullPause {
+			r.mark(ctx, nil)
+		}
+		return 0, err
 	}
 	msgs := make([]queue.Message, len(batch))
 	for i := range batch {
@@ -152,14 +162,24 @@ func (r *relay) step(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// mark begins to mark a batch as sent.
+// mark begins to mark a batch as sent, with what could not be marked before.
 func (r *relay) mark(ctx context.Context, batch []waiting) {
 	done := make(chan error, 1)
 	r.marking = done
+	batch, r.owed = append(r.owed, batch...), nil
 	go func() {
 		err := r.markNow(context.WithoutCancel(ctx), batch)
 		for ; store.IsBusy(err) && ctx.Err() == nil; err = r.markNow(context.WithoutCancel(ctx), batch) {
 			r.b.c.Log.WarnContext(ctx, "other commands keep the database; what was published is not marked yet", "aud", r.audience, "err", err)
+		}
+		if store.IsFull(err) && ctx.Err() == nil {
+			r.b.c.Log.ErrorContext(ctx, "the disk is full: what was published cannot be marked; the rest goes on, and it is tried again", "aud", r.audience, "count", len(batch))
+			for i := range batch {
+				batch[i].msg.Body = nil // of no use any more
+			}
+			r.owed, r.tried, err = batch, time.Now(), nil
+			done <- nil
+			return
 		}
 		if err == nil {
 			crash.Point("producer-marked")

@@ -61,9 +61,11 @@ type bench struct {
 	trust envelope.Trust
 }
 
-func setup(t testing.TB) *bench {
+func setup(t testing.TB) *bench { return setupIn(t, t.TempDir()) }
+
+func setupIn(t testing.TB, dir string) *bench {
 	t.Helper()
-	b := &bench{path: filepath.Join(t.TempDir(), "producer.db"), clock: &clock{t: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)}}
+	b := &bench{path: filepath.Join(dir, "producer.db"), clock: &clock{t: time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)}}
 	if err := store.Create(b.path, Schema); err != nil {
 		t.Fatal(err)
 	}
