@@ -415,6 +415,15 @@ func (v *verifier) agrees(e *entry.Message, m *message) {
 	if e.Occurred != nil || m.occurred != nil {
 		differs("toe", unix(e.Occurred) == unix(m.occurred))
 	}
+	if m.approval != nil {
+		differs("engagement", e.Engagement == m.approval.Engagement)
+	}
+	if f.Kind == schema.KindHeartbeat && m.refusal == "" {
+		differs("number of cuts", e.Cuts != nil && *e.Cuts == len(m.cuts))
+	}
+	if r := m.roster; r != nil {
+		differs("roster", e.Roster != nil && *e.Roster == rosterOf(r))
+	}
 }
 
 // content holds what was taken or refused for its content against the schema.

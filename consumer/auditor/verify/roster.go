@@ -38,6 +38,12 @@ type roster struct {
 	facts map[string][]fact // by subject
 }
 
+// rosterOf is what an entry says of a part.
+func rosterOf(r *schema.Roster) entry.Roster {
+	return entry.Roster{ID: r.ID, Part: r.Part, Parts: r.Parts, Digest: r.Digest, Generation: r.Head.Generation, Seq: r.Head.Seq, Hash: r.Head.Hash,
+		Live: len(r.Live), Closed: len(r.Closed)}
+}
+
 // head is a place of an issuer's at which a roster was taken.
 type head struct {
 	issuer string
@@ -51,10 +57,14 @@ type rosterKey struct {
 
 // collect takes in a part that came in sequence or past a gap.
 func (v *verifier) collect(s *stream, r *entry.Received, m *message) {
-	if r.Roster == nil || s.forked || s.closed {
+	e := r.Roster
+	if m.roster != nil { // what the entry leaves out, or says otherwise, is applied all the same
+		said := rosterOf(m.roster)
+		e = &said
+	}
+	if e == nil || s.forked || s.closed {
 		return
 	}
-	e := r.Roster
 	k := rosterKey{s.streamKey, e.ID}
 	x := v.rosters[k]
 	if x == nil {
