@@ -176,22 +176,28 @@ func (v *verifier) take(w who, p *person, i *entry.Intent) {
 	case entry.CauseMessage, entry.CauseSchedule:
 		v.takeByMessage(w, p, i)
 	case entry.CauseOperator:
-		if c.Entry != nil && !v.isKind(c.Entry, entry.KindOperator, entry.KindReleased) || c.Entry == nil && !p.locked && p.lock == 0 {
+		if c.Entry != nil && !slices.Contains(p.acts, *c.Entry) || c.Entry == nil && !p.locked && p.lock == 0 {
 			v.findWho(CauseMissing, w, "no act of an operator on this person is recorded")
 		}
 	case entry.CauseLease:
-		if !p.leased && !v.isKind(c.Entry, entry.KindLease) {
-			v.findWho(CauseMissing, w, "no lease that ran out is recorded")
+		if !p.leased || closes(i) && p.lapse == 0 {
+			v.findWho(CauseMissing, w, "no lease of the person that ran out, and says so, is recorded")
 		}
-	case entry.CausePolicy:
-		if v.policy.IsZero() {
+	case entry.CausePolicy, entry.CauseReconcile:
+		switch {
+		case c.Type == entry.CausePolicy && v.policy.IsZero():
 			v.findWho(CauseMissing, w, "no policy is recorded")
-		}
-	case entry.CauseReconcile:
-		if !v.isKind(c.Entry, entry.KindObserved) {
+		case c.Type == entry.CauseReconcile && !v.isKind(c.Entry, entry.KindObserved):
 			v.findWho(CauseMissing, w, "it names no observation of this ledger")
+		case closes(i) && !p.lapsed && p.at(seconds(v.now)).access:
+			v.findWho(CauseMismatch, w, "a cause of type %s takes memberships and nothing else from whoever has access", c.Type)
 		}
 	}
+}
+
+// closes reports whether an intent takes more than memberships.
+func closes(i *entry.Intent) bool {
+	return slices.ContainsFunc(i.Ops, func(op entry.Op) bool { return op.Op != "remove-member" && opClasses[op.Op] != entry.ClassGive })
 }
 
 func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
@@ -226,12 +232,7 @@ func (v *verifier) takeByMessage(w who, p *person, i *entry.Intent) {
 		case leaver, suspend:
 			says = says || f.from <= t
 		case joiner, mover:
-			for _, op := range i.Ops {
-				switch {
-				case op.Op == "remove-member", f.partial, f.end != 0 && f.end <= t, f.start > t-int64(look/time.Second):
-					says = true
-				}
-			}
+			says = says || !closes(i) || f.partial || f.end != 0 && f.end <= t || f.start > t-int64(look/time.Second)
 		}
 	}
 	switch {
@@ -394,6 +395,7 @@ func (v *verifier) operator(o *entry.Operator) {
 	w := who{o.Issuer, o.Subject}
 	switch p := v.person(w); o.Action {
 	case "cut":
+		p.acts = append(p.acts, v.index)
 		if !p.locked {
 			p.locked, p.lock, p.changed = true, v.index, seconds(v.now)
 			v.cutByLock(w, p, o.First)
@@ -401,6 +403,8 @@ func (v *verifier) operator(o *entry.Operator) {
 	case "unlock":
 		v.back(w, p, func(c *Cut) bool { return c.Kind == "lock" })
 		p.locked, p.changed = false, seconds(v.now)
+	case "undo":
+		p.acts = append(p.acts, v.index)
 	case "keep":
 		p.kept()
 		p.changed = seconds(v.now)

@@ -37,6 +37,46 @@ func TestBrokenPromises(t *testing.T) {
 			n := 3
 			recorded(w).Cuts = &n
 		}, []string{"entry-differs"}},
+		{"a disable beside a group that a live person loses", func(w *world) {
+			w.joins("E1")
+			seq := w.hears("E1", w.mover(1))
+			w.does("E1", "active", seq, "disable", "remove-member")
+		}, []string{"cause-mismatch"}},
+		{"a cut by an operator's word on somebody else", func(w *world) {
+			w.joins("E1")
+			w.joins("E2")
+			i := w.add(&entry.Operator{By: "op", Action: "cut", Issuer: issuer, Subject: "E2"})
+			w.does("E2", "locked", 0, "disable")
+			w.does("E2", "locked", 0, "revoke-sessions")
+			n := w.intends("E1", "locked", 0, "disable")
+			w.entries[n].Body.(*entry.Intent).Cause.Entry = &i
+			w.answers("E1", n, entry.ResultApplied)
+		}, []string{"cause-missing"}},
+		{"a cut by somebody else's lease", func(w *world) {
+			w.joins("E1")
+			w.joins("E2")
+			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E2", Engagement: 1})
+			for _, who := range []string{"E2", "E1"} {
+				for _, op := range []string{"disable", "revoke-sessions"} {
+					n := w.intends(who, "lease", 0, op)
+					w.entries[n].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Entry: &i}
+					w.answers(who, n, entry.ResultApplied)
+				}
+			}
+		}, []string{"cause-missing*2"}},
+		{"all access by a lease of one role", func(w *world) {
+			w.joins("E1")
+			i := w.add(&entry.Lease{Action: entry.LeaseExpired, Issuer: issuer, Subject: "E1", Engagement: 1, Role: "analyst"})
+			n := w.intends("E1", "lease", 0, "disable")
+			w.entries[n].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CauseLease, Entry: &i}
+			w.answers("E1", n, entry.ResultApplied)
+		}, []string{"cause-missing"}},
+		{"all access by the policy", func(w *world) {
+			w.joins("E1")
+			n := w.intends("E1", "policy", 0, "disable")
+			w.entries[n].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CausePolicy}
+			w.answers("E1", n, entry.ResultApplied)
+		}, []string{"cause-mismatch"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()

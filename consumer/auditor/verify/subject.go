@@ -71,9 +71,10 @@ type who struct{ issuer, subject string }
 type person struct {
 	facts     []fact
 	approvals []approval
-	locked    bool  // by an operator
-	lock      int64 // the entry of the last lock; 0: there was none
-	changed   int64 // when the last of the facts or locks came
+	locked    bool    // by an operator
+	lock      int64   // the entry of the last lock; 0: there was none
+	acts      []int64 // entries by which operators took access away
+	changed   int64   // when the last of the facts or locks came
 
 	account   bool        // the ledger says that an account exists
 	enabled   bool        // and that it is open
