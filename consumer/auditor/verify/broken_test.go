@@ -77,6 +77,14 @@ func TestBrokenPromises(t *testing.T) {
 			w.entries[n].Body.(*entry.Intent).Cause = entry.Cause{Type: entry.CausePolicy}
 			w.answers("E1", n, entry.ResultApplied)
 		}, []string{"cause-mismatch"}},
+		{"a suspension whose sessions were never revoked, until the resume", func(w *world) {
+			w.joins("E1")
+			seq := w.hears("E1", w.suspend(1))
+			w.does("E1", "suspended", seq, "disable")
+			w.wait(24 * time.Hour)
+			w.joins("E2")
+			w.hears("E1", w.resume(1))
+		}, []string{"revoke-missing"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()

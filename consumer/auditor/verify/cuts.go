@@ -268,7 +268,13 @@ func (p *person) over(c *Cut, t int64) bool {
 // back ends the cuts that match, since access comes back. One that should long have been done is a finding.
 func (v *verifier) back(w who, p *person, match func(*Cut) bool) {
 	for _, c := range p.cuts {
-		if !match(c) || !v.undone(p, c) || v.excuse(p, c) != "" || !v.owed(c.Due.Time) {
+		if !match(c) {
+			continue
+		}
+		if v.unrevoked(p, c) && c.Roster == nil {
+			v.missedRevoke(w, c)
+		}
+		if !v.undone(p, c) || v.excuse(p, c) != "" || !v.owed(c.Due.Time) {
 			continue
 		}
 		if c.Roster != nil {
@@ -300,6 +306,17 @@ func overtake(p *person, match func(*Cut) bool) {
 // undone reports whether a cut is due and the account open.
 func (v *verifier) undone(p *person, c *Cut) bool {
 	return c.State == CutOpen && p.account && p.enabled && !c.Due.After(v.now)
+}
+
+// unrevoked reports whether an account was disabled by a cut, and its sessions should have been revoked since.
+func (v *verifier) unrevoked(p *person, c *Cut) bool {
+	return c.State == CutDone && c.Revoked == nil && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time)
+}
+
+func (v *verifier) missedRevoke(w who, c *Cut) {
+	i := c.Entry
+	v.find(Finding{Code: RevokeMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,
+		Detail: fmt.Sprintf("disabled at %s, and its sessions were never revoked", c.Disabled)})
 }
 
 func (v *verifier) missed(w who, c *Cut) {
@@ -442,13 +459,12 @@ func (v *verifier) endPerson(w who, p *person) {
 			default:
 				c.State = CutNever
 			}
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time) && c.Roster != nil:
+		case access || !v.unrevoked(p, c):
+		case c.Roster != nil:
 			c.State = CutUnknown
-		case c.State == CutDone && c.Revoked == nil && !access && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time) && !found:
+		case !found:
 			found = true
-			i := c.Entry
-			v.find(Finding{Code: RevokeMissing, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,
-				Detail: fmt.Sprintf("disabled at %s, and its sessions were never revoked", c.Disabled)})
+			v.missedRevoke(w, c)
 		}
 	}
 }
