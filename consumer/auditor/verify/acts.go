@@ -40,11 +40,11 @@ func (v *verifier) intent(i *entry.Intent) {
 	for _, op := range i.Ops {
 		o.ops = append(o.ops, op.Op)
 		class, known := opClasses[op.Op]
-		if known && class != op.Class {
-			v.findWho(OpMislabelled, w, "operation %s is classed as %s", op.Op, op.Class)
-		}
 		if !known {
-			class = op.Class
+			class = entry.ClassGive // nobody knows what it does
+		}
+		if class != op.Class {
+			v.findWho(OpMislabelled, w, "operation %s is classed as %s", op.Op, op.Class)
 		}
 		if class == entry.ClassGive {
 			gives = true

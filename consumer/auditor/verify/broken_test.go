@@ -85,6 +85,13 @@ func TestBrokenPromises(t *testing.T) {
 			w.joins("E2")
 			w.hears("E1", w.resume(1))
 		}, []string{"revoke-missing"}},
+		{"an operation that nobody knows, called a take", func(w *world) {
+			w.joins("E1")
+			w.leaves("E1")
+			n := w.intends("E1", "left", 2, "enable-again")
+			w.entries[n].Body.(*entry.Intent).Ops[0].Class = entry.ClassTake
+			w.answers("E1", n, entry.ResultApplied)
+		}, []string{"give-after-cut", "op-mislabelled"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()
