@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -92,6 +93,17 @@ func TestBrokenPromises(t *testing.T) {
 			w.entries[n].Body.(*entry.Intent).Ops[0].Class = entry.ClassTake
 			w.answers("E1", n, entry.ResultApplied)
 		}, []string{"give-after-cut", "op-mislabelled"}},
+		{"a key that was retired is trusted anew", func(w *world) {
+			w.joins("E1")
+			w.add(&entry.Trust{Action: entry.TrustRetire, Key: w.signer.KID(), Use: entry.UseSign, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: w.seq, By: "op"})
+			w.trusts(w.signer.KID(), 0)
+			w.hears("E2", w.joiner(1))
+		}, []string{"key-retired"}},
+		{"a key that is trusted for all that there is", func(w *world) {
+			w.trust = bytes.Replace(w.trust, []byte(`"joiner",`), nil, 1)
+			w.trusts(w.signer.KID(), 0)
+			w.entries[len(w.entries)-1].Body.(*entry.Trust).Events = nil
+		}, []string{"key-differs*2"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()

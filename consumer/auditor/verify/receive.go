@@ -78,6 +78,9 @@ func (v *verifier) trustAdd(t *entry.Trust) {
 	if t.NotAfter != nil {
 		k.notAfter = t.NotAfter.Time()
 	}
+	if was := v.trusted[t.Key]; was != nil {
+		k.retired = was.retired // for good: a key that is added again is good for no more
+	}
 	v.trusted[t.Key] = k
 	if t.Generation != 0 {
 		v.openStream(t)
@@ -96,7 +99,13 @@ func (v *verifier) trustAdd(t *entry.Trust) {
 	case g.Issuer != "" && (g.Issuer != t.Issuer || g.Stream != t.Stream):
 		v.findf(KeyDiffers, "the enclave trusts key %s for stream %s of %s; its card says %s of %s", t.Key, t.Stream, t.Issuer, g.Stream, g.Issuer)
 	case g.Kinds != nil:
-		for _, kind := range t.Events {
+		kinds := t.Events
+		if len(kinds) == 0 { // all of them
+			for _, kind := range schema.Kinds {
+				kinds = append(kinds, string(kind))
+			}
+		}
+		for _, kind := range kinds {
 			if !slices.Contains(g.Kinds, schema.Kind(kind)) {
 				v.findf(KeyDiffers, "the enclave lets key %s sign %s; its card does not", t.Key, kind)
 			}
