@@ -278,6 +278,7 @@ func (v *verifier) waitsForWord(o *openIntent) bool {
 // outcome answers an intent.
 func (v *verifier) outcome(o *entry.Outcome) {
 	v.report.Checked.Outcomes++
+	other := false
 	w := who{o.Issuer, o.Subject}
 	in := v.open[o.Intent]
 	if in == nil {
@@ -310,8 +311,26 @@ func (v *verifier) outcome(o *entry.Outcome) {
 		if r.At != nil {
 			at = r.At.Time
 		}
+		if !v.owns(p, o.Account) {
+			other = true
+			continue // it says nothing of the person's own
+		}
 		v.did(w, p, in.ops[r.N-1], at)
 	}
+	if other {
+		v.findWho(AccountDiffers, w, "what the intent at entry %d says was done to account %s, which the ledger has as somebody else's", o.Intent, o.Account)
+	}
+}
+
+// owns reports whether an account is the person's by the ledger. It is whose it was first, until it is seen to be gone.
+func (v *verifier) owns(p *person, account string) bool {
+	if account == "" {
+		return true
+	}
+	if v.accounts[account] == nil {
+		v.accounts[account] = p
+	}
+	return v.accounts[account] == p
 }
 
 // did takes in that an operation is so now.
@@ -356,6 +375,7 @@ func (v *verifier) observed(o *entry.Observed) {
 		return
 	}
 	p := v.person(who{a.Issuer, a.Subject})
+	mine := v.owns(p, a.Account)
 	switch a.State {
 	case entry.StateEnabled:
 		if !p.enabled {
@@ -370,6 +390,9 @@ func (v *verifier) observed(o *entry.Observed) {
 			}
 		}
 	case entry.StateDeleted, entry.StateGone:
+		if mine {
+			delete(v.accounts, a.Account)
+		}
 		p.account, p.enabled, p.gone = false, false, true
 		for _, c := range p.cuts {
 			if c.State == CutOpen || c.State == CutDone || c.State == CutUnknown {

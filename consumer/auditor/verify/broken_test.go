@@ -104,6 +104,18 @@ func TestBrokenPromises(t *testing.T) {
 			w.trusts(w.signer.KID(), 0)
 			w.entries[len(w.entries)-1].Body.(*entry.Trust).Events = nil
 		}, []string{"key-differs*2"}},
+		{"one account for two persons", func(w *world) {
+			w.joins("E1")
+			w.joins("E2")
+			seq := w.hears("E1", w.leaver(1))
+			for _, op := range []string{"disable", "revoke-sessions"} {
+				n := w.intends("E1", "left", seq, op)
+				i := w.answers("E1", n, entry.ResultApplied)
+				w.entries[i].Body.(*entry.Outcome).Account = "a-E2"
+			}
+			w.wait(time.Hour)
+			w.joins("E3")
+		}, []string{"account-differs*2", "cut-missing"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()

@@ -59,6 +59,7 @@ const (
 	IntentUnanswered   Code = "intent-unanswered"   // an intent has no outcome
 	OutcomeUnexplained Code = "outcome-unexplained" // an outcome answers no open intent, or another person's
 	OutcomeIncomplete  Code = "outcome-incomplete"  // an outcome does not answer each operation once
+	AccountDiffers     Code = "account-differs"     // what was to be done for one person was done to the account of another
 	ObserveActed       Code = "observe-acted"       // something was done by an intent that was only to be shown
 	CutMissing         Code = "cut-missing"         // a person lost access and the account was not disabled, and nothing says why
 	RevokeMissing      Code = "revoke-missing"      // an account was disabled and its sessions never revoked

@@ -281,6 +281,7 @@ type verifier struct {
 	streams      map[streamKey]*stream
 	latest       map[streamKey]int // by key without generation: the latest generation
 	persons      map[who]*person
+	accounts     map[string]*person        // by id
 	again        map[schema.Digest]message // taken from the archive, and named by more than one entry
 	unread       unread
 	kinds        []byte // of each entry, for causes that name one: see kindByte
@@ -305,7 +306,7 @@ type verifier struct {
 
 func newVerifier(o Options) *verifier {
 	return &verifier{Options: o, report: newReport(o), trusted: map[string]*trusted{}, signers: map[string]int32{}, streams: map[streamKey]*stream{}, latest: map[streamKey]int{},
-		persons: map[who]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
+		persons: map[who]*person{}, accounts: map[string]*person{}, again: map[schema.Digest]message{}, open: map[int64]*openIntent{}, holds: map[string]*openHold{}, discards: map[string]*openHold{},
 		alarms: map[[2]string][]who{}, stale: map[string]time.Time{}, heard: map[string]time.Time{}, parked: map[string]bool{}, rosters: map[rosterKey]*roster{}, heads: map[head]bool{}, unseen: map[string]unseen{}, listed: map[Code]int{}}
 }
 

@@ -224,6 +224,9 @@ func (w *world) intends(subject, code string, seq uint64, ops ...string) int64 {
 
 func (w *world) answers(subject string, intent int64, result string) int64 {
 	o := &entry.Outcome{Intent: intent, Who: entry.Who{Issuer: w.issuer, Subject: subject, Engagement: 1}, Account: "a-" + subject}
+	if w.issuer != issuer {
+		o.Account = "p-" + subject
+	}
 	for i := range w.entries[intent].Body.(*entry.Intent).Ops {
 		o.Results = append(o.Results, entry.Result{N: i + 1, Result: result, At: entry.MomentAt(w.now)})
 	}
