@@ -292,7 +292,7 @@ func (v *verifier) outcome(o *entry.Outcome) {
 	delete(v.open, o.Intent)
 	p := v.person(w)
 	p.intent = -1
-	whole := len(o.Results) == len(in.ops)
+	whole, done := len(o.Results) == len(in.ops), true
 	for n, r := range o.Results {
 		whole = whole && r.N == n+1
 	}
@@ -302,6 +302,7 @@ func (v *verifier) outcome(o *entry.Outcome) {
 	for _, r := range o.Results {
 		v.report.Counts.Results[r.Result]++
 		if r.N > len(in.ops) || r.Result != entry.ResultApplied && r.Result != entry.ResultAlready && r.Result != entry.ResultFound {
+			done = false
 			continue
 		}
 		if in.observe {
@@ -316,6 +317,9 @@ func (v *verifier) outcome(o *entry.Outcome) {
 			continue // it says nothing of the person's own
 		}
 		v.did(w, p, in.ops[r.N-1], at)
+	}
+	if done && in.takes {
+		v.denied = false // the tenant takes the credential
 	}
 	if other {
 		v.findWho(AccountDiffers, w, "what the intent at entry %d says was done to account %s, which the ledger has as somebody else's", o.Intent, o.Account)

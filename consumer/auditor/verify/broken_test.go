@@ -116,6 +116,15 @@ func TestBrokenPromises(t *testing.T) {
 			w.wait(time.Hour)
 			w.joins("E3")
 		}, []string{"account-differs*2", "cut-missing"}},
+		{"a refused credential that cuts others", func(w *world) {
+			w.joins("E1")
+			w.joins("E2")
+			w.add(&entry.Alarm{Code: "credential-denied", Key: "cut", State: entry.AlarmRaised})
+			w.hears("E1", w.leaver(1))
+			w.leaves("E2")
+			w.wait(24 * time.Hour)
+			w.joins("E3")
+		}, []string{"cut-missing"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()
