@@ -24,6 +24,7 @@ type openIntent struct {
 	observe bool
 	takes   bool
 	at      time.Time
+	since   time.Time // it cannot have been answered before, by the entries up to it
 }
 
 // intent asks whether what is about to be done is allowed and explained by what came before it.
@@ -35,7 +36,7 @@ func (v *verifier) intent(i *entry.Intent) {
 		v.findWho(IntentUnanswered, w, "the intent at entry %d has no outcome, and another follows for the same person", p.intent)
 		delete(v.open, p.intent)
 	}
-	o := &openIntent{who: w, observe: i.Observe, at: v.now}
+	o := &openIntent{who: w, observe: i.Observe, at: v.now, since: v.top}
 	gives, takes := false, false
 	for _, op := range i.Ops {
 		o.ops = append(o.ops, op.Op)
@@ -309,8 +310,11 @@ func (v *verifier) outcome(o *entry.Outcome) {
 			v.findWho(ObserveActed, w, "operation %d of the intent at entry %d was only to be shown, and is %s", r.N, o.Intent, r.Result)
 		}
 		at := v.now
-		if r.At != nil {
+		if r.At != nil && !r.At.After(v.now) && v.now.Sub(r.At.Time) <= look { // it is recorded at once
 			at = r.At.Time
+		}
+		if opClasses[in.ops[r.N-1]] == entry.ClassTake {
+			at = later(at, in.since)
 		}
 		if !v.owns(p, o.Account) {
 			other = true

@@ -137,3 +137,44 @@ func TestBrokenPromises(t *testing.T) {
 		})
 	}
 }
+
+// A cut is as late as the entries about it, whatever they say of the time.
+func TestALateCutIsDatedBack(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		late func(w *world, seq uint64)
+	}{
+		{"in the outcome", func(w *world, seq uint64) {
+			n := w.intends("E1", "left", seq, "disable")
+			due := w.now
+			w.wait(3 * time.Hour)
+			i := w.answers("E1", n, entry.ResultApplied)
+			w.entries[i].Body.(*entry.Outcome).Results[0].At = entry.MomentAt(due)
+		}},
+		{"in the outcome alone", func(w *world, seq uint64) {
+			due := w.now
+			w.wait(3 * time.Hour)
+			n := w.intends("E1", "left", seq, "disable")
+			i := w.answers("E1", n, entry.ResultApplied)
+			w.entries[i].Body.(*entry.Outcome).Results[0].At = entry.MomentAt(due)
+		}},
+		{"in all entries of it", func(w *world, seq uint64) {
+			due := w.now
+			w.wait(3 * time.Hour)
+			w.joins("E2")
+			w.now = due
+			w.does("E1", "left", seq, "disable")
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t).begin()
+			w.joins("E1")
+			seq := w.hears("E1", w.leaver(1))
+			tc.late(w, seq)
+			w.does("E1", "left", seq, "revoke-sessions")
+			o := w.publish().options()
+			o.CutLimit = time.Hour
+			wants(t, w.verify(o), "cut-late")
+		})
+	}
+}

@@ -49,6 +49,7 @@ type Cut struct {
 
 	generation int
 	heldUntil  time.Time // when it was to happen, as it was first held by the limit of cuts; zero: it was not
+	recorded   time.Time // of the entry by which it was disabled
 	overheld   bool      // it was held for longer: said once
 }
 
@@ -310,7 +311,7 @@ func (v *verifier) undone(p *person, c *Cut) bool {
 
 // unrevoked reports whether an account was disabled by a cut, and its sessions should have been revoked since.
 func (v *verifier) unrevoked(p *person, c *Cut) bool {
-	return c.State == CutDone && c.Revoked == nil && p.account && v.excuse(p, c) == "" && v.owed(c.Disabled.Time)
+	return c.State == CutDone && c.Revoked == nil && p.account && v.excuse(p, c) == "" && v.owed(c.recorded)
 }
 
 func (v *verifier) missedRevoke(w who, c *Cut) {
@@ -365,7 +366,7 @@ func (v *verifier) disabled(w who, p *person, at time.Time) {
 			c.State = CutUnknown
 			continue
 		}
-		c.State, c.Disabled = CutDone, entry.MomentAt(at)
+		c.State, c.Disabled, c.recorded = CutDone, entry.MomentAt(at), v.now
 		if late := at.Sub(c.Due.Time); v.CutLimit > 0 && late > v.CutLimit {
 			i := v.index
 			v.find(Finding{Code: CutLate, Entry: &i, Issuer: w.issuer, Subject: w.subject, Gen: c.generation, Seq: c.Seq,

@@ -269,6 +269,7 @@ type verifier struct {
 	index   int64
 	now     time.Time // of the entry
 	before  time.Time // of the entry before
+	top     time.Time // of the latest entry, since the ledger last said that the clock went back
 	high    time.Time // where the enclave's clock was before it went back; zero: it did not, or somebody confirmed it
 	runs    []span    // when the enclave could end holds, as far as it said
 	steady  time.Time // since when entries follow each other without a long pause, in which it may not have run
@@ -348,6 +349,7 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		v.steady = e.Time
 	}
 	v.before, v.now = v.now, e.Time
+	v.top = later(v.top, v.now)
 	if n := len(v.runs); n > 0 {
 		v.runs[n-1].to = v.now
 	}
@@ -417,6 +419,9 @@ func (v *verifier) step(ctx context.Context, e *entry.Entry) error {
 		v.alarm(b)
 	case *entry.Clock:
 		v.by(b.By, b.Reason)
+		if b.Action == entry.ClockConfirmed || b.Offset < 0 {
+			v.top = v.now
+		}
 		switch {
 		case b.Action == entry.ClockConfirmed:
 			v.high = time.Time{}
