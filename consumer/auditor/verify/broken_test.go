@@ -125,6 +125,26 @@ func TestBrokenPromises(t *testing.T) {
 			w.wait(24 * time.Hour)
 			w.joins("E3")
 		}, []string{"cut-missing"}},
+		{"a roster that is left for an operator", func(w *world) {
+			w.joins("E1")
+			w.take(w.rosters(nil, gone)[0], entry.DispositionHeld, "later")
+			w.wait(3 * time.Hour)
+			w.take(w.say("E2", w.joiner(1)), entry.DispositionGap, "gap")
+		}, []string{"content-judged"}},
+		{"a roster that is left for a newer program", func(w *world) {
+			w.joins("E1")
+			w.take(w.rosters(nil, gone)[0], entry.DispositionCutCore, "newer-version")
+			w.wait(3 * time.Hour)
+			w.take(w.say("E2", w.joiner(1)), entry.DispositionGap, "gap")
+		}, []string{"content-judged"}},
+		{"another enclave's messages, by a start that names no enclave", func(w *world) {
+			for _, e := range w.entries {
+				if s, ok := e.Body.(*entry.Started); ok {
+					s.Enclave = ""
+				}
+			}
+			w.joins("E1")
+		}, []string{"wrong-enclave"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t).begin()

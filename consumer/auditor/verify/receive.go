@@ -163,7 +163,7 @@ func (v *verifier) received(ctx context.Context, r *entry.Received) error {
 		v.trustedNow(r, &m)
 	}
 	v.agrees(&r.Message, &m)
-	if m.fault == "" && m.frame.Audience != "" && v.started != nil && v.started.Enclave != "" && m.frame.Audience != v.started.Enclave {
+	if m.fault == "" && m.frame.Audience != "" && v.started != nil && m.frame.Audience != v.started.Enclave {
 		v.findAt(WrongEnclave, &r.Message, "it is for %s", m.frame.Audience)
 	}
 	v.content(r, &m)
@@ -253,7 +253,11 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 		claim(outdate)
 	case entry.DispositionCutCore:
 		claim(next)
+		v.unreadable(r, m)
 	case entry.DispositionHeld:
+		if at != behind && !s.unsure {
+			v.unreadable(r, m)
+		}
 		switch r.Code {
 		case "rollback":
 			claim(behind)
@@ -268,6 +272,13 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 		if r.Disposition == entry.DispositionGap {
 			v.collect(s, r, m)
 		}
+	}
+}
+
+// unreadable holds a message that is to wait for a newer program against what it says. Version 1 every program could read.
+func (v *verifier) unreadable(r *entry.Received, m *message) {
+	if m.refusal != schema.CodeNewerVersion && m.frame.Version <= 1 && (m.fault == "" || m.fault == unproved) {
+		v.findAt(ContentJudged, &r.Message, "it is recorded as %s, as if it could not be read, and is of version 1", r.Disposition)
 	}
 }
 
