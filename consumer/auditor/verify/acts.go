@@ -306,6 +306,9 @@ func (v *verifier) outcome(o *entry.Outcome) {
 			done = false
 			continue
 		}
+		if r.Result == entry.ResultApplied && !slices.ContainsFunc(r.Requests, func(q entry.Request) bool { return q.Status/100 == 2 }) {
+			v.findWho(RequestMissing, w, "operation %d of the intent at entry %d is applied, and no request that the directory answered well is named", r.N, o.Intent)
+		}
 		if in.observe {
 			v.findWho(ObserveActed, w, "operation %d of the intent at entry %d was only to be shown, and is %s", r.N, o.Intent, r.Result)
 		}

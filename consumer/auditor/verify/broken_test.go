@@ -137,6 +137,22 @@ func TestBrokenPromises(t *testing.T) {
 			w.wait(3 * time.Hour)
 			w.take(w.say("E2", w.joiner(1)), entry.DispositionGap, "gap")
 		}, []string{"content-judged"}},
+		{"a cut that no request did", func(w *world) {
+			w.joins("E1")
+			w.leaves("E1")
+			for i := range w.entries {
+				o, ok := w.entries[i].Body.(*entry.Outcome)
+				if !ok {
+					continue
+				}
+				switch w.entries[o.Intent].Body.(*entry.Intent).Ops[0].Op {
+				case "disable":
+					o.Results[0].Requests = nil
+				case "revoke-sessions":
+					o.Results[0].Requests[0].Status = 403
+				}
+			}
+		}, []string{"request-missing*2"}},
 		{"another enclave's messages, by a start that names no enclave", func(w *world) {
 			for _, e := range w.entries {
 				if s, ok := e.Body.(*entry.Started); ok {

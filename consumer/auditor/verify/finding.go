@@ -60,6 +60,7 @@ const (
 	OutcomeUnexplained Code = "outcome-unexplained" // an outcome answers no open intent, or another person's
 	OutcomeIncomplete  Code = "outcome-incomplete"  // an outcome does not answer each operation once
 	AccountDiffers     Code = "account-differs"     // what was to be done for one person was done to the account of another
+	RequestMissing     Code = "request-missing"     // an operation is said to be applied, by no request that succeeded
 	ObserveActed       Code = "observe-acted"       // something was done by an intent that was only to be shown
 	CutMissing         Code = "cut-missing"         // a person lost access and the account was not disabled, and nothing says why
 	RevokeMissing      Code = "revoke-missing"      // an account was disabled and its sessions never revoked

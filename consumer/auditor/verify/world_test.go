@@ -228,7 +228,11 @@ func (w *world) answers(subject string, intent int64, result string) int64 {
 		o.Account = "p-" + subject
 	}
 	for i := range w.entries[intent].Body.(*entry.Intent).Ops {
-		o.Results = append(o.Results, entry.Result{N: i + 1, Result: result, At: entry.MomentAt(w.now)})
+		r := entry.Result{N: i + 1, Result: result, At: entry.MomentAt(w.now)}
+		if result == entry.ResultApplied {
+			r.Requests = []entry.Request{{Client: "c-1", Server: "s-1", Status: 204}}
+		}
+		o.Results = append(o.Results, r)
 	}
 	return w.add(o)
 }
