@@ -363,3 +363,25 @@ func TestAStreamIsPutBackWhereARosterIsNotBelieved(t *testing.T) {
 		})
 	}
 }
+
+// What stood before the branch that was chosen may be a fork of what a message that was ruled out names: the auditor does not
+// have that one's prev.
+func TestAForkBehindABranchThatBeganInAHole(t *testing.T) {
+	w := newWorld(t).begin()
+	w.hears("", &schema.Heartbeat{Cuts: []schema.CutNotice{}})
+	seq, prev := w.seq, w.prev
+	w.say("E1", w.joiner(1))
+	third := w.say("E2", w.joiner(1))
+	w.say("E3", w.joiner(1))
+	parts := w.rosters([]schema.LiveEngagement{w.lives("E1", 1)}, nil)
+	w.take(parts[0], entry.DispositionGap, "gap")
+	w.applies(parts[0])
+	w.take(third, entry.DispositionFilled, "covered")
+	w.seq, w.prev = seq, prev
+	w.say("E4", w.joiner(1))
+	other, chosen := w.say("E5", w.joiner(1)), w.say("E6", w.joiner(1))
+	w.take(chosen, entry.DispositionFork, "fork")
+	w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 4, Head: &chosen.digest, By: "op"})
+	w.take(other, entry.DispositionFork, "fork")
+	wants(t, w.publish().verify(w.options()))
+}

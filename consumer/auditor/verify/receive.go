@@ -236,7 +236,7 @@ func (v *verifier) place(s *stream, w waiting, r *entry.Received, m *message) {
 		claim(ahead)
 		s.gaps++
 	case entry.DispositionFork:
-		if at != late { // its neighbours, which are not kept here, may tell
+		if at != late && !(at == next && s.blind) { // its neighbours, which are not kept here, may tell
 			claim(fork)
 		}
 		s.forks++
