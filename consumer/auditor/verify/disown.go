@@ -171,11 +171,8 @@ func (v *verifier) branch(t *entry.Trust) {
 func (s *stream) choose(seq uint64, head schema.Digest) bool {
 	var path []waiting // what came of the branch and is not in the chain
 	at, from := s.head, s.hash
-	if seq < s.joined || seq > s.head || s.known[seq-s.joined] != short(head) { // else it is what was followed
-		w, ok := s.find(seq, head)
-		if !ok {
-			return false
-		}
+	followed := seq == s.head && head == s.hash || seq >= s.joined && seq <= s.head && s.known[seq-s.joined] == short(head)
+	if w, ok := s.find(seq, head); ok { // of what was followed, what stands before the place where it was joined
 		path = []waiting{w}
 		for { // down to where it left the chain
 			before, ok := s.find(path[0].seq-1, path[0].prev)
@@ -194,7 +191,12 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 				}
 			}
 		}
+	} else if !followed {
+		return false
+	}
+	if !followed {
 		switch root := path[0]; {
+		case slices.ContainsFunc(path, func(w waiting) bool { return w.seq == s.head && w.payload == s.hash }): // it was joined on this branch
 		case root.seq > s.head+1:
 		case root.seq-1 == s.head && root.prev == s.hash, root.seq == s.joined, root.seq > s.joined && s.known[root.seq-1-s.joined] == short(root.prev):
 			at, from = root.seq-1, root.prev

@@ -385,3 +385,43 @@ func TestAForkBehindABranchThatBeganInAHole(t *testing.T) {
 	w.take(other, entry.DispositionFork, "fork")
 	wants(t, w.publish().verify(w.options()))
 }
+
+// A stream that was joined in its middle says two things before that place: what the operator named there is one of them.
+func TestAForkBeforeTheStart(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		make func(w *world, one, other []*said)
+	}{
+		{"the message before the start is another one", func(w *world, one, other []*said) {
+			w.take(one[0], entry.DispositionHeld, "rollback")
+			w.take(other[2], entry.DispositionFork, "fork")
+		}},
+		{"the branch on which it was joined is chosen by an earlier message", func(w *world, one, other []*said) {
+			w.take(other[1], entry.DispositionHeld, "rollback")
+			for _, s := range one {
+				w.take(s, map[bool]string{true: entry.DispositionHeld, false: entry.DispositionFork}[s == one[0]], map[bool]string{true: "rollback", false: "fork"}[s == one[0]])
+			}
+			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 2, Head: &one[1].digest, By: "op"})
+			w.take(w.say("E4", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
+		}},
+		{"and by the place itself", func(w *world, one, other []*said) {
+			w.take(other[2], entry.DispositionFork, "fork")
+			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, Head: &one[2].digest, By: "op"})
+			w.take(w.say("E4", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t)
+			first := w.say("", &schema.Heartbeat{Cuts: []schema.CutNotice{}})
+			prev := w.prev
+			other := []*said{first, w.say("E1", w.joiner(1)), w.say("E2", w.joiner(1))}
+			w.seq, w.prev = 1, prev
+			one := []*said{first, w.say("E3", w.joiner(1)), w.say("E4", w.mover(1))}
+			w.begin()
+			pin := w.entries[1].Body.(*entry.Trust)
+			pin.AtSeq, pin.Head = 4, &one[2].digest
+			tc.make(w, one, other)
+			wants(t, w.publish().verify(w.options()))
+		})
+	}
+}

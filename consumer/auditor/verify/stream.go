@@ -106,6 +106,8 @@ func (s *stream) judge(w waiting) place {
 		}
 	}
 	switch {
+	case w.seq+1 == s.joined && w.payload != s.before && (s.head < s.joined || s.known[0] != 0): // an operator said what stands there
+		return fork
 	case w.seq < s.joined:
 		return behind
 	case w.seq != s.head+1:
