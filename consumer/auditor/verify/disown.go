@@ -174,7 +174,7 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 	followed := seq == s.head && head == s.hash || seq >= s.joined && seq <= s.head && s.known[seq-s.joined] == short(head)
 	if w, ok := s.find(seq, head); ok { // of what was followed, what stands before the place where it was joined
 		path = []waiting{w}
-		for { // down to where it left the chain
+		for path[0].seq != s.joined { // down to where it left the chain
 			before, ok := s.find(path[0].seq-1, path[0].prev)
 			if !ok {
 				break
@@ -221,9 +221,11 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 	}
 	if len(path) > 0 {
 		first := path[0].seq
+		kept[from] = true // what stands before the place where it was joined may have come
 		s.ruleOut(func(w waiting) bool { return !kept[w.payload] && w.seq <= last+1 && w.seq+1 >= first })
 	} else {
-		s.ruleOut(func(w waiting) bool { return w.seq <= s.head+1 && !(w.seq == s.head+1 && w.prev == s.hash) })
+		bare := s.head < s.joined || s.known[s.head-s.joined] == 0 // a card or a roster tells of the head: no message that came goes on from it
+		s.ruleOut(func(w waiting) bool { return w.seq <= s.head+1 && (bare || w.seq != s.head+1 || w.prev != s.hash) })
 	}
 	return true
 }

@@ -404,6 +404,25 @@ func TestAForkBeforeTheStart(t *testing.T) {
 			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 2, Head: &one[1].digest, By: "op"})
 			w.take(w.say("E4", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
 		}},
+		{"both branches go on from the place before the start", func(w *world, one, other []*said) {
+			w.take(one[2], entry.DispositionHeld, "rollback")
+			w.take(w.say("E4", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
+			w.seq, w.prev = 3, one[2].digest
+			s := w.say("E5", w.joiner(1))
+			w.take(s, entry.DispositionFork, "fork")
+			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 4, Head: &s.digest, By: "op"})
+			w.take(w.say("E6", w.joiner(1)), entry.DispositionAdmitted, "no-roster")
+		}},
+		{"what is chosen is the place alone, of which no message came", func(w *world, one, other []*said) {
+			s := w.say("E4", w.joiner(1))
+			w.seq, w.prev = 3, other[2].digest
+			w.say("E5", w.joiner(1))
+			fifth := w.say("E5", w.joiner(1))
+			w.take(fifth, entry.DispositionGap, "gap")
+			w.take(s, entry.DispositionFork, "fork")
+			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, Head: &one[2].digest, By: "op"})
+			w.take(w.say("E6", w.joiner(1)), entry.DispositionGap, "gap")
+		}},
 		{"and by the place itself", func(w *world, one, other []*said) {
 			w.take(other[2], entry.DispositionFork, "fork")
 			w.add(&entry.Trust{Action: entry.TrustBranch, Issuer: issuer, Stream: "hr", Generation: 1, AtSeq: 3, Head: &one[2].digest, By: "op"})
