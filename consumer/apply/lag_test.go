@@ -40,6 +40,48 @@ func TestLeaverWhoseCreateWasNotAnswered(t *testing.T) {
 	b.explained()
 }
 
+// The same of somebody who came back, whose first account was cut and is deleted, or was cut by nobody and is gone: that says
+// nothing of the second one.
+func TestLeaverWhoseSecondCreateWasNotAnswered(t *testing.T) {
+	for _, x := range []struct {
+		gone   bool
+		status int
+	}{{false, 503}, {false, 403}, {true, 503}} {
+		gone := x.gone
+		t.Run(fmt.Sprintf("gone %v, then %d", gone, x.status), func(t *testing.T) {
+			b := setup(t, lagging(time.Second))
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			b.pass(plan.Settling)
+			first := known(t, b.row("1")).ID
+			if gone {
+				if _, err := b.connect("admin").Delete(t.Context(), first); err != nil {
+					t.Fatal(err)
+				}
+				b.pass(plan.Settling)
+			}
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.work(func() bool { k := known(t, b.row("1")); return b.idle() || !k.GoneAt.IsZero() })
+			if !gone {
+				b.pass(31 * 24 * time.Hour)
+				b.settle()
+			}
+			b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: "/users$", Kind: tenant.Drop, Applied: true, Count: 1},
+				tenant.Fault{Name: "away", Method: "^POST$", Path: "/users$", Kind: tenant.Error, Status: x.status})
+			b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
+			b.work(func() bool { return b.writes("create") == 2 && b.row("1").Attempts > 1 })
+			b.say("1", fence.Fact{Kind: schema.KindLeaver, Position: fence.Position{Engagement: 2}})
+			b.settle()
+			for _, u := range b.tenant.Snapshot().Users {
+				if u.Properties["employeeId"] == "1" && u.ID != first && (u.Enabled || !u.SessionsRevoked) {
+					t.Errorf("the second account: enabled %v, revoked %v", u.Enabled, u.SessionsRevoked)
+				}
+			}
+			b.explained()
+		})
+	}
+}
+
 // That a create was refused says nothing of the one before it, which was made and not answered: its account is
 // disabled all the same, once it is shown.
 func TestLeaverWhoseCreateWasRefusedAfterALostOne(t *testing.T) {

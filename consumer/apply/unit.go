@@ -143,7 +143,7 @@ func (u *unit) plan(ctx context.Context) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	if s.account == nil && !u.view.Access && u.known.ID == "" && u.known.Hidden(u.now) {
+	if s.account == nil && !u.view.Access && u.known.Trying() && u.known.Hidden(u.now) {
 		return plan.Plan{}, errHidden
 	}
 	u.seen = s.account
@@ -241,9 +241,9 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 			continue
 		}
 		d := u.try(ctx, op)
-		if op.Kind == plan.CreateAccount && d.result == entry.ResultFailed && d.code != codeNameTaken && u.known.TriedAt.IsZero() && u.known.ID == "" {
+		if op.Kind == plan.CreateAccount && d.result == entry.ResultFailed && d.code != codeNameTaken && u.known.TriedAt.IsZero() {
 			// That this one was refused says nothing of one before it that was not answered: its account may be there, by its name.
-			if was.Hidden(u.now) {
+			if was.Trying() && was.Hidden(u.now) {
 				u.known.TriedAt, u.known.UPN = was.TriedAt, was.UPN
 			}
 		}
@@ -267,7 +267,7 @@ func (u *unit) execute(ctx context.Context, p plan.Plan, lane plan.Lane) error {
 // would be shown, something else that has the name, such as the address of a group.
 func (u *unit) unseen(d *done, was plan.Known) {
 	switch {
-	case was.TriedAt.IsZero() || was.ID != "" && u.attempt == 1: // nobody tried before: a proxy may have sent this one twice
+	case !was.Trying(): // nobody tried before: a proxy may have sent this one twice
 	case was.Hidden(u.now):
 		u.known.TriedAt = was.TriedAt // a conflict makes nothing that would be hidden for longer
 	default:

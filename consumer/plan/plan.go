@@ -103,10 +103,17 @@ func (k Known) unasked(engagement int, role, group string) bool {
 
 // MayBeOpen reports whether somebody who is to have no access may have an account that the bridge has not cut.
 func (k Known) MayBeOpen() bool {
-	if k.ID == "" {
-		return !k.TriedAt.IsZero()
+	return k.Trying() || k.ID != "" && k.DeletedAt.IsZero() && !k.IsCut()
+}
+
+// Trying reports whether a create was begun, and not refused, since there was no account, or since the one that is known was
+// found to be gone: what the bridge knows to be cut is that one then.
+func (k Known) Trying() bool {
+	gone := k.DeletedAt
+	if gone.IsZero() {
+		gone = k.GoneAt
 	}
-	return k.DeletedAt.IsZero() && !k.IsCut()
+	return !k.TriedAt.IsZero() && (k.ID == "" || !gone.IsZero() && k.TriedAt.After(gone))
 }
 
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
@@ -129,7 +136,9 @@ func (k *Known) PullBack(now time.Time) bool {
 func (k Known) IsCut() bool { return k.disabled() && k.revoked() }
 
 // Disables reports whether a cut would disable the account, as far as the bridge knows.
-func (k Known) Disables() bool { return k.MayBeOpen() && !k.disabled() && k.GoneAt.IsZero() }
+func (k Known) Disables() bool {
+	return k.Trying() || k.MayBeOpen() && !k.disabled() && k.GoneAt.IsZero()
+}
 
 // Miss keeps that the account, which nobody is to have, is not there.
 func (k *Known) Miss(now time.Time) {
