@@ -580,6 +580,53 @@ func TestAnAccountThatComesBackFromTheBin(t *testing.T) {
 	}
 }
 
+// An account that a person has after one that was deleted, or the deleted one out of the bin, is looked at, stripped and deleted like
+// a first one, and its name is in use.
+func TestAnAccountAfterADeletedOne(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restored %v", restored), func(t *testing.T) {
+			b := setup(t)
+			b.join("1", "Ana", "analyst")
+			b.settle()
+			first := known(t, b.row("1")).ID
+			b.say("1", fence.Fact{Kind: schema.KindLeaver})
+			b.settle()
+			b.pass(31 * 24 * time.Hour)
+			b.settle()
+			if restored {
+				b.pass(plan.Settling)
+				b.restore(first)
+			} else { // no create is answered, and the account is found
+				b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: "/users$", Kind: tenant.Drop, Applied: true, Count: 1})
+			}
+			b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
+			b.settle()
+			k := known(t, b.row("1"))
+			if restored != (k.ID == first) || !k.DeletedAt.IsZero() || k.IsCut() {
+				t.Fatalf("with access: %+v", k)
+			}
+			b.say("1", fence.Fact{Kind: schema.KindLeaver, Position: fence.Position{Engagement: 2}})
+			b.settle()
+			for _, u := range b.tenant.Snapshot().Users {
+				if u.ID == k.ID && (u.Enabled || !u.SessionsRevoked || len(u.Groups) > 0) {
+					t.Errorf("after the leaver: %+v", u)
+				}
+			}
+			b.pass(plan.Settling)
+			b.settle()
+			if known(t, b.row("1")).ConfirmedAt.IsZero() {
+				t.Error("nobody looked whether it is disabled")
+			}
+			b.pass(31 * 24 * time.Hour)
+			b.settle()
+			if n := b.writes("delete"); n != 2 {
+				t.Errorf("%d deletes, want one for each engagement", n)
+			}
+			b.explained()
+		})
+	}
+}
+
 // What cannot come back any more is looked for no longer.
 func TestAnAccountThatStaysGone(t *testing.T) {
 	b := setup(t)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"jmlbridge/consumer/plan"
 	"jmlbridge/consumer/policy"
@@ -100,7 +99,8 @@ func (s sight) into(of *plan.Situation, pol *policy.Policy) {
 		return
 	}
 	k := &of.Known
-	k.ID, k.UPN, k.GoneAt = s.account.ID, s.account.UPN, time.Time{}
+	k.Meet(s.account.ID, of.Now)
+	k.UPN = s.account.UPN
 	k.See(s.account.Enabled, of.Now)
 	k.Find(slices.DeleteFunc(slices.Clone(s.account.Groups), func(g string) bool { return !pol.Listed(g) }), of.Now)
 	if !of.View.Access {

@@ -155,6 +155,18 @@ func (k *Known) Miss(now time.Time) {
 func (k Known) disabled() bool { return k.DisabledAt.After(k.EnablingAt) }
 func (k Known) revoked() bool  { return k.RevokedAt.After(k.EnablingAt) }
 
+// Meet keeps that an account is there. One after another that is deleted or gone has none of that one's past, but for what was in
+// doubt: that was to be given to it. What was deleted and is read once no read is older is back, and has its grace anew.
+func (k *Known) Meet(id string, now time.Time) {
+	switch {
+	case k.ID != "" && k.ID != id:
+		*k = Known{TriedAt: k.TriedAt, Engagement: k.Engagement, Groups: k.Doubted, Doubted: k.Doubted, GivenAt: k.GivenAt}
+	case !k.DeletedAt.IsZero() && !within(k.DeletedAt, now):
+		k.DeletedAt, k.StrippedAt, k.StrippedUp = time.Time{}, time.Time{}, 0
+	}
+	k.ID, k.GoneAt = id, time.Time{}
+}
+
 // See keeps of a look whether somebody else than the bridge has the account disabled. enabled is as it was read; nil: it was
 // not stated.
 func (k *Known) See(enabled *bool, now time.Time) { k.BlockedAt = k.blockedAt(enabled, now) }
