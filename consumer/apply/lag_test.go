@@ -507,3 +507,29 @@ func TestMoverWhoseRemovalIsShownLate(t *testing.T) {
 		t.Errorf("%d intents for one joiner and one mover", n)
 	}
 }
+
+// The same of a membership that was given before, and that somebody in the enclave took by hand meanwhile.
+func TestMoverWhoseMembershipWasNotGivenBack(t *testing.T) {
+	b := setup(t, lagging(time.Second))
+	b.join("1", "Ana", "lead")
+	b.settle()
+	b.pass(plan.Settling)
+	b.settle()
+	if _, err := b.connect("admin").RemoveMember(t.Context(), leadID, known(t, b.row("1")).ID); err != nil {
+		t.Fatal(err)
+	}
+	b.pass(plan.Settling)
+	members := leadID + "/members"
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^POST$", Path: members, Kind: tenant.Drop, Applied: true, Count: 1},
+		tenant.Fault{Name: "away", Method: "^POST$", Path: members, Kind: tenant.Error, Status: 503})
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"lead"}})
+	b.work(func() bool { return len(b.user("ana.ng").Groups) == 2 && b.row("1").Attempts > 1 })
+	b.say("1", fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	b.pass(plan.Settling)
+	b.settle()
+	if g := b.user("ana.ng").Groups; !slices.Equal(g, []string{"SOC"}) {
+		t.Errorf("groups %v, want SOC alone", g)
+	}
+	b.explained()
+}

@@ -190,9 +190,7 @@ func (k Known) Hidden(now time.Time) bool { return within(k.TriedAt, now) }
 
 // Giving keeps that a membership is about to be given, or that the end of that is not known: it may be there, and no read show it.
 func (k *Known) Giving(group string, now time.Time) {
-	if has := slices.Contains(k.Groups, group); has && !slices.Contains(k.Doubted, group) {
-		return
-	} else if !has {
+	if !slices.Contains(k.Groups, group) {
 		k.Groups = append(slices.Clone(k.Groups), group)
 	}
 	k.Doubted, k.GivenAt = append(slices.DeleteFunc(slices.Clone(k.Doubted), func(g string) bool { return g == group }), group), now
