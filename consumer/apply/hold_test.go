@@ -406,6 +406,10 @@ func TestOperatorsCutIsNotHeld(t *testing.T) {
 		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
 	}
 	b.settle()
+	for _, s := range []string{"0", "1"} { // whose date comes before the cut is done
+		b.say(s, fence.Fact{Kind: schema.KindMover, Person: person("Ana"), Roles: []string{"analyst"}, End: b.config.Now().Add(time.Hour)})
+	}
+	b.settle()
 	for i := range 5 {
 		k := state.SubjectKey{Issuer: issuer, Subject: fmt.Sprint(i)}
 		err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
@@ -415,6 +419,10 @@ func TestOperatorsCutIsNotHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, s := range []string{"2", "3"} { // of whom something is said before
+		b.say(s, fence.Fact{Kind: schema.KindMover, Person: person("Anna"), Roles: []string{"analyst"}})
+	}
+	b.clock.Add(int64(2 * time.Hour))
 	b.settle()
 	for i := range 5 {
 		if b.user(fmt.Sprintf("ana%c.ng", 'a'+i)).Enabled {

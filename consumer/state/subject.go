@@ -94,7 +94,8 @@ func LoadSubjects(r Reader, iss string, ids []string) (map[string]*Subject, erro
 	return m, nil
 }
 
-// SaveFacts writes what intake changes: the facts, and the lane where it rose. It counts Rev up. Who is
+// SaveFacts writes what intake changes: the facts, and the lane where it rose. It counts Rev up. An operator's cut that is not
+// done yet stays let past the limits, whatever is said meanwhile. Who is
 // a member of nothing, as far as anything is known, has nothing to lose: there is nothing to sift.
 func SaveFacts(tx *store.Tx, s *Subject) error {
 	doc, err := json.Marshal(&s.Doc)
@@ -104,9 +105,9 @@ func SaveFacts(tx *store.Tx, s *Subject) error {
 	s.Rev++
 	s.spare(s.Doc.At(s.FactAt))
 	_, err = tx.Exec(`INSERT INTO subject (iss, subject, doc, rev, lane, due, urgent, fact_at, next_at, said_at, unnamed, locked, cut_by, sifted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, IIF(EXISTS (SELECT 1 FROM unclaimed), 0, ?4))
-		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, said_at = ?10, lease_at = IIF(said_at < ?10, 0, lease_at), unnamed = ?11, locked = ?12, cut_by = ?13, word = x'', attempts = 0, note = '',
+		ON CONFLICT (iss, subject) DO UPDATE SET doc = ?3, rev = ?4, lane = ?5, due = ?6, urgent = ?7, fact_at = ?8, next_at = ?9, said_at = ?10, lease_at = IIF(said_at < ?10, 0, lease_at), unnamed = ?11, locked = ?12, cut_by = ?13, word = x'', attempts = 0, note = IIF(?12 AND note = ?14, note, ''),
 			sifted = IIF(NULLIF(account, '') ->> 'groups' IS NULL AND (NULLIF(account, '') ->> 'id' IS NOT NULL OR NOT EXISTS (SELECT 1 FROM unclaimed)), ?4, sifted)`,
-		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)), ms(s.SaidAt), s.Unnamed, s.Doc.Lock != nil, ms(s.CutBy))
+		s.Issuer, s.Subject, string(doc), s.Rev, int64(s.Lane), ms(s.Due), s.Urgent, ms(s.FactAt), ms(s.Doc.Next(s.FactAt)), ms(s.SaidAt), s.Unnamed, s.Doc.Lock != nil, ms(s.CutBy), releasedByHand)
 	if err != nil {
 		return fmt.Errorf("subject %s: save its facts: %w", s.Subject, err)
 	}

@@ -45,8 +45,8 @@ func Turn(tx *store.Tx, now time.Time, limit int) error {
 		}
 		s.Raise(lane, now, v.Urgent)
 		s.spare(v)
-		_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, urgent = ?, attempts = 0, note = '', next_at = ?, cut_by = ? WHERE iss = ? AND subject = ?`,
-			int64(s.Lane), ms(s.Due), s.Urgent, ms(next), ms(s.CutBy), s.Issuer, s.Subject)
+		_, err := tx.Exec(`UPDATE subject SET rev = rev + 1, lane = ?, due = ?, urgent = ?, attempts = 0, note = IIF(locked AND note = ?, note, ''), next_at = ?, cut_by = ? WHERE iss = ? AND subject = ?`,
+			int64(s.Lane), ms(s.Due), s.Urgent, releasedByHand, ms(next), ms(s.CutBy), s.Issuer, s.Subject)
 		if err != nil {
 			return fmt.Errorf("subject %s: make it due: %w", s.Subject, err)
 		}
