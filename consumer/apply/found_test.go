@@ -666,3 +666,30 @@ func (b *bridge) restore(id string) {
 		b.t.Fatalf("restore: %s", res.Status)
 	}
 }
+
+// The name of an account that was found, as after a recovery, is kept from others like one that the bridge gave.
+func TestTheNameOfAnAccountThatWasFound(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	err := b.db.Tx(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec(`DELETE FROM upn`)
+		if err == nil {
+			err = state.SetAccount(tx, state.SubjectKey{Issuer: issuer, Subject: "1"}, nil)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.pass(31 * 24 * time.Hour)
+	b.settle()
+	b.pass(plan.Settling)
+	b.join("2", "Ana", "analyst")
+	b.settle()
+	if k := known(t, b.row("2")); k.UPN != "ana.ng2@rehearsal.example" {
+		t.Errorf("somebody else is %s a month after the leaver", k.UPN)
+	}
+}

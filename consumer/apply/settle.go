@@ -75,6 +75,9 @@ func (u *unit) settleWith(ctx context.Context, p plan.Plan, lane plan.Lane, resu
 				return err
 			}
 		}
+		if err := u.keepName(tx, u.known); err != nil {
+			return err
+		}
 		if !u.known.DeletedAt.IsZero() {
 			if err := state.FreeNames(tx, u.row.SubjectKey, "", u.now); err != nil {
 				return err

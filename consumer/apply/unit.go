@@ -397,6 +397,9 @@ func (u *unit) intend(ctx context.Context, ops []plan.Op) (index int64, err erro
 			return err
 		}
 		if !u.Observe {
+			if err := u.keepName(tx, k); err != nil {
+				return err
+			}
 			if err := state.SetAccount(tx, u.row.SubjectKey, encode(k)); err != nil {
 				return err
 			}
@@ -529,6 +532,16 @@ func (u *unit) reserve(tx *store.Tx) (string, error) {
 		}
 	}
 	return "", errNoName
+}
+
+// keepName keeps a name from others that the bridge did not give: of an account that was found, or that somebody renamed.
+func (u *unit) keepName(tx *store.Tx, k plan.Known) error {
+	was, err := u.row.Known()
+	if err != nil || k.ID == "" || k.UPN == "" || k.UPN == was.UPN {
+		return err
+	}
+	_, err = state.TakeName(tx, k.UPN, u.row.SubjectKey, u.now)
+	return err
 }
 
 // codeApproval is why something is taken on the date on which a second signer's word ends.
