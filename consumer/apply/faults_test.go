@@ -294,6 +294,35 @@ func TestCutIsConfirmed(t *testing.T) {
 	}
 }
 
+// Whoever was cut and is found enabled is to be cut like anybody else, also where the tenant refuses it: as soon, and as loud.
+func TestACutThatWasUndoneAndIsRefused(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	if _, err := b.connect("admin").Enable(t.Context(), b.user("ana.ng").ID); err != nil {
+		t.Fatal(err)
+	}
+	b.tenant.AddFaults(tenant.Fault{Name: "an administrator", Method: "^PATCH$", Path: "/users/", Body: "accountEnabled", Kind: tenant.Error, Status: 403})
+	b.pass(plan.Settling + time.Minute)
+	b.work(func() bool { return b.row("1").Attempts >= lateGive })
+	if lane := b.row("1").Lane; lane != plan.Disable {
+		t.Errorf("it is tried again in lane %v", lane)
+	}
+	var codes []string
+	alarms, err := state.Alarms(b.db.Read())
+	for _, a := range alarms {
+		codes = append(codes, a.Code)
+		if a.Code == AlarmCutUndone && strings.Contains(a.Text, "is disabled once more") {
+			t.Errorf("the account is enabled, and the alarm says: %s", a.Text)
+		}
+	}
+	if slices.Sort(codes); err != nil || !slices.Contains(codes, AlarmCutFailing) || slices.Contains(codes, AlarmStripFailing) {
+		t.Errorf("alarms %v, %v", codes, err)
+	}
+}
+
 // An attribute that the tenant refuses for good keeps nobody from the groups and becomes an alarm; a
 // create that fails is followed by nothing.
 func TestARefusedAttribute(t *testing.T) {

@@ -147,16 +147,19 @@ func (u *unit) next(p plan.Plan, lane plan.Lane, results []done) state.Work {
 	}
 	if bad, ok := worst(results); ok {
 		w.Lane, w.Attempts, w.Note = u.row.Lane, u.attempt, note
+		if lane == plan.Disable || lane == plan.Revoke { // also where it was found in a later lane
+			w.Lane = min(w.Lane, lane)
+		}
 		if w.Note == "" {
 			w.Note = bad.code
 		}
 		longest := longestWait
-		if u.row.Lane < plan.Give {
+		if w.Lane < plan.Give {
 			longest = longestCut
 		}
 		wait := min(longest, u.firstWait<<min(u.attempt-1, 16))
 		after := bad.after
-		if u.row.Lane < plan.Give {
+		if w.Lane < plan.Give {
 			after = min(after, longestWait) // nobody keeps access for a day, and unseen, because a gateway says so
 		}
 		w.Due = u.Now().Add(max(after, wait/2+u.Jitter(wait)))
@@ -420,7 +423,11 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 			return err
 		}
 	case u.seen != nil && u.seen.Enabled != nil && *u.seen.Enabled && !u.situation.Known.DisabledAt.IsZero() && !u.now.Before(plan.ConfirmAt(u.situation.Known)) && !at.IsZero():
-		if err := about(AlarmCutUndone, state.Critical, fmt.Sprintf("the account of subject %s was enabled again after the bridge had disabled it, or never was disabled although the tenant said so; it is disabled once more. Find out who did it", u.row.Subject)); err != nil {
+		again := "it is disabled once more"
+		if failed || len(results) == 0 {
+			again = "it is to be disabled once more"
+		}
+		if err := about(AlarmCutUndone, state.Critical, fmt.Sprintf("the account of subject %s was enabled again after the bridge had disabled it, or never was disabled although the tenant said so; %s. Find out who did it", u.row.Subject, again)); err != nil {
 			return err
 		}
 	}
