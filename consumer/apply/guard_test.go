@@ -713,3 +713,24 @@ func TestDeletesPastTheDayAreHeld(t *testing.T) {
 		t.Errorf("%d are deleted; want at most the day's", n)
 	}
 }
+
+// A manager's account makes no delete due that is planned for a date to come.
+func TestAManagerWhoJoinsHoldsNoDeletes(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = dayPolicy(t, "delete_per_day: 1") })
+	for i := range 3 {
+		p := person(fmt.Sprintf("Ana%c", 'a'+i))
+		p.Manager = &schema.Manager{Value: "boss"}
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindJoiner, Person: p, Roles: []string{"analyst"}})
+		b.settle()
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+	}
+	b.pass(plan.Settling + time.Minute)
+	b.settle() // and confirmed: what is left is the delete
+	b.pass(24 * time.Hour)
+	b.join("boss", "Bea", "analyst")
+	b.settle()
+	if h := b.holds(); len(h) > 0 {
+		t.Errorf("holds %v", h)
+	}
+}

@@ -342,7 +342,8 @@ func AwaitManager(tx *store.Tx, k, manager SubjectKey) error {
 }
 
 // WakeReports makes everyone due who waits for this person's account. They were given what they are due
-// and counted then: the note lets them past the limits. Of whom operators discarded something waits for that.
+// and counted then: the note lets them past the limits. Of whom operators discarded something waits for that, and a delete for
+// its date.
 func WakeReports(tx *store.Tx, manager SubjectKey, now time.Time) error {
 	var awaited bool // the usual answer is that nobody does
 	err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM awaits_manager WHERE iss = ? AND manager = ?)`, manager.Issuer, manager.Subject).Scan(&awaited)
@@ -350,7 +351,7 @@ func WakeReports(tx *store.Tx, manager SubjectKey, now time.Time) error {
 		return err
 	}
 	_, err = tx.Exec(`UPDATE subject SET due = IIF(lane = 0, ?1, MIN(due, ?1)), note = IIF(lane = 0, 'released:manager', note), lane = IIF(lane = 0, ?2, lane)
-		WHERE iss = ?3 AND note NOT LIKE 'held:%' AND note NOT LIKE 'discarded:%' AND subject IN (SELECT subject FROM awaits_manager WHERE iss = ?3 AND manager = ?4)`,
+		WHERE iss = ?3 AND lane <> 6 AND note NOT LIKE 'held:%' AND note NOT LIKE 'discarded:%' AND subject IN (SELECT subject FROM awaits_manager WHERE iss = ?3 AND manager = ?4)`,
 		ms(now), int64(plan.Give), manager.Issuer, manager.Subject)
 	if err != nil {
 		return fmt.Errorf("wake the reports of subject %s: %w", manager.Subject, err)
