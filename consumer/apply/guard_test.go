@@ -734,3 +734,25 @@ func TestAManagerWhoJoinsHoldsNoDeletes(t *testing.T) {
 		t.Errorf("holds %v", h)
 	}
 }
+
+// Nor does a clock that was ahead.
+func TestAClockThatWasAheadHoldsNoDeletes(t *testing.T) {
+	b := setup(t, func(_ *tenant.Config, c *Config) { c.Policy = dayPolicy(t, "delete_per_day: 1") })
+	for i := range 3 {
+		b.join(fmt.Sprint(i), fmt.Sprintf("Ana%c", 'a'+i), "analyst")
+		b.settle()
+		b.say(fmt.Sprint(i), fence.Fact{Kind: schema.KindLeaver})
+		b.settle()
+	}
+	b.pass(plan.Settling + time.Minute)
+	b.settle() // and confirmed: what is left is the delete
+	b.set(60 * 24 * time.Hour)
+	b.set(plan.Settling + 2*time.Minute)
+	b.confirmClock()
+	b.settle()
+	if h := b.holds(); len(h) > 0 {
+		t.Errorf("holds %v", h)
+	}
+	b.pass(31 * 24 * time.Hour)
+	b.work(func() bool { return b.standing(AlarmDeleteLimit) })
+}

@@ -98,12 +98,12 @@ func Redate(tx *store.Tx, now time.Time) error {
 
 // BringForward keeps, after the clock went back by -offset, how long what is tried again, waits behind a hold or was discarded
 // has still to wait, and how long ago the effects were that count against limits. What was due by the clock of before is
-// due: whoever looks finds the date that it may have to wait for.
+// due: whoever looks finds the date that it may have to wait for. A delete keeps its date, for all that is due comes to its limit.
 func BringForward(tx *store.Tx, offset time.Duration, now time.Time) error {
 	_, err := tx.Exec(`UPDATE subject SET due = MAX(?1, due + ?2) WHERE lane > 0 AND due > ?1 AND due < ?3 AND (attempts > 0 OR note LIKE 'held:%')`,
 		ms(now), offset.Milliseconds(), ms(Never))
 	if err == nil {
-		_, err = tx.Exec(`UPDATE subject SET due = ?1 WHERE lane > 0 AND due > ?1 AND due <= ?2 AND attempts = 0 AND note NOT LIKE 'held:%'`, ms(now), ms(now.Add(-offset)))
+		_, err = tx.Exec(`UPDATE subject SET due = ?1 WHERE lane > 0 AND lane <> 6 AND due > ?1 AND due <= ?2 AND attempts = 0 AND note NOT LIKE 'held:%'`, ms(now), ms(now.Add(-offset)))
 	}
 	if err == nil {
 		_, err = tx.Exec(`UPDATE hold SET expires = MAX(?1, expires + ?2) WHERE state = 'open' AND expires > ?1`, ms(now), offset.Milliseconds())
