@@ -533,3 +533,21 @@ func TestMoverWhoseMembershipWasNotGivenBack(t *testing.T) {
 	}
 	b.explained()
 }
+
+// Whoever comes back while the delete of the account of before was made and not answered gets another one.
+func TestBackWhileTheDeleteWasNotAnswered(t *testing.T) {
+	b := setup(t)
+	b.join("1", "Ana", "analyst")
+	b.settle()
+	b.say("1", fence.Fact{Kind: schema.KindLeaver})
+	b.settle()
+	b.tenant.AddFaults(tenant.Fault{Name: "lost", Method: "^DELETE$", Path: "/users/[^/]+$", Kind: tenant.Drop, Applied: true, Count: 1})
+	b.pass(31 * 24 * time.Hour)
+	b.work(func() bool { return b.writes("delete") == 1 && b.row("1").Attempts > 0 })
+	b.say("1", fence.Fact{Kind: schema.KindJoiner, Position: fence.Position{Engagement: 2}, Person: person("Ana"), Roles: []string{"analyst"}})
+	b.settle()
+	if n, h := b.writes("create"), b.holds(); n != 2 || len(h) > 0 {
+		t.Errorf("%d accounts made, holds %v", n, h)
+	}
+	b.explained()
+}

@@ -69,7 +69,7 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	case plan.DeleteAccount:
 		r, err = t.cut.Delete(ctx, k.ID)
 		if err == nil || errors.Is(err, directory.ErrNotFound) {
-			k.DeletedAt = now()
+			k.DeletedAt, k.DeletingAt = now(), time.Time{}
 		}
 	case plan.CreateAccount:
 		return t.create(ctx, op, k)
@@ -87,7 +87,7 @@ func (t tenants) perform(ctx context.Context, op plan.Op, k *plan.Known, seen *d
 	case plan.EnableAccount:
 		if r, err = t.grant.Enable(ctx, k.ID); err == nil {
 			k.DisabledAt, k.DisablingAt, k.RevokedAt, k.ConfirmedAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-			k.StrippedAt, k.StrippedUp = time.Time{}, 0
+			k.StrippedAt, k.StrippedUp, k.DeletingAt = time.Time{}, 0, time.Time{}
 		}
 	case plan.AddMember:
 		r, err = t.grant.AddMember(ctx, op.Group, k.ID)

@@ -457,10 +457,14 @@ func (u *unit) alarms(tx *store.Tx, p plan.Plan, lane plan.Lane, results []done)
 func (u *unit) gone(ctx context.Context) error {
 	seen := &entry.Account{Who: u.who(), Account: u.known.ID, State: entry.StateGone, Closed: u.view.Closed}
 	p := plan.Plan{}
-	if u.view.Access {
+	switch {
+	case u.view.Access && !u.known.DeletingAt.IsZero(): // it was the bridge, before the person came back: another one is made
+		u.known.DeletedAt, u.known.DeletingAt = u.now, time.Time{}
+		p.Ops = []plan.Op{{Kind: plan.CreateAccount, Lane: plan.Give}}
+	case u.view.Access:
 		seen.Code = "missing"
 		p.Holds = []plan.Hold{{Code: holdMissing, Target: u.known.ID}}
-	} else {
+	default:
 		u.known.Miss(u.now)
 	}
 	return u.settleWith(ctx, p, plan.Idle, nil, func(tx *store.Tx) error {

@@ -499,6 +499,8 @@ func (u *unit) prepare(tx *store.Tx, k *plan.Known, ops []plan.Op) error {
 			if k.DisablingAt.IsZero() { // else an earlier one is in doubt as well
 				k.DisablingAt = u.now
 			}
+		case plan.DeleteAccount:
+			k.DeletingAt = u.now
 		case plan.EnableAccount:
 			k.EnablingAt = u.now
 		case plan.RemoveMember:

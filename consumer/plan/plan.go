@@ -54,6 +54,9 @@ type Known struct {
 	// ConfirmedAt is when a look after Settling showed the account still disabled; zero: not yet.
 	ConfirmedAt time.Time `json:"confirmed_at,omitzero"`
 	DeletedAt   time.Time `json:"deleted_at,omitzero"`
+	// DeletingAt is when a delete was begun of which no answer is known: where the account is gone, it was the bridge. Zero:
+	// there is no doubt.
+	DeletingAt time.Time `json:"deleting_at,omitzero"`
 	// GoneAt is when an account that was to be cut was found not to be there, and the bridge had not deleted it: it may come
 	// back, for as long as Bin. Zero: it is there, or will not.
 	GoneAt time.Time `json:"gone_at,omitzero"`
@@ -119,7 +122,7 @@ func (k Known) Trying() bool {
 // PullBack brings what was noted by a clock that was ahead to now, in the order in which it happened, and reports
 // whether there was anything: else a write would be trusted against every read until that time comes.
 func (k *Known) PullBack(now time.Time) bool {
-	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.GoneAt, &k.EnablingAt, &k.ConfirmedAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
+	all := []*time.Time{&k.TriedAt, &k.DisabledAt, &k.RevokedAt, &k.DisablingAt, &k.BlockedAt, &k.GoneAt, &k.EnablingAt, &k.ConfirmedAt, &k.DeletingAt, &k.StrippedAt, &k.GivenAt, &k.TakenAt}
 	all = slices.DeleteFunc(all, func(t *time.Time) bool { return !t.After(now) })
 	slices.SortStableFunc(all, func(a, b *time.Time) int { return a.Compare(*b) })
 	was, to := time.Time{}, now.UTC().Add(-time.Duration(len(all)))
@@ -163,6 +166,9 @@ func (k *Known) Meet(id string, now time.Time) {
 		*k = Known{TriedAt: k.TriedAt, Engagement: k.Engagement, Groups: k.Doubted, Doubted: k.Doubted, GivenAt: k.GivenAt}
 	case !k.DeletedAt.IsZero() && !within(k.DeletedAt, now):
 		k.DeletedAt, k.StrippedAt, k.StrippedUp = time.Time{}, time.Time{}, 0
+	}
+	if !within(k.DeletingAt, now) {
+		k.DeletingAt = time.Time{}
 	}
 	k.ID, k.GoneAt = id, time.Time{}
 }
