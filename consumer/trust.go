@@ -340,8 +340,8 @@ func (a *app) trustRevoke() *cobra.Command {
 		Use:   "revoke KEY",
 		Short: "A key was stolen: take back its word from a number on",
 		Long: `revoke says that from number N of its stream on a key was not its owner's. What comes of it from there on is
-refused, leavers too: trust the producer's next key at once. What is here keeps its place, so that the stream goes
-on with the next key, and its cuts stay. Where a roster of it stood in for what had not come, and nobody else's message
+refused, leavers too: trust the producer's next key at once. What is here in its place keeps that, so that the stream
+goes on with the next key; what waits behind a gap is refused; the cuts of both stay. Where a roster of it stood in for what had not come, and nobody else's message
 stands behind that, the stream goes back to before it. What it gave is listed as a hold (` + ruling.Code + `): nothing more is given on
 it, and it stays until a good word comes or you decide ("consumer holds show"). It cannot be taken back.
 

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -86,6 +87,12 @@ func (in *Intake) drainAll(ctx context.Context) error {
 					continue
 				}
 				s.touched = true
+				if err := b.lapse(s); err != nil {
+					return err
+				}
+				if s.more {
+					continue
+				}
 				if err := b.drain(s); err != nil {
 					return err
 				}
@@ -355,6 +362,41 @@ func (b *batch) drain(s *stream) error {
 		}
 	}
 	return nil
+}
+
+// lapse refuses what waits behind a gap and is past the end of its key: its turn would only come to that, and until then it
+// would contradict what the next key says there.
+func (b *batch) lapse(s *stream) error {
+	s.more = false
+	ended := false
+	for _, k := range b.keys {
+		ended = ended || k.Retired != nil && k.Issuer == s.Issuer && k.Stream == s.Name
+	}
+	if !ended || s.State != admit.Live || s.Highest <= s.Head {
+		return nil
+	}
+	for from, was := s.Head+1, b.drained; ; b.drained++ {
+		m, err := state.WaitingPastKey(b.tx, s.Stream, from)
+		if err != nil {
+			return err
+		}
+		if s.more = m != nil && b.drained >= maxDrain; m == nil || s.more {
+			if b.drained > was {
+				s.Highest, err = state.Furthest(b.tx, s.Ref, s.Head)
+			}
+			return err
+		}
+		from = m.Seq
+		it, err := again(m)
+		if err != nil {
+			return fmt.Errorf("message %d of stream %s: %w", m.Seq, s.Name, err)
+		}
+		name, v := streamName{s.Issuer, s.Name}, admit.Verdict{Disposition: admit.Refused, Code: admit.CodeKeyRetired, Stream: s.Stream.Stream}
+		err = errors.Join(state.SetDisposition(b.tx, m.ID, v.Disposition, v.Code, b.now), b.retired(name, v.Code), b.act(it, s, v, m, false))
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // end writes what the messages left: persons, streams and the alarms on them. more says that messages wait

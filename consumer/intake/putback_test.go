@@ -421,3 +421,40 @@ func TestAThiefWhoContradictsItself(t *testing.T) {
 	}
 	c.at(1001)
 }
+
+// What a thief put ahead of the stream contradicts nobody once its key is revoked, and nothing is missing before it.
+func TestWhatWaitsOfARevokedKey(t *testing.T) {
+	w, p := setup(t)
+	c := &covered{world: w, p: p, thief: p.branch(), next: p.branch(), dir: t.TempDir()}
+	w.update(func(tx *store.Tx) error {
+		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
+		return err
+	})
+	c.next.rekey()
+	w.trust(c.next)
+	w.give(p.joiner("ann", 1, "analyst"))
+	c.follow()
+	c.thief.seq, c.thief.prev = 3, schema.Digest{7}
+	w.give(c.thief.joiner("bob", 1, "lead"), c.thief.leaver("dan", 1))
+	c.thief.seq, c.thief.prev = 900, schema.Digest{8}
+	w.give(c.thief.joiner("eve", 1, "lead"))
+	c.at(1, "gap")
+	c.revoke(2)
+	c.at(1, "key-retired")
+	for range 6 {
+		c.give(c.next.heartbeat())
+	}
+	c.give(c.next.joiner("cyd", 1, "analyst"))
+	c.at(8)
+	c.gives("ann", "cyd")
+	if s := c.stream(); s.Highest != 8 || !s.GapSince.IsZero() {
+		t.Errorf("want nothing waited for, got %+v", s)
+	}
+	if c.view("bob").Access || c.view("eve").Access || !c.view("dan").Closed {
+		t.Error("want what the thief gave to count for nothing, and his cuts to stay")
+	}
+	// A message that is missing there is told as ever.
+	c.next.heartbeat()
+	c.give(c.next.joiner("fay", 1, "analyst"))
+	c.at(8, "gap")
+}

@@ -67,10 +67,19 @@ func Recorded(tx *store.Tx, ref int64, seq uint64, without int64) (list []admit.
 
 // Waiting returns the message at seq that waits to be judged again, or nil.
 func Waiting(tx *store.Tx, ref int64, seq uint64) (*Message, error) {
+	return waiting(tx, `stream_ref = ? AND seq = ? AND disposition IN (0, 3) ORDER BY id LIMIT 1`, ref, int64(seq))
+}
+
+// WaitingPastKey returns the first message from seq on that waits behind a gap and is past the end of its key, or nil.
+func WaitingPastKey(tx *store.Tx, s *Stream, seq uint64) (*Message, error) {
+	return waiting(tx, `stream_ref = ?1 AND seq >= ?3 AND disposition = 3 AND NOT `+goodThere+` ORDER BY seq, id LIMIT 1`, s.Ref, s.Generation, int64(seq))
+}
+
+func waiting(tx *store.Tx, where string, args ...any) (*Message, error) {
 	m := new(Message)
 	var event, code string
 	err := tx.QueryRow(`SELECT id, stream_ref, seq, payload, prev, wire, jti, kid, event, subject, disposition, code, received_at, decided_at, jws
-		FROM message WHERE stream_ref = ? AND seq = ? AND disposition IN (0, 3) ORDER BY id LIMIT 1`, ref, int64(seq)).
+		FROM message m WHERE `+where, args...).
 		Scan(&m.ID, &m.StreamRef, &m.Seq, digest{&m.Payload}, digest{&m.Prev}, digest{&m.Wire}, &m.JTI, &m.KID, &event, &m.Subject, &m.Disposition, &code,
 			instant{&m.ReceivedAt}, instant{&m.DecidedAt}, packed{&m.JWS})
 	if ok, err := found(err); !ok {
@@ -180,11 +189,16 @@ func Reopen(tx *store.Tx, s *Stream, after uint64, now time.Time) (highest uint6
 	if err != nil {
 		return 0, fmt.Errorf("let what came behind message %d of stream %d wait: %w", after, s.Ref, err)
 	}
-	err = tx.QueryRow(`SELECT COALESCE(MAX(seq), ?2) FROM message WHERE stream_ref = ?1 AND seq > ?2 AND disposition NOT IN (1, 9)`, s.Ref, int64(after)).Scan(&highest)
+	return Furthest(tx, s.Ref, after)
+}
+
+// Furthest is the furthest number of what was received of a generation, or after where that is further.
+func Furthest(r Reader, ref int64, after uint64) (seq uint64, err error) {
+	err = r.QueryRow(`SELECT COALESCE(MAX(seq), ?2) FROM message WHERE stream_ref = ?1 AND seq > ?2 AND disposition NOT IN (1, 9)`, ref, int64(after)).Scan(&seq)
 	if err != nil {
-		return 0, fmt.Errorf("read what waits in stream %d: %w", s.Ref, err)
+		return 0, fmt.Errorf("read what waits in stream %d: %w", ref, err)
 	}
-	return highest, nil
+	return seq, nil
 }
 
 func listMessages(r Reader, where string, args ...any) (list []*Message, err error) {
