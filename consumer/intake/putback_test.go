@@ -458,3 +458,15 @@ func TestWhatWaitsOfARevokedKey(t *testing.T) {
 	c.give(c.next.joiner("fay", 1, "analyst"))
 	c.at(8, "gap")
 }
+
+// Where only the thief's messages waited behind his roster, nothing is missing once his key is revoked.
+func TestARevokedRosterLeavesNoGap(t *testing.T) {
+	c := newCovered(t, false)
+	c.thief.seq, c.thief.prev = 1010, schema.Digest{9}
+	c.give(c.thief.joiner("eve", 1, "lead"))
+	c.revoke(2)
+	c.at(1)
+	c.give(c.next.joiner("cyd", 1, "analyst"))
+	c.gives("cyd")
+	c.at(2)
+}

@@ -109,8 +109,16 @@ func putBack(ctx context.Context, db *state.DB, tx *store.Tx, s *state.Stream, b
 	if _, err := ledger.Append(tx, entry.New(by.Now, o)); err != nil {
 		return false, err
 	}
-	_, err = state.ClearAlarm(tx, AlarmCovered, s.AlarmKey(), by.Now)
-	return true, err
+	over := []string{AlarmCovered}
+	if s.Highest <= s.Head { // nothing waits any more that would end these
+		over = append(over, string(admit.CodeGap), string(admit.CodeNewerVersion))
+	}
+	for _, code := range over {
+		if _, err := state.ClearAlarm(tx, code, s.AlarmKey(), by.Now); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
 }
 
 // pin is the hash after which a generation that was joined in its middle is followed, as the ledger has it.
