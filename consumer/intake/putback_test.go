@@ -470,3 +470,40 @@ func TestARevokedRosterLeavesNoGap(t *testing.T) {
 	c.gives("cyd")
 	c.at(2)
 }
+
+// Of a stream that was joined after a message which did not come, another message in its place is a fork, also to the auditor:
+// by what the operator named, and by what the first message there names.
+func TestAForkWhereAStreamWasJoined(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		w := newWorld(t)
+		p := newProducer(t, "hr", w.to)
+		c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
+		w.update(func(tx *store.Tx) error {
+			_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
+			return err
+		})
+		early := []sealed{p.joiner("ann", 1, "analyst"), p.heartbeat(), p.heartbeat()}
+		other := p.branch()
+		p.joiner("bob", 1, "analyst")
+		k := &state.Key{Public: p.public, Key: admit.Key{Issuer: iss, Stream: "hr", Kinds: schema.ProducerKinds}}
+		w.update(func(tx *store.Tx) error {
+			return state.TrustKey(tx, k, state.Pin{Generation: 1, Head: p.seq, Hash: p.prev}, w.by())
+		})
+		w.reopen()
+		head, hash := p.seq, p.prev
+		if !before {
+			w.give(p.heartbeat())
+			head, hash = p.seq, p.prev
+		}
+		w.give(early[0], early[2], other.joiner("eve", 1, "lead"))
+		if s := w.stream(); s.State != admit.ForkedAway {
+			t.Fatalf("want a fork, got %+v", s)
+		}
+		c.audited()
+		c.choose(hash)
+		w.give(early[1])
+		c.at(head)
+		c.give(p.roster([]schema.LiveEngagement{lives("ann", 1, "analyst"), lives("bob", 1, "analyst")}, nil)...)
+		c.at(p.seq)
+	}
+}

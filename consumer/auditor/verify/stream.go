@@ -93,10 +93,14 @@ func (s *stream) judge(w waiting) place {
 	case w.seq == s.head+1 && w.prev != s.hash && !s.blind, w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
 		return fork
 	}
-	for _, e := range s.early[w.seq+1] {
+	for _, e := range slices.Concat(s.early[w.seq+1], s.late[w.seq+1]) {
 		if e.prev != w.payload {
 			return fork
 		}
+	}
+	// What it was joined after, by the word of who trusted it and of the first message there.
+	if first := s.head < s.joined && !s.blind || s.head >= s.joined && s.known[0] != 0 && len(s.late[s.joined]) == 0; first && w.seq > 0 && w.seq+1 == s.joined && w.payload != s.before {
+		return fork
 	}
 	if w.seq != s.head+1 {
 		for _, e := range s.early[w.seq-1] {
@@ -106,8 +110,6 @@ func (s *stream) judge(w waiting) place {
 		}
 	}
 	switch {
-	case w.seq+1 == s.joined && w.payload != s.before && (s.head < s.joined || s.known[0] != 0): // an operator said what stands there
-		return fork
 	case w.seq < s.joined:
 		return behind
 	case w.seq != s.head+1:
