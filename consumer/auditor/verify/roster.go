@@ -360,7 +360,7 @@ func (p *person) says(desired, status *fact, t int64) bool {
 // confirm notes up to which place what is wanted of a person is known to be the last word.
 func (p *person) confirm(by *fact, from source) {
 	if w := p.at(1 << 60).want; w != nil {
-		w.upGeneration, w.upSeq, w.up = by.generation, by.seq, from
+		w.upGeneration, w.upSeq, w.up = by.generation, max(by.seq, 1), from // as a cause names it
 	}
 }
 

@@ -56,6 +56,13 @@ func TestRosters(t *testing.T) {
 		make func(w *world)
 		want []string
 	}{
+		{"the first of a generation, which confirms what waited", func(w *world) {
+			w.hears("E1", w.joiner(1, "analyst"))
+			w.gen, w.seq, w.prev = 2, 0, schema.Digest{}
+			w.add(&entry.Trust{Action: entry.TrustGeneration, Issuer: issuer, Stream: "hr", Generation: 2, AtSeq: 1, By: "op"})
+			w.listsBoth("fffd", []schema.LiveEngagement{w.lives("E1", 1, "analyst")}, nil)
+			w.does("E1", "active", 1, "create", "add-member")
+		}, nil},
 		{"one that heals a gap, gives and cuts", func(w *world) {
 			w.joins("E1")
 			w.say("E2", w.joiner(1, "analyst"))
