@@ -507,3 +507,26 @@ func TestAForkWhereAStreamWasJoined(t *testing.T) {
 		c.at(p.seq)
 	}
 }
+
+// Where a branch was chosen that begins in a hole, what comes into that and does not name the message before it is a fork, also
+// to the auditor.
+func TestAForkBeforeABranchWithAHole(t *testing.T) {
+	w, p := setup(t)
+	c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
+	w.update(func(tx *store.Tx) error {
+		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
+		return err
+	})
+	w.give(p.joiner("ann", 1, "analyst"))
+	other := p.branch()
+	w.give(p.joiner("bob", 1, "analyst"), p.joiner("cyd", 1, "analyst"))
+	other.prev = schema.Digest{9} // it left the chain further back than that
+	missing, next := other.joiner("dan", 1, "analyst"), other.joiner("eve", 1, "analyst")
+	w.give(next)
+	c.choose(next.payload)
+	w.give(missing)
+	if s := w.stream(); s.State != admit.ForkedAway {
+		t.Fatalf("want a fork, got %+v", s)
+	}
+	c.audited()
+}

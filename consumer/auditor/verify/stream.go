@@ -90,7 +90,7 @@ func (s *stream) judge(w waiting) place {
 		return fork
 	case w.seq >= s.joined && w.seq <= s.head && s.known[w.seq-s.joined] == 0 && (w.seq < s.head || w.payload == s.hash):
 		return late
-	case w.seq == s.head+1 && w.prev != s.hash && !s.blind, w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
+	case w.seq == s.head+1 && !s.follows(w.prev), w.seq >= s.joined && w.seq <= s.head, len(s.early[w.seq]) > 0:
 		return fork
 	}
 	for _, e := range slices.Concat(s.early[w.seq+1], s.late[w.seq+1]) {
@@ -118,6 +118,14 @@ func (s *stream) judge(w waiting) place {
 	return next
 }
 
+// follows reports whether a message that names prev can be the next one, as far as is known.
+func (s *stream) follows(prev schema.Digest) bool {
+	if !s.blind {
+		return prev == s.hash
+	}
+	return s.head < s.joined || s.known[s.head-s.joined] == 0 || s.known[s.head-s.joined] == short(prev)
+}
+
 // keep notes a message that is not in sequence.
 func (s *stream) keep(w waiting) {
 	s.highest = max(s.highest, w.seq)
@@ -134,7 +142,7 @@ func (s *stream) advance(w waiting) (after []waiting) {
 func (s *stream) catchUp() (after []waiting) {
 	for !s.forked {
 		list := s.early[s.head+1]
-		if len(list) != 1 || list[0].blocks || list[0].prev != s.hash && !s.blind {
+		if len(list) != 1 || list[0].blocks || !s.follows(list[0].prev) {
 			return after
 		}
 		delete(s.early, list[0].seq)
