@@ -516,7 +516,7 @@ func (v *verifier) heartbeat(s *stream, r *entry.Received, m *message) {
 		s.echoed = max(s.echoed, r.Seq)
 	}
 	for _, c := range m.cuts {
-		here := r.Disposition == entry.DispositionAdmitted && c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0 && !s.unread[c.Seq]
+		here := (r.Disposition == entry.DispositionAdmitted || r.Disposition == entry.DispositionFilled) && c.Seq >= s.joined && c.Seq <= s.head && s.known[c.Seq-s.joined] != 0 && !s.unread[c.Seq]
 		if here || c.Seq >= r.Seq || !v.allows(r.Key, c.Kind) {
 			continue
 		}

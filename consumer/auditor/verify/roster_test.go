@@ -63,6 +63,13 @@ func TestRosters(t *testing.T) {
 			w.listsBoth("fffd", []schema.LiveEngagement{w.lives("E1", 1, "analyst")}, nil)
 			w.does("E1", "active", 1, "create", "add-member")
 		}, nil},
+		{"none, and a heartbeat that fills a gap and lies of what is here", func(w *world) {
+			seq := w.hears("E1", w.joiner(1, "analyst"))
+			lie := w.say("", w.repeats(seq, noon))
+			w.take(w.say("E2", w.joiner(1, "analyst")), entry.DispositionGap, "gap")
+			w.take(lie, entry.DispositionFilled, "")
+			w.does("E1", "active", seq, "create", "add-member")
+		}, nil},
 		{"one that heals a gap, gives and cuts", func(w *world) {
 			w.joins("E1")
 			w.say("E2", w.joiner(1, "analyst"))
