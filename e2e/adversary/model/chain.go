@@ -1,6 +1,10 @@
 package model
 
-import "jmlbridge/schema"
+import (
+	"slices"
+
+	"jmlbridge/schema"
+)
 
 // generation is what came of one chain.
 type generation struct {
@@ -17,12 +21,15 @@ type generation struct {
 	parts  map[string]map[int]*schema.Roster
 	ends   map[string]uint64 // of those: the furthest number of a part
 
-	order []Message                 // everything that came, as it came
-	out   map[schema.Digest]bool    // of that what an operator ruled not to be of the chain, and what goes on there
-	gave  map[schema.Digest]bool    // of that what had come in its place before
-	over  map[schema.Digest]bool    // of that what a roster of the same branch had overtaken
-	held  map[schema.Digest]bool    // came while the generation said two things, and is read once it is in its place
-	stood map[schema.Digest]covered // where a roster that this message made whole stood in for what was missing
+	order   []Message                 // everything that came, as it came
+	out     map[schema.Digest]bool    // of that what an operator ruled not to be of the chain, and what goes on there
+	gave    map[schema.Digest]bool    // of that what had come in its place before
+	over    map[schema.Digest]bool    // of that what a roster of the same branch had overtaken
+	held    map[schema.Digest]bool    // came while the generation said two things, and is read once it is in its place
+	kept    map[schema.Digest]bool    // of a key that was revoked since it came in its place, which it keeps
+	refused map[schema.Digest]bool    // of such a key, and its place was not reached by then
+	ended   func(Message) bool        // tells of a message of such a key
+	stood   map[schema.Digest]covered // where a roster that this message made whole stood in for what was missing
 }
 
 // covered is a head that a roster names.
@@ -31,8 +38,8 @@ type covered struct {
 	hash schema.Digest
 }
 
-func newGeneration() *generation {
-	return &generation{came: map[uint64][]Message{}, placed: map[uint64]bool{}, silent: map[uint64]bool{}, parts: map[string]map[int]*schema.Roster{}, ends: map[string]uint64{},
+func (m *Model) newGeneration() *generation {
+	return &generation{ended: m.Disowned, kept: map[schema.Digest]bool{}, refused: map[schema.Digest]bool{}, came: map[uint64][]Message{}, placed: map[uint64]bool{}, silent: map[uint64]bool{}, parts: map[string]map[int]*schema.Roster{}, ends: map[string]uint64{},
 		out: map[schema.Digest]bool{}, gave: map[schema.Digest]bool{}, over: map[schema.Digest]bool{}, held: map[schema.Digest]bool{}, stood: map[schema.Digest]covered{}}
 }
 
@@ -64,10 +71,32 @@ func (g *generation) proceed() {
 			g.forked = true
 			return
 		}
+		if x := g.came[g.head+1][0]; g.ended(x) && !g.kept[x.Hash] {
+			g.refuse(x)
+			return
+		}
 		g.head++
 		g.hash = g.came[g.head][0].Hash
 		g.placed[g.head] = true
 		g.silent[g.head] = g.mute
+	}
+}
+
+// refuse takes a message of a key that was revoked out of the chain. Its cuts stay.
+func (g *generation) refuse(x Message) {
+	seq := x.Stream.Seq
+	g.refused[x.Hash] = true
+	if g.came[seq] = slices.DeleteFunc(g.came[seq], func(o Message) bool { return o.Hash == x.Hash }); len(g.came[seq]) == 0 {
+		delete(g.came, seq)
+	}
+}
+
+// lapse refuses what waits of such a key.
+func (g *generation) lapse() {
+	for _, x := range g.order {
+		if !g.closed && !g.forked && x.Stream.Seq > g.head && g.ended(x) && !g.out[x.Hash] {
+			g.refuse(x)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func Lost(past *Model) *Model {
 	m := New(past.groups, past.lease)
 	m.locked, m.past, m.wanting = past.locked, past, past.wanting
 	if past.second != nil {
-		m.second = newGeneration()
+		m.second = m.newGeneration()
 	}
 	return m
 }

@@ -20,6 +20,8 @@ type Message struct {
 	// Newer: the enclave cannot read its version. All that it takes of it is who is cut, and from when on; what
 	// follows it waits.
 	Newer bool
+	// Key says which of the issuer's keys signed it.
+	Key int
 }
 
 // Model is one enclave, as far as one issuer speaks to it.
@@ -36,19 +38,29 @@ type Model struct {
 	second      *generation         // the second signer's chain, which nobody forks
 	wanting     []string            // the roles that want the second signer's word
 	past        *Model              // the enclave as it was when it lost its database; nil: it never did
+	stream      string              // of the keys of ended
+	known       map[notice]bool     // cuts that a heartbeat in its place repeats of a place of which the message is here: that one tells
+	ended       map[int]end         // keys that were stolen, and from where on they are nobody's
+	remains     []Message           // what was refused after it had come: its cuts stay
 	undone      map[string]bool     // of whom an operator took back what had been given on a word that was ruled out
+}
+
+// notice is a place of which a heartbeat says that it cut.
+type notice struct {
+	by  schema.Digest
+	seq uint64
 }
 
 // New returns an enclave to which nothing came and in which no generation is open. groups says what each role
 // stands for, lease how long access outlives the last word on a person.
 func New(groups map[string][]string, lease time.Duration) *Model {
-	return &Model{generations: map[int]*generation{}, locked: map[string]bool{}, rosters: map[string]*roster{}, groups: groups, lease: lease, undone: map[string]bool{}}
+	return &Model{generations: map[int]*generation{}, locked: map[string]bool{}, rosters: map[string]*roster{}, groups: groups, lease: lease, undone: map[string]bool{}, ended: map[int]end{}, known: map[notice]bool{}}
 }
 
 // Second is the policy's word that some roles are given only on a second signer's word, and an operator's that this
 // signer's stream is followed from its beginning.
 func (m *Model) Second(roles ...string) {
-	m.second, m.wanting = newGeneration(), roles
+	m.second, m.wanting = m.newGeneration(), roles
 }
 
 // JoinSecond is Join of the second signer's stream.
@@ -66,12 +78,15 @@ func (m *Model) Join(n int, head uint64, hash schema.Digest) {
 	for _, g := range m.generations {
 		g.closed = true
 	}
-	g := newGeneration()
+	g := m.newGeneration()
 	g.head, g.hash, g.mute, g.joined, g.pinned = head, hash, head > 0, head, hash
 	m.generations[n], m.latest = g, n
 	waiting := m.parked
 	m.parked = nil
 	for _, x := range waiting {
+		if m.Disowned(x) {
+			m.remains = append(m.remains, x)
+		}
 		m.Deliver(x)
 	}
 }
@@ -88,6 +103,9 @@ func (m *Model) Deliver(x Message) {
 	if _, ok := x.Event.(*schema.Approval); ok {
 		g = m.second
 	}
+	if m.Disowned(x) && (g == nil || !slices.ContainsFunc(g.order, func(o Message) bool { return o.Hash == x.Hash })) {
+		return
+	}
 	if g == nil {
 		if !slices.ContainsFunc(m.parked, func(o Message) bool { return o.Hash == x.Hash }) {
 			m.parked = append(m.parked, x)
@@ -103,12 +121,23 @@ func (m *Model) Deliver(x Message) {
 // take reads a message in the order in which they came.
 func (m *Model) take(g *generation, x Message) {
 	g.order = append(g.order, x)
+	if g.refused[x.Hash] {
+		return
+	}
 	if g.out[x.Hash] || g.out[x.Stream.Prev] { // also what goes on where the chain does not
 		g.out[x.Hash] = true
 		return
 	}
 	g.take(x)
-	if g.closed {
+	if h, ok := x.Event.(*schema.Heartbeat); ok {
+		for _, c := range h.Cuts {
+			at := notice{x.Hash, c.Seq}
+			if _, again := m.known[at]; !again {
+				m.known[at] = !g.closed && !g.forked && g.placed[x.Stream.Seq] && g.placed[c.Seq]
+			}
+		}
+	}
+	if g.closed || g.refused[x.Hash] {
 		return
 	}
 	if g.forked {

@@ -16,6 +16,9 @@ type roster struct {
 
 // collect keeps a part of a roster. A whole one stands in for everything that is missing before its head.
 func (m *Model) collect(g *generation, x Message, e *schema.Roster) {
+	if m.Disowned(x) {
+		return
+	}
 	parts := g.parts[e.ID]
 	if parts == nil {
 		parts = map[int]*schema.Roster{}

@@ -13,9 +13,12 @@ import (
 // the message that tells of it, and what comes may say otherwise: then the generation says two things again.
 func (m *Model) Rule(head uint64, hash schema.Digest, out func(schema.Digest) bool) {
 	was := m.generations[m.latest]
-	g := newGeneration()
+	g := m.newGeneration()
 	g.head, g.hash, g.mute, g.joined, g.pinned = was.joined, was.pinned, was.joined > 0, was.joined, was.pinned
-	g.out, g.gave, g.over, g.held = was.out, was.gave, was.over, was.held
+	g.out, g.gave, g.over, g.held, g.refused = was.out, was.gave, was.over, was.held, was.refused
+	for _, x := range was.order {
+		g.kept[x.Hash] = was.kept[x.Hash] && x.Stream.Seq <= head
+	}
 	for _, x := range was.order {
 		if !out(x.Hash) || g.out[x.Hash] {
 			continue
@@ -34,7 +37,7 @@ func (m *Model) Rule(head uint64, hash schema.Digest, out func(schema.Digest) bo
 			g.order, g.came[seq] = append(g.order, x), append(g.came[seq], x)
 			continue
 		}
-		if c, ok := was.stood[x.Hash]; ok && g.out[x.Hash] {
+		if c, ok := was.stood[x.Hash]; ok && (g.out[x.Hash] || m.Disowned(x)) {
 			if c.seq > head {
 				if c, ok = was.named(head, hash, g.out); !ok {
 					continue
@@ -45,6 +48,7 @@ func (m *Model) Rule(head uint64, hash schema.Digest, out func(schema.Digest) bo
 		}
 		m.take(g, x)
 	}
+	g.lapse()
 }
 
 // named is a place from which a branch goes on: by the word of its next message, else by that of any message there.
@@ -79,7 +83,7 @@ func (m *Model) Undo(subject string) { m.undone[subject] = true }
 func (m *Model) Questioned(subject string) bool {
 	for _, g := range m.generations {
 		for _, x := range g.order {
-			if g.gave[x.Hash] && x.Subject == subject {
+			if (g.gave[x.Hash] || m.Disowned(x) && g.placed[x.Stream.Seq] && !g.silent[x.Stream.Seq]) && x.Subject == subject {
 				return !m.stated(subject)
 			}
 		}

@@ -63,7 +63,7 @@ func (m *Model) Views() []View {
 	if m.past != nil {
 		list = append(list, View{Unopened: true, Forgotten: true}, View{Returned: true}, View{Unopened: true, Returned: true})
 	}
-	if m.anyOut() {
+	if m.anyOut() || len(m.ended) > 0 {
 		list = append(list, View{Ended: true}, View{Overtaken: true}, View{Unopened: true, Overtaken: true})
 	}
 	for _, v := range list {
@@ -94,7 +94,7 @@ func (m *Model) about(subject string, v View) (all []said) {
 		p := place{generation: x.Stream.Generation, seq: x.Stream.Seq}
 		if h, ok := x.Event.(*schema.Heartbeat); ok && opened {
 			for _, c := range h.Cuts {
-				if c.Subject != subject || c.Seq >= x.Stream.Seq {
+				if c.Subject != subject || c.Seq >= x.Stream.Seq || m.known[notice{x.Hash, c.Seq}] {
 					continue
 				}
 				at := place{c.Engagement, x.Stream.Generation, c.Seq}
@@ -128,10 +128,18 @@ func (m *Model) about(subject string, v View) (all []said) {
 	for _, g := range m.generations {
 		for seq, list := range g.came {
 			for i, x := range list {
-				add(x, g.placed[seq] && !g.silent[seq] && i == 0, true)
+				placed := g.placed[seq] && !g.silent[seq] && i == 0
+				n, not := len(all), m.Disowned(x)
+				add(x, placed && (!not || v.Disowned), true)
+				for j := n; not && j < len(all); j++ {
+					all[j].gave, all[j].out = placed, true
+				}
 			}
 		}
 		for _, x := range g.order {
+			if g.refused[x.Hash] && (x.Event.Kind().Cuts() || x.Event.Kind() == schema.KindHeartbeat) {
+				add(x, false, true)
+			}
 			if !g.out[x.Hash] {
 				continue
 			}
@@ -140,6 +148,11 @@ func (m *Model) about(subject string, v View) (all []said) {
 			for i := n; i < len(all); i++ {
 				all[i].gave, all[i].over, all[i].out = g.gave[x.Hash], g.over[x.Hash], true
 			}
+		}
+	}
+	for _, x := range m.remains {
+		if x.Event.Kind().Cuts() {
+			add(x, false, true)
 		}
 	}
 	for _, x := range m.parked {

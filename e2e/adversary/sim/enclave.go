@@ -164,7 +164,7 @@ func (c *consumer) recorded(batch []*message) {
 	there, missing := 0, 0
 	var fresh []*message
 	for _, x := range batch {
-		if x.truth == nil || w.watch.had(x) {
+		if x.truth == nil || w.watch.had(x) || x.from.model.Disowned(*x.truth) {
 			continue
 		}
 		if c.present(x) {

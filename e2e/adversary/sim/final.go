@@ -45,13 +45,16 @@ func (w *world) final() {
 		}
 	}
 	for _, x := range w.mid.stored {
-		if !x.settled || x.gone {
+		if !x.settled || x.gone || x.from.model.Disowned(*x.truth) { // what is parked when its key is revoked is refused then
 			continue
 		}
 		if !c.present(x) {
 			w.count.Lost++
 			w.failf("lost", "%s was acknowledged and is not in the archive", x)
 		}
+	}
+	if w.thief != nil {
+		w.thief.final()
 	}
 	if len(w.watch.open) > 0 {
 		w.failf("intent without outcome", "%d intents", len(w.watch.open))
@@ -110,6 +113,13 @@ func (w *world) dumpStreams() {
 		var iss, st string
 		err := scan(&iss, &g, &st, &j, &h, &hi, &f)
 		w.tracef("stream of %d %d %s joined %d head %d highest %d fork %d", w.of(iss).n, g, st, j, h, hi, f)
+		return err
+	})
+	_ = w.consumer.db.Read().Each("SELECT stream_ref, seq, event, subject, disposition, code, substr(hex(payload), 1, 6), substr(hex(prev), 1, 6), substr(kid, 1, 4) FROM message ORDER BY stream_ref, seq, id", nil, func(scan func(...any) error) error {
+		var ref, seq, d int64
+		var event, subject, code, hash, prev, kid string
+		err := scan(&ref, &seq, &event, &subject, &d, &code, &hash, &prev, &kid)
+		w.tracef("message %d %d %s %s disposition %d %s, %s after %s by %s", ref, seq, event, subject, d, code, hash, prev, kid)
 		return err
 	})
 	_ = w.consumer.db.Read().Each("SELECT code, count(*) FROM parked GROUP BY code", nil, func(scan func(...any) error) error {

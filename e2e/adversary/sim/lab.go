@@ -73,12 +73,14 @@ type Lab struct {
 	producer []string // and of the producers
 
 	signed map[string][]byte // payloads of this schedule, by their jti
+	keyOf  map[string]int    // which key signed them
 }
 
 // witness is a key that notes what it signs.
 type witness struct {
 	ed25519.PrivateKey
 	l *Lab
+	n int
 }
 
 func (k witness) Sign(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
@@ -86,7 +88,7 @@ func (k witness) Sign(rand io.Reader, message []byte, opts crypto.SignerOpts) ([
 		if payload, err := base64.RawURLEncoding.AppendDecode(nil, middle); err == nil {
 			_, rest, _ := bytes.Cut(payload, []byte(`"jti":"`))
 			id, _, _ := bytes.Cut(rest, []byte(`"`))
-			k.l.signed[string(id)] = payload
+			k.l.signed[string(id)], k.l.keyOf[string(id)] = payload, k.n
 		}
 	}
 	return k.PrivateKey.Sign(rand, message, opts)
@@ -121,7 +123,7 @@ func (l *Lab) fill() error {
 	for i := range approversKey + 1 {
 		bits := sha256.Sum256(fmt.Appendf(nil, "signing key %d", i)) // the same in every run
 		key := ed25519.NewKeyFromSeed(bits[:])
-		signer, err := seal.NewSigner(witness{key, l})
+		signer, err := seal.NewSigner(witness{key, l, i})
 		if err != nil {
 			return err
 		}

@@ -104,7 +104,7 @@ func (w *world) authentic(p *producer, body []byte, id string) *message {
 		}
 		newer = false
 	}
-	x := &message{body: body, from: p, truth: &model.Message{SET: set, Hash: hash, Newer: newer}}
+	x := &message{body: body, from: p, truth: &model.Message{SET: set, Hash: hash, Newer: newer, Key: w.lab.keyOf[id]}}
 	w.known[wire] = x
 	w.count.Messages++
 	return x

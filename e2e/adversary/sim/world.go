@@ -95,6 +95,7 @@ type world struct {
 	tenant    *tenant
 	watch     *watch
 
+	thief    *thief                // nil: nobody has a producer's key
 	known    map[[32]byte]*message // authentic messages by digest of their octets
 	calm     bool                  // the adversary rests, and nothing fails
 	outlived time.Time             // whose engagement was over by then has no account in the end; zero: grace was not waited for
@@ -184,7 +185,7 @@ func (l *Lab) Run(seed uint64, trace io.Writer) (count Counts, err error) {
 	defer os.RemoveAll(dir)
 	w := &world{lab: l, dir: dir, rng: rand.New(rand.NewPCG(seed, 0x6a6d6c)), clock: &clock{epoch}, trace: trace, known: map[[32]byte]*message{}}
 	w.log = slog.New(logSeam{w})
-	l.signed = map[string][]byte{}
+	l.signed, l.keyOf = map[string][]byte{}, map[string]int{}
 	defer func() {
 		for _, p := range w.producers {
 			bury(p.path, p.stop)
@@ -208,6 +209,9 @@ func (l *Lab) Run(seed uint64, trace io.Writer) (count Counts, err error) {
 		}
 	}()
 	w.begin()
+	if seed >= Thieves {
+		w.thief = newThief(w, seed)
+	}
 	for range 20 + w.rng.IntN(40) {
 		w.step()
 	}
@@ -307,6 +311,9 @@ func (w *world) join(p *producer) {
 
 // step is one thing that happens.
 func (w *world) step() {
+	if w.thief != nil && w.thief.act() {
+		return
+	}
 	p, c := w.anyProducer(), w.consumer
 	if w.chance(w.mood.jumps) {
 		w.jump()
@@ -437,7 +444,7 @@ func (w *world) operator() {
 			c.trust(p, p.generation)
 		}
 	case 2:
-		if !p.retired {
+		if !p.retired && w.thief == nil {
 			p.retired = true
 			p.stop()
 			p.key = nextKey
@@ -487,11 +494,18 @@ func (w *world) rest() {
 			w.join(p)
 		}
 	}
+	if w.thief != nil {
+		w.thief.found()
+	}
 	w.decide(settle)
 	for _, p := range w.producers {
 		p.roster() // the next day's: whom it names is known again
 	}
-	w.decide(settle) // a producer that was restored last, and says so nowhere, shows itself by that
+	w.decide(settle)    // a producer that was restored last, and says so nowhere, shows itself by that
+	if w.thief != nil { // a roster that came while the stream said two things stands in for nothing; the next day's does
+		w.producers[0].roster()
+		w.decide(settle)
+	}
 	w.drain(settle)
 	if w.mood.grace <= 3*24*time.Hour { // nothing but the deletes is left to happen
 		w.outlived = w.clock.now()
