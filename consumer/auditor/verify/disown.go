@@ -225,7 +225,9 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 		s.ruleOut(func(w waiting) bool { return !kept[w.payload] && w.seq <= last+1 && w.seq+1 >= first })
 	} else {
 		bare := s.head < s.joined || s.known[s.head-s.joined] == 0 // a card or a roster tells of the head: no message that came goes on from it
-		s.ruleOut(func(w waiting) bool { return w.seq <= s.head+1 && (bare || w.seq != s.head+1 || w.prev != s.hash) })
+		s.ruleOut(func(w waiting) bool {
+			return w.seq+1 >= s.joined && w.payload != s.before && w.seq <= s.head+1 && (bare || w.seq != s.head+1 || w.prev != s.hash)
+		})
 	}
 	return true
 }
