@@ -530,3 +530,31 @@ func TestAForkBeforeABranchWithAHole(t *testing.T) {
 	}
 	c.audited()
 }
+
+// A branch that leaves the chain at a message which did not come, and which a roster stood in for, begins behind it, also to the auditor:
+// what was followed names the same.
+func TestABranchFromAMessageThatDidNotCome(t *testing.T) {
+	w, p := setup(t)
+	c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
+	w.update(func(tx *store.Tx) error {
+		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
+		return err
+	})
+	w.give(p.joiner("ann", 1, "analyst"))
+	p.heartbeat()
+	other := p.branch()
+	w.give(p.joiner("bob", 1, "analyst"))
+	w.give(p.roster([]schema.LiveEngagement{lives("ann", 1, "analyst"), lives("bob", 1, "analyst")}, nil)...)
+	w.applyRosters()
+	if s := w.stream(); s.Head != 4 {
+		t.Fatalf("want the roster to stand in for what is missing, got %+v", s)
+	}
+	chosen := other.joiner("cyd", 1, "analyst")
+	w.give(chosen)
+	c.choose(chosen.payload)
+	w.give(other.joiner("dan", 1, "analyst"))
+	if s := w.stream(); s.Head != 4 || s.State != admit.Live {
+		t.Fatalf("want the stream to go on with the branch, got %+v", s)
+	}
+	c.audited()
+}

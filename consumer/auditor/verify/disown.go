@@ -200,6 +200,8 @@ func (s *stream) choose(seq uint64, head schema.Digest) bool {
 		case root.seq > s.head+1:
 		case root.seq-1 == s.head && root.prev == s.hash, root.seq == s.joined, root.seq > s.joined && s.known[root.seq-1-s.joined] == short(root.prev):
 			at, from = root.seq-1, root.prev
+		case root.seq > s.joined && slices.ContainsFunc(s.late[root.seq], func(w waiting) bool { return w.prev == root.prev }): // what was followed names it, and it need not have come
+			at, from = root.seq-1, root.prev
 		case root.seq < s.joined+1:
 			return false
 		default: // what stood before it in its own history did not come; its hash is not kept here
