@@ -28,14 +28,20 @@ type covered struct {
 	dir            string    // of the published ledger
 }
 
-func newCovered(t *testing.T, waiting bool) *covered {
-	t.Helper()
-	w, p := setup(t)
-	c := &covered{world: w, p: p, thief: p.branch(), next: p.branch(), dir: t.TempDir()}
+// started begins the ledger as a run does, for the auditor.
+func (w *world) started() {
+	w.t.Helper()
 	w.update(func(tx *store.Tx) error {
 		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
 		return err
 	})
+}
+
+func newCovered(t *testing.T, waiting bool) *covered {
+	t.Helper()
+	w, p := setup(t)
+	c := &covered{world: w, p: p, thief: p.branch(), next: p.branch(), dir: t.TempDir()}
+	w.started()
 	c.next.rekey()
 	w.trust(c.next)
 	w.give(p.joiner("ann", 1, "analyst"))
@@ -426,10 +432,7 @@ func TestAThiefWhoContradictsItself(t *testing.T) {
 func TestWhatWaitsOfARevokedKey(t *testing.T) {
 	w, p := setup(t)
 	c := &covered{world: w, p: p, thief: p.branch(), next: p.branch(), dir: t.TempDir()}
-	w.update(func(tx *store.Tx) error {
-		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
-		return err
-	})
+	w.started()
 	c.next.rekey()
 	w.trust(c.next)
 	w.give(p.joiner("ann", 1, "analyst"))
@@ -478,10 +481,7 @@ func TestAForkWhereAStreamWasJoined(t *testing.T) {
 		w := newWorld(t)
 		p := newProducer(t, "hr", w.to)
 		c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
-		w.update(func(tx *store.Tx) error {
-			_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
-			return err
-		})
+		w.started()
 		early := []sealed{p.joiner("ann", 1, "analyst"), p.heartbeat(), p.heartbeat()}
 		other := p.branch()
 		p.joiner("bob", 1, "analyst")
@@ -513,10 +513,7 @@ func TestAForkWhereAStreamWasJoined(t *testing.T) {
 func TestAForkBeforeABranchWithAHole(t *testing.T) {
 	w, p := setup(t)
 	c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
-	w.update(func(tx *store.Tx) error {
-		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
-		return err
-	})
+	w.started()
 	w.give(p.joiner("ann", 1, "analyst"))
 	other := p.branch()
 	w.give(p.joiner("bob", 1, "analyst"), p.joiner("cyd", 1, "analyst"))
@@ -536,10 +533,7 @@ func TestAForkBeforeABranchWithAHole(t *testing.T) {
 func TestABranchFromAMessageThatDidNotCome(t *testing.T) {
 	w, p := setup(t)
 	c := &covered{world: w, p: p, next: p, dir: t.TempDir()}
-	w.update(func(tx *store.Tx) error {
-		_, err := ledger.Append(tx, entry.New(t0, &entry.Started{Program: entry.ProgramConsumer, Version: "v1.0.0", Go: "go1.26", Mode: "run", Ledger: "L1", Enclave: gov1, Instance: "i1"}))
-		return err
-	})
+	w.started()
 	w.give(p.joiner("ann", 1, "analyst"))
 	p.heartbeat()
 	other := p.branch()
